@@ -1,0 +1,60 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Joules, Seconds};
+
+/// Where a blueprint comes from: enough to find it again, and the figures that were true when it was made.
+///
+/// No dates and no machine names: the same search gives the same bytes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provenance {
+    /// Program and version that wrote it: `maskwright 0.1.0`.
+    pub tool: String,
+    /// What proposed the mask: `search`, `knapsack`, `random`, `hand`.
+    pub origin: String,
+    /// The configuration file of the search, as it was named.
+    pub config: Option<String>,
+    /// Digest of the resolved configuration.
+    pub config_digest: Option<Digest>,
+    pub seed: Option<u64>,
+    /// Task whose accuracy was measured.
+    pub task: Option<String>,
+    /// Digest of the weights that were fine-tuned under this mask; they lie beside the blueprint.
+    pub tuned_weights: Option<Digest>,
+    pub predicted: Option<Predicted>,
+    pub accuracy: Option<Accuracy>,
+}
+
+/// What the cost model says; never a measurement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predicted {
+    pub device: String,
+    pub dataflow: String,
+    pub batch: u32,
+    /// Attention of all modules.
+    pub seconds: Seconds,
+    /// Attention: dense at single precision over this mask.
+    pub speedup: f64,
+    /// Whole model: dense at single precision over this mask.
+    pub end_to_end_speedup: f64,
+    /// Attention of all modules.
+    pub joules: Joules,
+}
+
+/// Measured accuracy, shares in [0, 1].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accuracy {
+    /// Which examples: `validation` or `test`.
+    pub split: String,
+    pub examples: u64,
+    pub dense: f64,
+    pub masked: f64,
+    pub drop: AccuracyDrop,
+}
+
+/// Dense accuracy minus masked accuracy, in points of [0, 1]; positive is worse.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AccuracyDrop(pub f64);

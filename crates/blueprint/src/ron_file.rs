@@ -1,0 +1,119 @@
+use std::{
+    fs,
+    io::{self, Read},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Larger RON files are refused unread. BERT-Large at 512 tokens in blocks of 8 has 384 masks of 4,096 glyphs: 2 MB.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Nesting deeper than any of our formats; keeps a hostile file from exhausting the stack.
+const MOST_NESTING: usize = 64;
+
+/// A RON file that could not be read, with the place where reading stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RonError {
+    #[error("{} cannot be read", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is larger than {limit} bytes, more than any file of this kind needs", path.display())]
+    TooLarge { path: PathBuf, limit: u64 },
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Syntax {
+        path: PathBuf,
+        /// The whole text, for showing the place.
+        text: String,
+        /// Bytes of `text` where reading stopped.
+        at: Range<usize>,
+        line: usize,
+        column: usize,
+        message: String,
+        /// The nearest name that would have been allowed.
+        help: Option<String>,
+    },
+}
+
+/// Reads one value from a RON file; the error says file, line and column, and the nearest allowed name.
+pub fn read_ron<T: DeserializeOwned>(path: &Path) -> Result<T, RonError> {
+    let text = read_text(path)?;
+    parse_ron(&text, path)
+}
+
+/// Reads one value from RON text; `path` is only for the error.
+pub fn parse_ron<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, RonError> {
+    ron::Options::default().with_recursion_limit(MOST_NESTING).from_str(text).map_err(|error| {
+        let (start, end) = (error.span.start, error.span.end);
+        // RON ends a span just behind what it read; a custom check speaks only once the value is complete.
+        let at = byte_of(text, start.line, start.col)..byte_of(text, end.line, end.col);
+        let (message, help) = explain(&error.code);
+        RonError::Syntax { path: path.into(), text: text.into(), at, line: start.line, column: start.col, message, help }
+    })
+}
+
+/// As RON text for people: one field a line, two blanks a level, no struct names.
+///
+/// # Panics
+/// When `T`'s own `Serialize` refuses, which none of ours does.
+pub fn to_ron<T: Serialize>(value: &T) -> String {
+    let pretty = ron::ser::PrettyConfig::new().indentor("  ").struct_names(false);
+    let mut text = ron::ser::to_string_pretty(value, pretty).expect("our types serialise to RON");
+    text.push('\n');
+    text
+}
+
+fn read_text(path: &Path) -> Result<String, RonError> {
+    let io_error = |source| RonError::Io { path: path.into(), source };
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(io_error)?;
+    file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(io_error)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(RonError::TooLarge { path: path.into(), limit: MOST_BYTES });
+    }
+    Ok(text)
+}
+
+fn explain(code: &ron::Error) -> (String, Option<String>) {
+    match code {
+        ron::Error::NoSuchStructField { expected, found, .. } => {
+            (format!("unknown key `{found}`"), Some(nearest(found, expected)))
+        }
+        ron::Error::NoSuchEnumVariant { expected, found, .. } => {
+            (format!("unknown name `{found}`"), Some(nearest(found, expected)))
+        }
+        ron::Error::Message(message) => (message.clone(), None),
+        other => {
+            let text = other.to_string();
+            let mut letters = text.chars();
+            let lower = letters.next().map(|first| first.to_lowercase().chain(letters).collect());
+            (lower.unwrap_or_default(), None)
+        }
+    }
+}
+
+/// `did you mean ..?` and what is allowed.
+pub fn nearest(found: &str, allowed: &[impl AsRef<str>]) -> String {
+    let all = || allowed.iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ");
+    let best = allowed
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(found, name.as_ref()), name.as_ref()))
+        .min()
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 3);
+    match best {
+        Some((_, name)) => format!("did you mean `{name}`? allowed here: {}", all()),
+        None => format!("allowed here: {}", all()),
+    }
+}
+
+/// Byte offset of a 1-based line and column (in characters), clamped to the text.
+fn byte_of(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let rest = &text[start.min(text.len())..];
+    start + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
+}
