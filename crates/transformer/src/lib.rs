@@ -1,1 +1,26 @@
+//! Transformers in burn whose attention obeys a blueprint: skipped blocks are left out of the softmax, active blocks
+//! are computed in their own precision (fake quantisation with straight-through gradients).
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use maskwright_transformer::{Attention, EncoderConfig, EncoderInput, Inputs};
+//!
+//! let input = EncoderInput::Image { side: 8, patch: 4, channels: 1 };
+//! let config = EncoderConfig { input, width: 8, layers: 1, heads: 2, mlp: 16, classes: 3 };
+//! let device = Device::flex();
+//! let model = config.init(7, &device);
+//! let images = Inputs::Images(Tensor::zeros([2, 1, 8, 8], &device));
+//! assert_eq!(model.forward(images, Attention::Dense).dims(), [2, 3]); // [batch, classes]
+//! ```
 
+mod encoder;
+mod fake_quantise;
+mod initialise;
+mod masked_attention;
+mod weights;
+
+pub use encoder::{Attention, Encoder, EncoderConfig, EncoderInput, Inputs, Probe, SeenAttention};
+pub use fake_quantise::fake_quantise;
+pub use initialise::initialise;
+pub use masked_attention::CompiledMasks;
+pub use weights::{WeightsError, load_weights, weights_digest, weights_to_bytes};

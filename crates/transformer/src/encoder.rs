@@ -1,0 +1,292 @@
+use burn::{
+    module::{Module, Param},
+    nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    tensor::{
+        Device, Int, Tensor,
+        activation::{gelu, softmax},
+    },
+};
+use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use serde::{Deserialize, Serialize};
+
+use crate::{CompiledMasks, initialise, weights_digest};
+
+/// A pre-norm Transformer encoder that classifies by its first token: ViT (Dosovitskiy et al. 2021, arXiv 2010.11929)
+/// for images, the same blocks for token sequences.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderConfig {
+    pub input: EncoderInput,
+    /// Width of a token; a multiple of `heads`.
+    pub width: u32,
+    pub layers: u32,
+    pub heads: u32,
+    /// Width inside the feed-forward part.
+    pub mlp: u32,
+    pub classes: u32,
+}
+
+/// What one example is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum EncoderInput {
+    /// A square image cut into square patches; a class token goes before them, so 32 / 4 gives 65 tokens.
+    Image { side: u32, patch: u32, channels: u32 },
+    /// A sequence of symbols; the first of them is the class token.
+    Tokens { length: u32, vocabulary: u32 },
+}
+
+/// A batch of examples.
+#[derive(Debug, Clone)]
+pub enum Inputs {
+    /// `[batch, channels, side, side]`
+    Images(Tensor<4>),
+    /// `[batch, length]`
+    Tokens(Tensor<2, Int>),
+}
+
+/// How attention is computed.
+pub enum Attention<'a> {
+    /// Every score, in f32.
+    Dense,
+    /// As a blueprint says.
+    Masked(&'a CompiledMasks),
+    /// Every score, with something watching.
+    Probed(&'a mut Probe),
+}
+
+/// Watches the attention of a dense forward pass.
+#[derive(Debug, Default)]
+pub struct Probe {
+    /// For each module a tensor `[batch, heads, queries, keys]` of zeros that requires a gradient: added to the scaled
+    /// scores, so that its gradient is the loss's by each score.
+    pub offsets: Vec<Tensor<4>>,
+    /// Filled with each module's queries, keys `[batch, heads, tokens, head_dim]` and scaled scores.
+    pub seen: Vec<SeenAttention>,
+}
+
+/// One module's attention on one batch.
+#[derive(Debug, Clone)]
+pub struct SeenAttention {
+    /// `[batch, heads, queries, head_dim]`
+    pub q: Tensor<4>,
+    /// `[batch, heads, keys, head_dim]`
+    pub k: Tensor<4>,
+    /// `[batch, heads, queries, keys]`, scaled by `1 / sqrt(head_dim)`.
+    pub scores: Tensor<4>,
+}
+
+#[derive(Module, Debug)]
+pub struct Encoder {
+    embedding: InputEmbedding,
+    positions: Param<Tensor<3>>, // [1, tokens, width]
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    classifier: Linear,
+}
+
+#[derive(Module, Debug)]
+enum InputEmbedding {
+    Patches(PatchEmbedding),
+    Tokens(Embedding),
+}
+
+#[derive(Module, Debug)]
+struct PatchEmbedding {
+    projection: Linear,
+    class_token: Param<Tensor<3>>, // [1, 1, width]
+    #[module(skip)]
+    patch: usize,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    attention_norm: LayerNorm,
+    query_key_value: Linear,
+    output: Linear,
+    mlp_norm: LayerNorm,
+    expand: Linear,
+    contract: Linear,
+    #[module(skip)]
+    heads: usize,
+}
+
+impl EncoderConfig {
+    /// Why no such model can be built, if so.
+    pub fn check(&self) -> Result<(), String> {
+        let sizes = [self.width, self.layers, self.heads, self.mlp, self.classes];
+        if sizes.contains(&0) {
+            return Err("width, layers, heads, mlp and classes are all at least 1".into());
+        }
+        if !self.width.is_multiple_of(self.heads) {
+            return Err(format!("width {} is no multiple of {} heads", self.width, self.heads));
+        }
+        match self.input {
+            EncoderInput::Image { side, patch, channels } => {
+                if patch == 0 || channels == 0 || side == 0 || !side.is_multiple_of(patch) {
+                    return Err(format!("an image of side {side} cannot be cut into patches of side {patch}"));
+                }
+            }
+            EncoderInput::Tokens { length, vocabulary } => {
+                if length == 0 || vocabulary == 0 {
+                    return Err("length and vocabulary are at least 1".into());
+                }
+            }
+        }
+        if self.tokens() > 8192 || self.width > 8192 || self.layers > 256 || self.mlp > 65536 || self.classes > 1 << 20 {
+            return Err("the model is larger than this program builds (8192 tokens or wide, 256 layers)".into());
+        }
+        Ok(())
+    }
+
+    /// Tokens of one example, the class token included.
+    pub fn tokens(&self) -> u32 {
+        match self.input {
+            EncoderInput::Image { side, patch, .. } => (side / patch).pow(2) + 1,
+            EncoderInput::Tokens { length, .. } => length,
+        }
+    }
+
+    /// A model with weights drawn from `seed`.
+    pub fn init(&self, seed: u64, device: &Device) -> Encoder {
+        let width = self.width as usize;
+        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
+        let norm = || LayerNormConfig::new(width).init(device);
+        let embedding = match self.input {
+            EncoderInput::Image { patch, channels, .. } => InputEmbedding::Patches(PatchEmbedding {
+                projection: linear((patch * patch * channels) as usize, width),
+                class_token: Param::from_tensor(Tensor::zeros([1, 1, width], device)),
+                patch: patch as usize,
+            }),
+            EncoderInput::Tokens { vocabulary, .. } => {
+                InputEmbedding::Tokens(EmbeddingConfig::new(vocabulary as usize, width).init(device))
+            }
+        };
+        let block = |_| Block {
+            attention_norm: norm(),
+            query_key_value: linear(width, 3 * width),
+            output: linear(width, width),
+            mlp_norm: norm(),
+            expand: linear(width, self.mlp as usize),
+            contract: linear(self.mlp as usize, width),
+            heads: self.heads as usize,
+        };
+        let encoder = Encoder {
+            embedding,
+            positions: Param::from_tensor(Tensor::zeros([1, self.tokens() as usize, width], device)),
+            blocks: (0..self.layers).map(block).collect(),
+            norm: norm(),
+            classifier: linear(width, self.classes as usize),
+        };
+        initialise(encoder, seed)
+    }
+
+    /// What a blueprint, a cost model and a kernel need to know of a model with these weights.
+    pub fn shape(&self, model: &Encoder, name: &str) -> ModelShape {
+        let tokens = self.tokens();
+        let attention = AttentionShape {
+            kind: AttentionKind::SelfAttention,
+            heads: self.heads,
+            queries: tokens,
+            keys: tokens,
+            head_dim: self.width / self.heads,
+        };
+        let module = |layer| ModuleShape { name: format!("block.{layer}.attention"), shape: attention };
+        let product = |rows, inputs, outputs, count| LinearShape { rows, inputs, outputs, count };
+        let (width, layers) = (self.width, self.layers);
+        let mut linears = vec![
+            product(tokens, width, 3 * width, layers),
+            product(tokens, width, width, layers),
+            product(tokens, width, self.mlp, layers),
+            product(tokens, self.mlp, width, layers),
+            product(1, width, self.classes, 1),
+        ];
+        if let EncoderInput::Image { patch, channels, .. } = self.input {
+            linears.insert(0, product(tokens - 1, patch * patch * channels, width, 1));
+        }
+        // A block normalises twice, adds twice and activates once; the last normalisation follows the blocks.
+        let block = u64::from(tokens) * (4 * u64::from(width) + u64::from(self.mlp));
+        let elementwise = u64::from(layers) * block + u64::from(tokens) * u64::from(width);
+        let digest = Digest::of([format!("{self:?}").into_bytes(), weights_digest(model).to_string().into_bytes()]);
+        ModelShape {
+            name: name.into(),
+            digest,
+            modules: (0..layers).map(module).collect(),
+            linears,
+            elementwise,
+        }
+    }
+}
+
+impl Encoder {
+    /// Class scores `[batch, classes]`.
+    pub fn forward(&self, inputs: Inputs, mut attention: Attention<'_>) -> Tensor<2> {
+        let mut x = self.embedding.forward(inputs) + self.positions.val(); // [batch, tokens, width]
+        for (module, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, module, &mut attention);
+        }
+        let class_token = x.slice_dim(1, 0..1); // [batch, 1, width]
+        self.classifier.forward(self.norm.forward(class_token).squeeze_dim(1))
+    }
+}
+
+impl InputEmbedding {
+    fn forward(&self, inputs: Inputs) -> Tensor<3> {
+        match (self, inputs) {
+            (Self::Patches(embedding), Inputs::Images(images)) => embedding.forward(images),
+            (Self::Tokens(embedding), Inputs::Tokens(tokens)) => embedding.forward(tokens),
+            _ => panic!("a model of images reads images, a model of tokens reads tokens"),
+        }
+    }
+}
+
+impl PatchEmbedding {
+    fn forward(&self, images: Tensor<4>) -> Tensor<3> {
+        let [batch, channels, side, _] = images.dims();
+        let (patch, across) = (self.patch, side / self.patch);
+        let patches: Tensor<6> = images
+            .reshape([batch, channels, across, patch, across, patch])
+            .permute([0, 2, 4, 1, 3, 5]); // [batch, row, column, channel, y, x]
+        let patches = patches.reshape([batch, across * across, channels * patch * patch]);
+        let tokens = self.projection.forward(patches); // [batch, patches, width]
+        let class_token = self.class_token.val().repeat_dim(0, batch);
+        Tensor::cat(vec![class_token, tokens], 1)
+    }
+}
+
+impl Block {
+    fn forward(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>) -> Tensor<3> {
+        let x = x.clone() + self.attend(self.attention_norm.forward(x), module, attention);
+        let hidden = gelu(self.expand.forward(self.mlp_norm.forward(x.clone())));
+        x + self.contract.forward(hidden)
+    }
+
+    fn attend(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        let head_dim = width / self.heads;
+        let heads = self.query_key_value.forward(x).reshape([batch, tokens, 3, self.heads, head_dim]);
+        let part = |at: usize| {
+            let part: Tensor<4> = heads.clone().slice_dim(2, at..at + 1).squeeze_dim(2);
+            part.swap_dims(1, 2) // [batch, heads, tokens, head_dim]
+        };
+        let (q, k, v) = (part(0), part(1), part(2));
+        let attended = match attention {
+            Attention::Dense => dense(q, k, v, None),
+            Attention::Masked(masks) => masks.attend(module, q, k, v),
+            Attention::Probed(probe) => dense(q, k, v, Some((probe, module))),
+        };
+        self.output.forward(attended.swap_dims(1, 2).reshape([batch, tokens, width]))
+    }
+}
+
+fn dense(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, probe: Option<(&mut Probe, usize)>) -> Tensor<4> {
+    let scale = (q.dims()[3] as f32).sqrt().recip();
+    let mut scores = q.clone().matmul(k.clone().swap_dims(2, 3)).mul_scalar(scale); // [batch, heads, queries, keys]
+    if let Some((probe, module)) = probe {
+        if let Some(offset) = probe.offsets.get(module) {
+            scores = scores + offset.clone();
+        }
+        probe.seen.push(SeenAttention { q, k, scores: scores.clone() });
+    }
+    softmax(scores, 3).matmul(v)
+}

@@ -1,0 +1,102 @@
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use maskwright_blueprint::{AttentionKind, AttentionShape, Blueprint, HeadMask, Precision};
+
+use crate::fake_quantise::{fake_quantise, fake_quantise_numerators};
+
+/// Added to a skipped score: far below any real score, and finite, so that no NaN can arise from it.
+const SKIPPED: f32 = -1e9;
+
+/// A blueprint's masks as tensors, one entry for each attention module; compiled once, used for every batch.
+#[derive(Debug, Clone)]
+pub struct CompiledMasks {
+    modules: Vec<ModuleMask>,
+}
+
+#[derive(Debug, Clone)]
+struct ModuleMask {
+    /// `[1, heads, queries, keys]`, 0 or [`SKIPPED`]; none when every score is active.
+    bias: Option<Tensor<4>>,
+    /// The precisions in use, each with its `[1, heads, queries, keys]` selector of 0 and 1; none when it is the only
+    /// one.
+    precisions: Vec<(Precision, Option<Tensor<4>>)>,
+}
+
+impl CompiledMasks {
+    /// On `device`, which must be the device of the model that will use them (with automatic differentiation or not).
+    pub fn new(blueprint: &Blueprint, device: &Device) -> Self {
+        let modules = blueprint.model().modules.iter().zip(blueprint.masks());
+        Self { modules: modules.map(|(of, heads)| ModuleMask::new(&of.shape, heads, device)).collect() }
+    }
+
+    /// Attention of module `module`: q `[batch, heads, queries, head_dim]`, k and v `[batch, heads, keys, head_dim]`.
+    pub(crate) fn attend(&self, module: usize, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+        self.modules[module].attend(q, k, v)
+    }
+}
+
+impl ModuleMask {
+    fn new(shape: &AttentionShape, heads: &[HeadMask], device: &Device) -> Self {
+        let scores: Vec<Option<Precision>> = heads.iter().flat_map(|mask| expand(shape, mask)).collect();
+        let dims = [1, heads.len(), shape.queries as usize, shape.keys as usize];
+        let tensor = |value: &dyn Fn(&Option<Precision>) -> f32| {
+            Tensor::from_data(TensorData::new(scores.iter().map(value).collect::<Vec<f32>>(), dims), device)
+        };
+        let used: Vec<Precision> = Precision::ALL.into_iter().filter(|p| scores.contains(&Some(*p))).collect();
+        let selector = |p: Precision| tensor(&move |score| if *score == Some(p) { 1.0 } else { 0.0 });
+        Self {
+            bias: scores.contains(&None).then(|| tensor(&|score| if score.is_some() { 0.0 } else { SKIPPED })),
+            precisions: match used[..] {
+                [only] => vec![(only, None)],
+                _ => used.into_iter().map(|p| (p, Some(selector(p)))).collect(),
+            },
+        }
+    }
+
+    /// Softmax over all active blocks of a row, each block's two products in its own precision.
+    fn attend(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+        let scale = (q.dims()[3] as f32).sqrt().recip();
+        let scores = self.sum(|precision| {
+            fake_quantise(q.clone(), precision).matmul(fake_quantise(k.clone(), precision).swap_dims(2, 3))
+        });
+        let scores = scores.mul_scalar(scale); // [batch, heads, queries, keys]
+        let scores = match &self.bias {
+            Some(bias) => scores + bias.clone(),
+            None => scores,
+        };
+        if let [(Precision::Single, _)] = self.precisions[..] {
+            return softmax(scores, 3).matmul(v);
+        }
+        let largest = scores.clone().detach().max_dim(3); // [batch, heads, queries, 1]
+        let numerators = (scores - largest).exp();
+        let numerators = self.sum(|precision| fake_quantise_numerators(numerators.clone(), precision));
+        let products = self.precisions.iter().map(|(precision, selector)| {
+            let part = match selector {
+                Some(selector) => numerators.clone() * selector.clone(),
+                None => numerators.clone(),
+            };
+            part.matmul(fake_quantise(v.clone(), *precision))
+        });
+        let product = products.reduce(|sum, part| sum + part).expect("a mask has at least one active block");
+        product / numerators.sum_dim(3) // [batch, heads, queries, head_dim]
+    }
+
+    /// Each score from the tensor that its precision's `part` gives.
+    fn sum(&self, part: impl Fn(Precision) -> Tensor<4>) -> Tensor<4> {
+        let parts = self.precisions.iter().map(|(precision, selector)| match selector {
+            Some(selector) => part(*precision) * selector.clone(),
+            None => part(*precision),
+        });
+        parts.reduce(|sum, part| sum + part).expect("a mask has at least one active block")
+    }
+}
+
+/// Each score's precision, in row order.
+fn expand(shape: &AttentionShape, mask: &HeadMask) -> Vec<Option<Precision>> {
+    let size = mask.block_size.tokens();
+    let causal = shape.kind == AttentionKind::CausalSelfAttention;
+    let score = |query: u32, key: u32| match causal && key > query {
+        true => None,
+        false => mask.blocks.get((query / size) as usize, (key / size) as usize),
+    };
+    (0..shape.queries).flat_map(|query| (0..shape.keys).map(move |key| (query, key))).map(|(q, k)| score(q, k)).collect()
+}

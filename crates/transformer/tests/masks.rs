@@ -1,0 +1,74 @@
+//! A masked model against plain dense attention and against attention worked out by hand.
+
+use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+use maskwright_blueprint::{Blueprint, BlockSize, HeadMask, Precision, Provenance};
+use maskwright_transformer::{Attention, CompiledMasks, Encoder, EncoderConfig, EncoderInput, Inputs};
+
+const CONFIG: EncoderConfig = EncoderConfig {
+    input: EncoderInput::Image { side: 20, patch: 4, channels: 1 }, // 26 tokens: ragged at every block size
+    width: 16,
+    layers: 2,
+    heads: 2,
+    mlp: 32,
+    classes: 5,
+};
+
+fn model() -> (Encoder, Tensor<4>) {
+    let device = Device::flex();
+    (CONFIG.init(3, &device), Tensor::random([3, 1, 20, 20], Distribution::Uniform(-1.0, 1.0), &device))
+}
+
+fn masked(model: &Encoder, images: Tensor<4>, blueprint: &Blueprint) -> Tensor<2> {
+    let masks = CompiledMasks::new(blueprint, &images.device());
+    model.forward(Inputs::Images(images), Attention::Masked(&masks))
+}
+
+#[test]
+fn a_full_single_precision_mask_is_the_dense_model_bit_for_bit() {
+    let (model, images) = model();
+    for size in BlockSize::ALL {
+        let full = Blueprint::dense(CONFIG.shape(&model, "test"), size, Precision::Single);
+        let dense = model.forward(Inputs::Images(images.clone()), Attention::Dense);
+        masked(&model, images.clone(), &full).into_data().assert_eq(&dense.into_data(), true);
+    }
+}
+
+#[test]
+fn coarser_precision_moves_the_result_a_little_and_not_at_all_in_shape() {
+    let (model, images) = model();
+    let dense = model.forward(Inputs::Images(images.clone()), Attention::Dense);
+    for (precision, tolerance) in [(Precision::Half, 2e-2), (Precision::Int8, 5e-2)] {
+        let full = Blueprint::dense(CONFIG.shape(&model, "test"), BlockSize::B16, precision);
+        let coarse = masked(&model, images.clone(), &full);
+        let difference: f32 = (coarse - dense.clone()).abs().max().into_scalar();
+        assert!(difference > 0.0 && difference < tolerance, "{precision}: {difference}");
+    }
+}
+
+#[test]
+fn a_skipped_block_carries_no_information() {
+    let (model, images) = model();
+    // Every query block sees only the first 8 tokens: class token and seven patches. Pixels of later patches do not
+    // matter to the class token then.
+    let shape = CONFIG.shape(&model, "test");
+    let first_column = HeadMask { block_size: BlockSize::B8, blocks: "4...\n4...\n4...\n4...".parse().unwrap() };
+    let blueprint = Blueprint::new(shape, vec![vec![first_column; 2]; 2], Provenance::default()).unwrap();
+    let changed = images.clone().slice_fill([0..3, 0..1, 8..20, 0..20], 9.0);
+    let before = masked(&model, images.clone(), &blueprint).into_data();
+    masked(&model, changed.clone(), &blueprint).into_data().assert_eq(&before, true);
+    let dense = |images| model.forward(Inputs::Images(images), Attention::Dense);
+    let moved: f32 = (dense(changed) - dense(images)).abs().max().into_scalar();
+    assert!(moved > 1e-3, "the dense model does see those pixels: {moved}");
+}
+
+#[test]
+fn mixed_precision_in_one_row_shares_one_softmax() {
+    let (model, images) = model();
+    let shape = CONFIG.shape(&model, "test");
+    let mixed = HeadMask { block_size: BlockSize::B16, blocks: "42\n14".parse().unwrap() };
+    let blueprint = Blueprint::new(shape, vec![vec![mixed; 2]; 2], Provenance::default()).unwrap();
+    let dense = model.forward(Inputs::Images(images.clone()), Attention::Dense);
+    masked(&model, images, &blueprint)
+        .into_data()
+        .assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(5e-2));
+}
