@@ -1,6 +1,9 @@
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
 
 use crate::Precision;
 
@@ -15,8 +18,8 @@ use crate::Precision;
 /// assert_eq!(mask.density(), 0.75);
 /// # Ok::<(), maskwright_blueprint::MaskError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "Vec<String>")]
 pub struct BlockMask {
     columns: usize,
     cells: Vec<Option<Precision>>,
@@ -33,7 +36,8 @@ pub enum MaskError {
     #[error("query block {row} attends to no key block: its softmax has no terms; keep at least one block a row")]
     EmptyRow { row: usize },
     #[error(
-        "`{glyph}` in row {row} is no precision: use 1, 2 or 4 (bytes per element), or `.` for a skipped block"
+        "`{}` in row {row} is no precision: use 1, 2 or 4 (bytes per element), or `.` for a skipped block",
+        glyph.escape_debug()
     )]
     Glyph { glyph: char, row: usize },
     #[error("row {row} has {found} blocks, the rows before it have {expected}")]
@@ -47,7 +51,9 @@ pub enum MaskError {
          its softmax has no terms"
     )]
     NothingBeforeDiagonal { row: usize },
-    #[error("{found_rows} x {found_columns} blocks of {block_size} tokens do not cover {queries} x {keys} tokens: that takes {rows} x {columns}")]
+    #[error(
+        "{found_rows} x {found_columns} blocks of {block_size} tokens do not cover {queries} x {keys} tokens: that takes {rows} x {columns}"
+    )]
     Shape { found_rows: usize, found_columns: usize, block_size: u32, queries: u32, keys: u32, rows: u32, columns: u32 },
 }
 
@@ -114,7 +120,8 @@ impl BlockMask {
     /// Refuses a mask in which some row has no block at or left of the diagonal, in tokens: what self-attention needs
     /// under causal masks and right padding. Only for square masks.
     pub(crate) fn keeps_the_past(&self) -> Result<(), MaskError> {
-        let empty = (0..self.rows()).find(|&row| self.row(row)[..=row.min(self.columns - 1)].iter().all(Option::is_none));
+        let empty =
+            (0..self.rows()).find(|&row| self.row(row)[..=row.min(self.columns - 1)].iter().all(Option::is_none));
         match empty {
             Some(row) => Err(MaskError::NothingBeforeDiagonal { row }),
             None => Ok(()),
@@ -126,36 +133,75 @@ impl FromStr for BlockMask {
     type Err = MaskError;
 
     fn from_str(text: &str) -> Result<Self, MaskError> {
-        let mut columns = 0;
-        let mut cells = Vec::with_capacity(text.len());
-        for (row, line) in text.lines().enumerate() {
-            let before = cells.len();
-            for glyph in line.trim().chars() {
-                cells.push(match glyph {
-                    '.' => None,
-                    '1' => Some(Precision::Int8),
-                    '2' => Some(Precision::Half),
-                    '4' => Some(Precision::Single),
-                    _ => return Err(MaskError::Glyph { glyph, row }),
-                });
-            }
-            let found = cells.len() - before;
-            if row == 0 {
-                columns = found;
-            }
-            if found != columns {
-                return Err(MaskError::Ragged { row, found, expected: columns });
-            }
+        let mut rows = Rows::default();
+        for line in text.lines() {
+            rows.push(line.trim())?;
         }
-        Self::new(columns, cells)
+        rows.finish()
     }
 }
 
-impl TryFrom<Vec<String>> for BlockMask {
-    type Error = MaskError;
+/// A list of rows. Each is checked as it is read, so that an error points at the row that is wrong.
+impl<'de> Deserialize<'de> for BlockMask {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RowsVisitor;
 
-    fn try_from(rows: Vec<String>) -> Result<Self, MaskError> {
-        rows.join("\n").parse()
+        impl<'de> Visitor<'de> for RowsVisitor {
+            type Value = BlockMask;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of rows such as [\"1.\", \"41\"]")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<BlockMask, A::Error> {
+                let mut rows = Rows::default();
+                while let Some(row) = list.next_element::<String>()? {
+                    rows.push(&row).map_err(A::Error::custom)?;
+                }
+                rows.finish().map_err(A::Error::custom)
+            }
+        }
+
+        deserializer.deserialize_seq(RowsVisitor)
+    }
+}
+
+/// The rows of a mask's text form that were read so far.
+#[derive(Default)]
+struct Rows {
+    count: usize,
+    columns: usize,
+    cells: Vec<Option<Precision>>,
+}
+
+impl Rows {
+    fn push(&mut self, glyphs: &str) -> Result<(), MaskError> {
+        let (row, start) = (self.count, self.cells.len());
+        for glyph in glyphs.chars() {
+            self.cells.push(match glyph {
+                '.' => None,
+                '1' => Some(Precision::Int8),
+                '2' => Some(Precision::Half),
+                '4' => Some(Precision::Single),
+                _ => return Err(MaskError::Glyph { glyph, row }),
+            });
+        }
+        let found = self.cells.len() - start;
+        if row == 0 {
+            self.columns = found;
+        }
+        if found != self.columns {
+            return Err(MaskError::Ragged { row, found, expected: self.columns });
+        }
+        if self.cells[start..].iter().all(Option::is_none) {
+            return Err(MaskError::EmptyRow { row });
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<BlockMask, MaskError> {
+        BlockMask::new(self.columns, self.cells)
     }
 }
 

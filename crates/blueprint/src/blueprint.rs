@@ -1,8 +1,8 @@
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use crate::{BlockSize, Digest, HeadId, HeadMask, MaskError, ModelShape, Precision, Provenance, RonError, read_ron, to_ron};
+use crate::{
+    BlockSize, Digest, HeadId, HeadMask, MaskError, ModelShape, Precision, Provenance, RonError, read_ron, to_ron,
+};
 
 /// What a search hands over: one mask for each head of each attention module of one model.
 ///
@@ -19,8 +19,7 @@ use crate::{BlockSize, Digest, HeadId, HeadMask, MaskError, ModelShape, Precisio
 /// assert_eq!(blueprint.density(), (16.0 * 16.0 + 4.0 * 16.0 + 4.0 * 4.0) / (20.0 * 20.0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "BlueprintFile", into = "BlueprintFile")]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Blueprint {
     model: ModelShape,
     masks: Vec<Vec<HeadMask>>,
@@ -37,6 +36,18 @@ pub enum BlueprintError {
     Modules { modules: usize, found: usize },
     #[error("module {module} has {heads} heads, the blueprint {found} masks for it")]
     Heads { module: usize, heads: u32, found: usize },
+    #[error("the model has no attention module, so there is nothing to mask")]
+    NoModules,
+    #[error(
+        "module {module} has {heads} heads, {queries} x {keys} tokens and head width {head_dim}; each is at least 1"
+    )]
+    Zero { module: usize, heads: u32, queries: u32, keys: u32, head_dim: u32 },
+    #[error("module {module} is self-attention over {queries} query and {keys} key tokens; there they are the same")]
+    Tokens { module: usize, queries: u32, keys: u32 },
+    #[error(
+        "the model takes more than 2^53 multiply-accumulates or elements an example; so large a count is not exact"
+    )]
+    TooMuchWork,
     #[error("the mask of {head} does not fit: {source}")]
     Mask { head: HeadId, source: MaskError },
     #[error("this blueprint is for model `{expected_name}` ({expected}), not for `{found_name}` ({found})")]
@@ -46,18 +57,17 @@ pub enum BlueprintError {
 impl Blueprint {
     /// `masks[module][head]`, checked against `model`.
     pub fn new(model: ModelShape, masks: Vec<Vec<HeadMask>>, provenance: Provenance) -> Result<Self, BlueprintError> {
+        model.check()?;
         if masks.len() != model.modules.len() {
             return Err(BlueprintError::Modules { modules: model.modules.len(), found: masks.len() });
         }
-        for (module, (heads, of)) in masks.iter().zip(&model.modules).enumerate() {
-            if heads.len() != of.shape.heads as usize {
-                return Err(BlueprintError::Heads { module, heads: of.shape.heads, found: heads.len() });
+        for (module, heads) in masks.iter().enumerate() {
+            let expected = model.modules[module].shape.heads;
+            if heads.len() != expected as usize {
+                return Err(BlueprintError::Heads { module, heads: expected, found: heads.len() });
             }
             for (head, mask) in heads.iter().enumerate() {
-                mask.check(&of.shape).map_err(|source| BlueprintError::Mask {
-                    head: HeadId { module: module as u32, head: head as u32 },
-                    source,
-                })?;
+                check_mask(&model, HeadId { module: module as u32, head: head as u32 }, mask)?;
             }
         }
         Ok(Self { model, masks, provenance })
@@ -146,31 +156,8 @@ impl Blueprint {
     }
 }
 
-/// The file's fields, before they are checked against each other.
-#[derive(Serialize, Deserialize)]
-#[serde(rename = "Blueprint", deny_unknown_fields)]
-struct BlueprintFile {
-    version: u32,
-    model: ModelShape,
-    masks: Vec<Vec<HeadMask>>,
-    #[serde(default)]
-    provenance: Provenance,
-}
-
-impl TryFrom<BlueprintFile> for Blueprint {
-    type Error = BlueprintError;
-
-    fn try_from(file: BlueprintFile) -> Result<Self, BlueprintError> {
-        match file.version {
-            1 => Self::new(file.model, file.masks, file.provenance),
-            found => Err(BlueprintError::Version { found }),
-        }
-    }
-}
-
-impl From<Blueprint> for BlueprintFile {
-    fn from(blueprint: Blueprint) -> Self {
-        let Blueprint { model, masks, provenance } = blueprint;
-        Self { version: 1, model, masks, provenance }
-    }
+/// Whether `mask` fits `head` of `model`, which has that head.
+pub(crate) fn check_mask(model: &ModelShape, head: HeadId, mask: &HeadMask) -> Result<(), BlueprintError> {
+    let shape = &model.modules[head.module as usize].shape;
+    mask.check(shape).map_err(|source| BlueprintError::Mask { head, source })
 }

@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{AttentionShape, Digest, HeadId};
+use crate::{AttentionKind, AttentionShape, BlueprintError, Digest, HeadId};
+
+/// Counts above this are not exact in an `f64`, and their products leave 64 bits. GPT-3 at 2,048 tokens takes 4e14.
+const MOST_WORK: u128 = 1 << 53;
 
 /// The model that a blueprint fits: its identity, its attention modules, and what else it computes.
 ///
@@ -63,4 +66,32 @@ impl ModelShape {
     pub fn scores(&self) -> u64 {
         self.modules.iter().map(|module| u64::from(module.shape.heads) * module.shape.scores()).sum()
     }
+
+    /// Whether this is a model that blueprints can be made for, with counts that later sums cannot overflow.
+    pub(crate) fn check(&self) -> Result<(), BlueprintError> {
+        if self.modules.is_empty() {
+            return Err(BlueprintError::NoModules);
+        }
+        let mut work = u128::from(self.elementwise);
+        for (module, ModuleShape { shape, .. }) in self.modules.iter().enumerate() {
+            let AttentionShape { kind, heads, queries, keys, head_dim } = *shape;
+            if [heads, queries, keys, head_dim].contains(&0) {
+                return Err(BlueprintError::Zero { module, heads, queries, keys, head_dim });
+            }
+            if kind != AttentionKind::CrossAttention && queries != keys {
+                return Err(BlueprintError::Tokens { module, queries, keys });
+            }
+            work = work.saturating_add(product([heads, queries, keys, head_dim]).saturating_mul(2));
+        }
+        for linear in &self.linears {
+            // A zero must not hide a large product of the other three, which `Linear::weights` forms.
+            let factors = [linear.rows, linear.inputs, linear.outputs, linear.count].map(|factor| factor.max(1));
+            work = work.saturating_add(product(factors));
+        }
+        if work > MOST_WORK { Err(BlueprintError::TooMuchWork) } else { Ok(()) }
+    }
+}
+
+fn product(factors: [u32; 4]) -> u128 {
+    factors.into_iter().map(u128::from).product()
 }

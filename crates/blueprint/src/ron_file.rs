@@ -29,12 +29,12 @@ pub enum RonError {
     Syntax {
         path: PathBuf,
         /// The whole text, for showing the place.
-        text: String,
+        text: Box<str>,
         /// Bytes of `text` where reading stopped.
         at: Range<usize>,
         line: usize,
         column: usize,
-        message: String,
+        message: Box<str>,
         /// The nearest name that would have been allowed.
         help: Option<String>,
     },
@@ -49,11 +49,10 @@ pub fn read_ron<T: DeserializeOwned>(path: &Path) -> Result<T, RonError> {
 /// Reads one value from RON text; `path` is only for the error.
 pub fn parse_ron<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, RonError> {
     ron::Options::default().with_recursion_limit(MOST_NESTING).from_str(text).map_err(|error| {
-        let (start, end) = (error.span.start, error.span.end);
-        // RON ends a span just behind what it read; a custom check speaks only once the value is complete.
-        let at = byte_of(text, start.line, start.col)..byte_of(text, end.line, end.col);
+        let at = place(text, &error);
+        let (line, column) = line_and_column(text, at.start);
         let (message, help) = explain(&error.code);
-        RonError::Syntax { path: path.into(), text: text.into(), at, line: start.line, column: start.col, message, help }
+        RonError::Syntax { path: path.into(), text: text.into(), at, line, column, message: message.into(), help }
     })
 }
 
@@ -87,6 +86,12 @@ fn explain(code: &ron::Error) -> (String, Option<String>) {
         ron::Error::NoSuchEnumVariant { expected, found, .. } => {
             (format!("unknown name `{found}`"), Some(nearest(found, expected)))
         }
+        ron::Error::MissingStructField { field, .. } => (format!("key `{field}` is missing"), None),
+        ron::Error::DuplicateStructField { field, .. } => (format!("key `{field}` is given twice"), None),
+        ron::Error::IntegerOutOfBounds => {
+            ("this whole number is too large here, or below 0 where only 0 and above are allowed".into(), None)
+        }
+        ron::Error::ExceededRecursionLimit => (format!("nested deeper than {MOST_NESTING} levels"), None),
         ron::Error::Message(message) => (message.clone(), None),
         other => {
             let text = other.to_string();
@@ -111,9 +116,39 @@ pub fn nearest(found: &str, allowed: &[impl AsRef<str>]) -> String {
     }
 }
 
-/// Byte offset of a 1-based line and column (in characters), clamped to the text.
-fn byte_of(text: &str, line: usize, column: usize) -> usize {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let rest = &text[start.min(text.len())..];
-    start + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
+/// Bytes of `text` that an error is about.
+///
+/// RON names the last stretch that it read. Where that is only the blank between two values, a custom check spoke about
+/// the value before it, which it saw complete, and RON itself about the one behind it.
+fn place(text: &str, error: &ron::error::SpannedError) -> Range<usize> {
+    let start = byte_of(text, error.span.start);
+    let end = byte_of(text, error.span.end).max(start);
+    if !text[start..end].trim().is_empty() {
+        return start..end;
+    }
+    let between = |c: char| c == ',' || c.is_whitespace();
+    if !matches!(error.code, ron::Error::Message(_)) {
+        let value = text.len() - text[start..].trim_start().len();
+        return value..value.max(end);
+    }
+    let before = text[..start].trim_end_matches(between);
+    let value = match before.strip_suffix('"') {
+        Some(rest) => rest.rfind('"').unwrap_or(0),
+        None => before.char_indices().next_back().map_or(0, |(at, _)| at),
+    };
+    value..before.len()
+}
+
+/// Byte offset of RON's 1-based line and column (in characters), clamped to the text.
+fn byte_of(text: &str, position: ron::error::Position) -> usize {
+    let start: usize = text.split_inclusive('\n').take(position.line.saturating_sub(1)).map(str::len).sum();
+    let rest = &text[start..];
+    start + rest.char_indices().nth(position.col.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
+}
+
+/// 1-based line and column (in characters) of a byte offset.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let line = before.rsplit('\n').next().unwrap_or(before);
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
 }

@@ -162,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn quotients_have_the_unit_that_is_left() {
+        assert_eq!(Joules(8.0) / Seconds(0.25), Watts(32.0));
+        assert_eq!(Bytes(64.0) / BytesPerSecond(256.0), Seconds(0.25));
+        assert_eq!(Seconds(3.0) / Seconds(2.0), 1.5);
+    }
+
+    #[test]
     fn quantities_print_with_an_si_prefix() {
         assert_eq!(Seconds(0.00125).to_string(), "1.250 ms");
         assert_eq!(BytesPerSecond(1.37e11).to_string(), "137.000 GB/s");
