@@ -1,0 +1,128 @@
+use super::{EXP2, Lanes, ROUNDER};
+
+const WIDTH: usize = 8;
+
+/// Arrays of eight, in loops that the compiler turns into whatever vectors the target has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Lanes for Portable {
+    const WIDTH: usize = WIDTH;
+    const SUMS: usize = 4;
+
+    type Word = [u32; WIDTH];
+    type Float = [f32; WIDTH];
+
+    #[inline(always)]
+    fn load(self, from: &[u32]) -> Self::Word {
+        *from.first_chunk().expect("buffers hold whole vectors")
+    }
+
+    #[inline(always)]
+    fn store(self, words: Self::Word, to: &mut [u32]) {
+        *to.first_chunk_mut().expect("buffers hold whole vectors") = words;
+    }
+
+    #[inline(always)]
+    fn splat(self, word: u32) -> Self::Word {
+        [word; WIDTH]
+    }
+
+    #[inline(always)]
+    fn bits(self, floats: Self::Float) -> Self::Word {
+        floats.map(f32::to_bits)
+    }
+
+    #[inline(always)]
+    fn floats(self, bits: Self::Word) -> Self::Float {
+        bits.map(f32::from_bits)
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        each(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        each(|lane| a[lane] - b[lane])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float {
+        each(|lane| a[lane] * b[lane])
+    }
+
+    /// Two roundings: without the instruction, a fused one is a library call.
+    #[inline(always)]
+    fn mul_add(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float {
+        each(|lane| a[lane] * b[lane] + c[lane])
+    }
+
+    #[inline(always)]
+    fn max(self, new: Self::Float, running: Self::Float) -> Self::Float {
+        each(|lane| if new[lane] > running[lane] { new[lane] } else { running[lane] })
+    }
+
+    #[inline(always)]
+    fn exp2(self, x: Self::Float) -> Self::Float {
+        x.map(|x| {
+            let shifted = x + ROUNDER;
+            let f = x - (shifted - ROUNDER);
+            let q = EXP2.iter().rev().fold(0.0, |q, c| q * f + c);
+            let two_to_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
+            if x < -126.0 { 0.0 } else { (q * f + 1.0) * two_to_n }
+        })
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, sum: Self::Float, a: Self::Word, b: Self::Word) -> Self::Float {
+        let low = |word: u32| f32::from_bits(word << 16);
+        let high = |word: u32| f32::from_bits(word & 0xffff_0000);
+        each(|lane| sum[lane] + low(a[lane]) * low(b[lane]) + high(a[lane]) * high(b[lane]))
+    }
+
+    #[inline(always)]
+    fn pack_bf16(self, low: Self::Float, high: Self::Float) -> Self::Word {
+        each(|lane| bf16_bits(low[lane]) | bf16_bits(high[lane]) << 16)
+    }
+
+    #[inline(always)]
+    fn dot_u8_i8(self, sum: Self::Word, a: Self::Word, b: Self::Word) -> Self::Word {
+        let product = |a: u32, b: u32, byte: u32| {
+            let (a, b) = (a >> (8 * byte) & 0xff, (b << (24 - 8 * byte)) as i32 >> 24);
+            (a as i32 * b) as u32
+        };
+        each(|lane| (0..4).fold(sum[lane], |sum, byte| sum.wrapping_add(product(a[lane], b[lane], byte))))
+    }
+
+    #[inline(always)]
+    fn pack_u8(self, [a, b, c, d]: [Self::Word; 4]) -> Self::Word {
+        each(|lane| a[lane] | b[lane] << 8 | c[lane] << 16 | d[lane] << 24)
+    }
+
+    #[inline(always)]
+    fn round(self, x: Self::Float) -> Self::Word {
+        x.map(|x| (x + ROUNDER).to_bits() & 0x003f_ffff)
+    }
+
+    #[inline(always)]
+    fn convert(self, integers: Self::Word) -> Self::Float {
+        integers.map(|integer| integer as i32 as f32)
+    }
+}
+
+/// `f` of every lane.
+#[inline(always)]
+fn each<T>(f: impl Fn(usize) -> T) -> [T; WIDTH] {
+    std::array::from_fn(f)
+}
+
+/// The nearest bf16, ties to even, as its 16 bits; without branches, so that it vectorises.
+#[inline(always)]
+pub(crate) fn bf16_bits(x: f32) -> u32 {
+    const QUIET_NAN: u32 = 0x7fc0;
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    if x.is_nan() { QUIET_NAN } else { rounded }
+}

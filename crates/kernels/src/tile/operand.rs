@@ -1,0 +1,158 @@
+use crate::{
+    lanes::{Lanes, bf16_bits},
+    packed::{bytes, signed_byte},
+};
+
+/// How one precision multiplies: a word of numbers a lane (queries, then weights) with a word for all lanes (keys, then
+/// values).
+pub(super) trait Operand<L: Lanes> {
+    /// What keys and values are made of.
+    type Element: Copy;
+    type Sum: Copy;
+    /// Numbers in one word.
+    const PER_WORD: usize;
+    /// Whether keys and values are padded to whole groups of slots.
+    const PADDED: bool;
+
+    fn zero(lanes: L) -> Self::Sum;
+    fn add_product(lanes: L, sum: Self::Sum, words: L::Word, element: Self::Element) -> Self::Sum;
+    fn float(lanes: L, sum: Self::Sum) -> L::Float;
+
+    /// What the product with key `key` starts from.
+    #[inline(always)]
+    fn start(lanes: L, _offsets: &[u32], _key: usize) -> Self::Sum {
+        Self::zero(lanes)
+    }
+
+    /// `PER_WORD` neighbouring numbers of a query.
+    fn query_word(numbers: &[f32], scale: f32) -> u32;
+
+    /// Writes weights from 0 to 1 of four keys, and returns the sum that they are divided by at the end.
+    fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float;
+}
+
+pub(super) struct Single;
+
+impl<L: Lanes> Operand<L> for Single {
+    type Element = f32;
+    type Sum = L::Float;
+    const PER_WORD: usize = 1;
+    const PADDED: bool = false;
+
+    #[inline(always)]
+    fn zero(lanes: L) -> L::Float {
+        lanes.floats(lanes.splat(0))
+    }
+
+    #[inline(always)]
+    fn add_product(lanes: L, sum: L::Float, words: L::Word, element: f32) -> L::Float {
+        lanes.mul_add(lanes.floats(words), lanes.floats(lanes.splat(element.to_bits())), sum)
+    }
+
+    #[inline(always)]
+    fn float(_: L, sum: L::Float) -> L::Float {
+        sum
+    }
+
+    #[inline(always)]
+    fn query_word(numbers: &[f32], scale: f32) -> u32 {
+        (numbers[0] * scale).to_bits()
+    }
+
+    #[inline(always)]
+    fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
+        for (weight, to) in weights.into_iter().zip(to.chunks_exact_mut(L::WIDTH)) {
+            lanes.store(lanes.bits(weight), to);
+        }
+        sum(lanes, weights)
+    }
+}
+
+/// bf16 operands, f32 sums.
+pub(super) struct Half;
+
+impl<L: Lanes> Operand<L> for Half {
+    type Element = u32;
+    type Sum = L::Float;
+    const PER_WORD: usize = 2;
+    const PADDED: bool = true;
+
+    #[inline(always)]
+    fn zero(lanes: L) -> L::Float {
+        lanes.floats(lanes.splat(0))
+    }
+
+    #[inline(always)]
+    fn add_product(lanes: L, sum: L::Float, words: L::Word, element: u32) -> L::Float {
+        lanes.dot_bf16(sum, words, lanes.splat(element))
+    }
+
+    #[inline(always)]
+    fn float(_: L, sum: L::Float) -> L::Float {
+        sum
+    }
+
+    #[inline(always)]
+    fn query_word(numbers: &[f32], scale: f32) -> u32 {
+        bf16_bits(numbers[0] * scale) | bf16_bits(numbers[1] * scale) << 16
+    }
+
+    #[inline(always)]
+    fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
+        let [a, b, c, d] = weights;
+        lanes.store(lanes.pack_bf16(a, b), to);
+        lanes.store(lanes.pack_bf16(c, d), &mut to[L::WIDTH..]);
+        sum(lanes, weights)
+    }
+}
+
+/// 8-bit operands, exact 32-bit sums. Queries are stored plus 128, because the products take one side unsigned; weights
+/// are in units of 1/255.
+pub(super) struct Int8;
+
+impl<L: Lanes> Operand<L> for Int8 {
+    type Element = u32;
+    type Sum = L::Word;
+    const PER_WORD: usize = 4;
+    const PADDED: bool = true;
+
+    #[inline(always)]
+    fn zero(lanes: L) -> L::Word {
+        lanes.splat(0)
+    }
+
+    #[inline(always)]
+    fn add_product(lanes: L, sum: L::Word, words: L::Word, element: u32) -> L::Word {
+        lanes.dot_u8_i8(sum, words, lanes.splat(element))
+    }
+
+    #[inline(always)]
+    fn float(lanes: L, sum: L::Word) -> L::Float {
+        lanes.convert(sum)
+    }
+
+    #[inline(always)]
+    fn start(lanes: L, offsets: &[u32], key: usize) -> L::Word {
+        lanes.splat(offsets[key])
+    }
+
+    #[inline(always)]
+    fn query_word(numbers: &[f32], scale: f32) -> u32 {
+        bytes(std::array::from_fn(|at| signed_byte(numbers[at] * scale) ^ 0x80))
+    }
+
+    /// The sum is of the rounded weights, so that they still sum to one after the division.
+    #[inline(always)]
+    fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
+        let full = lanes.floats(lanes.splat(255_f32.to_bits()));
+        let share = lanes.floats(lanes.splat((1.0_f32 / 255.0).to_bits()));
+        let integers = weights.map(|weight| lanes.round(lanes.mul(weight, full)));
+        lanes.store(lanes.pack_u8(integers), to);
+        lanes.mul(sum(lanes, integers.map(|integer| lanes.convert(integer))), share)
+    }
+}
+
+#[inline(always)]
+fn sum<L: Lanes>(lanes: L, [a, b, c, d]: [L::Float; 4]) -> L::Float {
+    lanes.add(lanes.add(a, b), lanes.add(c, d))
+}

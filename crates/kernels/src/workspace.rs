@@ -1,0 +1,98 @@
+use crate::{packed::PackedHead, tile::CHUNK};
+
+/// Memory that [`AttentionPlan::run`](crate::AttentionPlan::run) works in: made once by
+/// [`workspace`](crate::AttentionPlan::workspace), then used for call after call, one at a time.
+///
+/// It fits every plan of the same size, and holds nothing that a later call depends on.
+#[derive(Debug)]
+pub struct Workspace {
+    pub(crate) size: WorkspaceSize,
+    /// One a head.
+    pub(crate) heads: Vec<PackedHead>,
+    /// One a band.
+    pub(crate) scratch: Vec<Scratch>,
+}
+
+/// What decides how large a workspace is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkspaceSize {
+    pub keys: usize,
+    pub head_dim: usize,
+    /// For each head: whether it has 16-bit blocks, and 8-bit ones.
+    pub heads: Vec<(bool, bool)>,
+    pub bands: usize,
+    /// Queries that are computed at once.
+    pub lanes: usize,
+    /// Keys of the longest row of 8-bit blocks, for integer softmax; else zero.
+    pub integer_keys: usize,
+}
+
+impl Workspace {
+    pub(crate) fn new(size: &WorkspaceSize) -> Self {
+        let head = |&(half, int8): &(bool, bool)| PackedHead::with_room(size.keys, size.head_dim, half, int8);
+        Self {
+            size: size.clone(),
+            heads: size.heads.iter().map(head).collect(),
+            scratch: (0..size.bands).map(|_| Scratch::new(size)).collect(),
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let heads = self.heads.iter().flat_map(|head| {
+            [&head.half_keys, &head.half_values, &head.int8_keys, &head.int8_values, &head.int8_offsets].map(Vec::len)
+        });
+        let scratch = self.scratch.iter().flat_map(|scratch| {
+            [&scratch.query, &scratch.scores, &scratch.output, &scratch.integers].map(|words| words.words.len())
+        });
+        4 * heads.chain(scratch).sum::<usize>()
+    }
+}
+
+/// What one tile of queries needs: vectors of 32-bit words, one lane a query.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// The queries, transposed: `[head_dim]` vectors, or fewer where a word holds several numbers.
+    pub query: AlignedWords,
+    /// Scores, then weights, of the keys at hand: `[CHUNK]` vectors.
+    pub scores: AlignedWords,
+    /// Weighted values so far: `[head_dim]` vectors.
+    pub output: AlignedWords,
+    /// All scores of the 8-bit blocks of a row, for integer softmax.
+    pub integers: AlignedWords,
+}
+
+impl Scratch {
+    fn new(size: &WorkspaceSize) -> Self {
+        let vectors = |count: usize| AlignedWords::zeroed(count * size.lanes);
+        Self {
+            query: vectors(size.head_dim),
+            scores: vectors(CHUNK),
+            output: vectors(size.head_dim),
+            integers: vectors(size.integer_keys),
+        }
+    }
+}
+
+/// Words that start on a cache line, so that no vector straddles two.
+#[derive(Debug)]
+pub(crate) struct AlignedWords {
+    words: Vec<u32>,
+    start: usize,
+    len: usize,
+}
+
+impl AlignedWords {
+    const LINE: usize = 64;
+
+    fn zeroed(len: usize) -> Self {
+        let words = vec![0; len + Self::LINE / size_of::<u32>()];
+        // The heap block stays where it is when this struct moves. `align_offset` may decline to answer: no harm done.
+        let start = words.as_ptr().align_offset(Self::LINE).min(Self::LINE / size_of::<u32>());
+        Self { words, start, len }
+    }
+
+    pub(crate) fn get(&mut self) -> &mut [u32] {
+        &mut self.words[self.start..self.start + self.len]
+    }
+}

@@ -1,0 +1,130 @@
+//! Every kernel against the oracle, over one table of cases.
+
+mod common;
+
+use common::{Tensors, largest_error, random_mask, relative_error, tolerance};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
+use maskwright_kernels::{AttentionPlan, Inputs, Kernel, PlanOptions, oracle};
+use proptest::prelude::*;
+use rand::{SeedableRng, rngs::ChaCha8Rng};
+
+use AttentionKind::{CausalSelfAttention as Causal, CrossAttention as Cross, SelfAttention as Full};
+use Precision::{Half, Int8, Single};
+
+/// Kind, queries, keys, live keys: whole blocks, ragged ends of every size, one token, rectangles, padding within a
+/// block and of whole blocks, and more keys than one chunk takes.
+const LENGTHS: [(AttentionKind, u32, u32, usize); 11] = [
+    (Full, 1, 1, 1),
+    (Full, 5, 5, 5),
+    (Full, 49, 49, 49),
+    (Full, 64, 64, 64),
+    (Full, 197, 197, 197),
+    (Full, 80, 80, 41),
+    (Causal, 77, 77, 77),
+    (Causal, 96, 96, 60),
+    (Cross, 13, 70, 70),
+    (Cross, 70, 13, 13),
+    (Cross, 24, 600, 555),
+];
+
+const HEAD_DIMS: [u32; 5] = [8, 32, 64, 80, 128];
+const DENSITIES: [f64; 3] = [1.0, 0.5, 0.1];
+const PRECISIONS: [&[Precision]; 4] = [&[Single], &[Half], &[Int8], &[Int8, Half, Single]];
+
+#[test]
+fn every_kernel_agrees_with_the_oracle() {
+    let mut seed = 0;
+    for (kind, queries, keys, live_keys) in LENGTHS {
+        for head_dim in HEAD_DIMS {
+            let shape = AttentionShape { kind, heads: 2, queries, keys, head_dim };
+            for block_size in BlockSize::ALL {
+                for density in DENSITIES {
+                    for precisions in PRECISIONS {
+                        seed += 1;
+                        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                        let masks = [(); 2].map(|()| random_mask(&shape, block_size, density, precisions, &mut rng));
+                        check(&masks, shape, live_keys, seed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Runs `masks` on every kernel of this CPU.
+fn check(masks: &[HeadMask], shape: AttentionShape, live_keys: usize, seed: u64) {
+    let tensors = Tensors::gaussian(&shape, seed);
+    let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v).live_keys(live_keys);
+    let expected = oracle::attend(masks, &shape, inputs).unwrap();
+    let used = masks.iter().flat_map(|mask| mask.blocks.active()).map(|(_, _, precision)| precision);
+    let coarsest = used.min().expect("masks have active blocks");
+    let tolerance = tolerance(coarsest, shape.head_dim, shape.keys);
+    for kernel in Kernel::available() {
+        let found = run(kernel, masks, shape, inputs);
+        let case = || format!("{kernel}, seed {seed}, {shape:?}, {live_keys} live keys, {masks:?}");
+        let error = relative_error(&found, &expected);
+        assert!(error <= tolerance, "off by {error:e}, more than {tolerance:e}: {}", case());
+        // Values have standard deviation one, and so at most has an output: no element is off by eight deviations.
+        let error = largest_error(&found, &expected);
+        assert!(error <= 8.0 * tolerance, "one is off by {error:e}, more than 8 * {tolerance:e}: {}", case());
+    }
+}
+
+/// One thread, one call, into an output that holds NaN before.
+fn run(kernel: Kernel, masks: &[HeadMask], shape: AttentionShape, inputs: Inputs<'_>) -> Vec<f32> {
+    let options = PlanOptions::new().unwrap().kernel(kernel).threads(std::num::NonZeroUsize::MIN);
+    let plan = AttentionPlan::with_options(masks, shape, options).unwrap();
+    let mut out = vec![f32::NAN; (shape.heads * shape.queries * shape.head_dim) as usize];
+    plan.run(inputs, &mut out, &mut plan.workspace()).unwrap();
+    out
+}
+
+fn any_shape() -> impl Strategy<Value = (AttentionShape, usize)> {
+    let kind = prop_oneof![Just(Full), Just(Causal), Just(Cross)];
+    (kind, 1..100_u32, 1..100_u32, 1..=16_u32, 0.0..1.0).prop_map(|(kind, queries, keys, eights, live)| {
+        let keys = if kind == Cross { keys } else { queries };
+        let shape = AttentionShape { kind, heads: 1, queries, keys, head_dim: 8 * eights };
+        (shape, 1 + (f64::from(keys) * live) as usize)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_mask_of_any_shape_agrees_with_the_oracle(
+        (shape, live_keys) in any_shape(),
+        block_size in prop::sample::select(&BlockSize::ALL[..]),
+        density in 0.0..=1.0,
+        precisions in prop::sample::select(&PRECISIONS[..]),
+        seed in any::<u64>(),
+    ) {
+        let mask = random_mask(&shape, block_size, density, precisions, &mut ChaCha8Rng::seed_from_u64(seed));
+        check(&[mask], shape, live_keys, seed);
+    }
+
+    /// Block size changes nothing when nothing is skipped: all three are plain dense attention.
+    #[test]
+    fn dense_masks_are_dense_attention(tokens in 1..100_u32, seed in any::<u64>()) {
+        let shape = AttentionShape { kind: Full, heads: 1, queries: tokens, keys: tokens, head_dim: 32 };
+        let tensors = Tensors::gaussian(&shape, seed);
+        let expected = dense_attention(&tensors, 32);
+        for (kernel, block_size) in Kernel::available().flat_map(|kernel| BlockSize::ALL.map(|size| (kernel, size))) {
+            let mask = HeadMask::dense(&shape, block_size, Single);
+            let found = run(kernel, &[mask], shape, Inputs::new(&tensors.q, &tensors.k, &tensors.v));
+            prop_assert!(relative_error(&found, &expected) <= tolerance(Single, 32, tokens));
+        }
+    }
+}
+
+/// One head without any mask, written apart from the oracle.
+fn dense_attention(Tensors { q, k, v }: &Tensors, d: usize) -> Vec<f64> {
+    let mut out = Vec::new();
+    for q in q.chunks(d) {
+        let score = |k: &[f32]| q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let exps: Vec<f64> = k.chunks(d).map(|k| (score(k) / (d as f64).sqrt()).exp()).collect();
+        let sum: f64 = exps.iter().sum();
+        out.extend((0..d).map(|at| exps.iter().zip(v.chunks(d)).map(|(e, v)| e * f64::from(v[at])).sum::<f64>() / sum));
+    }
+    out
+}
