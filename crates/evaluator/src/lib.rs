@@ -1,1 +1,21 @@
+//! What a mask does to a model's accuracy: tasks and their data, training and masked fine-tuning, calibration
+//! statistics of the attention, and the distortion that a search steers by.
+//!
+//! Three kinds of examples never meet: the model trains on `train`; the search sees `validation` only (its first
+//! examples in the loop, the others to select); `test` is for the figures that are reported.
 
+mod block_recall;
+mod calibration;
+mod evaluator;
+mod examples;
+mod fashion_mnist;
+mod idx;
+mod task;
+mod training;
+
+pub use calibration::{BlockStatistics, Calibration, HeadStatistics};
+pub use evaluator::{DenseModel, Evaluator, EvaluatorError};
+pub use examples::Examples;
+pub use idx::{Idx, IdxError};
+pub use task::{Split, Task, TaskData, TaskError};
+pub use training::{Recipe, TrainingError, TrainingProgress, train};

@@ -1,0 +1,279 @@
+use burn::{
+    module::Module,
+    nn::loss::CrossEntropyLossConfig,
+    tensor::{Device, Tensor, TensorData, activation::softmax},
+};
+use maskwright_blueprint::{AttentionShape, BlockSize, HeadId, ModelShape, Precision};
+use maskwright_transformer::{Attention, Encoder, Probe, SeenAttention, fake_quantise};
+use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
+use rayon::prelude::*;
+
+use crate::Examples;
+
+/// Examples of one probing pass: bounds memory, changes nothing else.
+const BATCH: usize = 64;
+
+/// Bins of the histogram of a head's attention logits, over [-4, 4] standard deviations around their mean.
+pub(crate) const BINS: usize = 8;
+
+/// What the dense model's attention does on calibration examples: the guide of every search.
+#[derive(Debug, Clone)]
+pub struct Calibration {
+    /// `[module][head]`
+    heads: Vec<Vec<HeadStatistics>>,
+    /// How many examples were seen.
+    pub examples: usize,
+}
+
+/// One head's statistics.
+#[derive(Debug, Clone)]
+pub struct HeadStatistics {
+    /// Share of the head's attention logits in each of eight bins of one standard deviation around their mean.
+    pub histogram: [f32; BINS],
+    /// One for each of [`BlockSize::ALL`].
+    sizes: [BlockStatistics; 3],
+}
+
+/// Statistics of each block of one head at one block size, in row order.
+#[derive(Debug, Clone)]
+pub struct BlockStatistics {
+    pub rows: usize,
+    pub columns: usize,
+    /// Mean softmax probability that the block's keys receive, per query row: sums to 1 over a row of blocks.
+    pub mass: Vec<f32>,
+    /// Variance of the block's logits over entries and examples.
+    pub variance: Vec<f32>,
+    /// Squared gradient influence of leaving the block out: `E[(sum over the block of dL/dlogit)^2]`, labels drawn from
+    /// the model (an empirical Fisher information of a gate on the block, as in MoA, arXiv 2406.14909).
+    pub influence: Vec<f32>,
+    /// The same for computing the block's scores at each of [`Precision::ALL`]:
+    /// `E[(sum over the block of dL/dlogit * rounding error)^2]`; zero at single precision.
+    pub rounding: [Vec<f32>; 3],
+}
+
+impl Calibration {
+    /// Probes the dense model on the first `count` of `examples`; labels are drawn from the model by `seed`.
+    pub(crate) fn measure(model: &Encoder, shape: &ModelShape, examples: &Examples, count: usize, seed: u64) -> Self {
+        let device = Device::flex().autodiff();
+        let model = model.clone().train();
+        let mut generator = ChaCha12Rng::seed_from_u64(seed);
+        let indices: Vec<usize> = (0..count.min(examples.len())).collect();
+        let mut sums: Vec<ModuleSums> = shape.modules.iter().map(|of| ModuleSums::new(of.shape)).collect();
+        for batch in indices.chunks(BATCH) {
+            let offset = |of: &AttentionShape| {
+                let dims = [batch.len(), of.heads as usize, of.queries as usize, of.keys as usize];
+                Tensor::<4>::zeros(dims, &device).require_grad()
+            };
+            let mut probe =
+                Probe { offsets: shape.modules.iter().map(|of| offset(&of.shape)).collect(), seen: Vec::new() };
+            let logits = model.forward(examples.batch(batch, &device), Attention::Probed(&mut probe));
+            let labels = draw_labels(logits.clone(), &mut generator);
+            let labels = Tensor::from_data(TensorData::new(labels, [batch.len()]), &device);
+            let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, labels);
+            // The loss is a mean over the batch; an example's own gradient is `batch` times what arrives at it.
+            let gradients = loss.mul_scalar(batch.len() as f32).backward();
+            for ((sums, offset), seen) in sums.iter_mut().zip(&probe.offsets).zip(&probe.seen) {
+                let gradient = offset.grad(&gradients).expect("every offset takes part in the loss");
+                sums.add(&values(gradient), seen);
+            }
+        }
+        let heads = sums.into_iter().map(ModuleSums::finish).collect();
+        Self { heads, examples: indices.len() }
+    }
+
+    /// One head's statistics.
+    ///
+    /// # Panics
+    /// When the model has no such head.
+    pub fn head(&self, head: HeadId) -> &HeadStatistics {
+        &self.heads[head.module as usize][head.head as usize]
+    }
+}
+
+impl HeadStatistics {
+    /// At one block size.
+    pub fn blocks(&self, size: BlockSize) -> &BlockStatistics {
+        &self.sizes[index(size)]
+    }
+}
+
+fn index(size: BlockSize) -> usize {
+    match size {
+        BlockSize::B8 => 0,
+        BlockSize::B16 => 1,
+        BlockSize::B32 => 2,
+    }
+}
+
+/// One label for each example, drawn from the model's own class probabilities.
+fn draw_labels(logits: Tensor<2>, generator: &mut ChaCha12Rng) -> Vec<i32> {
+    let classes = logits.dims()[1];
+    let probabilities: Vec<f32> = softmax(logits, 1).into_data().try_to_vec().expect("probabilities are f32");
+    let draw = |row: &[f32]| {
+        let mut left: f32 = generator.random();
+        row.iter().position(|p| { left -= p; left < 0.0 }).unwrap_or(classes - 1) as i32
+    };
+    probabilities.chunks(classes).map(draw).collect()
+}
+
+fn values(tensor: Tensor<4>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().expect("attention is f32")
+}
+
+/// Running sums over examples for one module.
+struct ModuleSums {
+    shape: AttentionShape,
+    examples: usize,
+    heads: Vec<HeadSums>,
+}
+
+struct HeadSums {
+    logits: Vec<f32>,
+    sizes: [BlockSums; 3],
+}
+
+#[derive(Clone, Default)]
+struct BlockSums {
+    mass: Vec<f64>,
+    logit: Vec<f64>,
+    squared_logit: Vec<f64>,
+    influence: Vec<f64>,
+    rounding: [Vec<f64>; 3],
+}
+
+/// One example's scores of one head, in row order.
+struct Scores<'a> {
+    logits: &'a [f32],
+    probabilities: &'a [f32],
+    gradient: &'a [f32],
+    /// Rounding error of the logits at 8 and 16 bit.
+    errors: [&'a [f32]; 2],
+}
+
+impl ModuleSums {
+    fn new(shape: AttentionShape) -> Self {
+        let blocks = |size: BlockSize| {
+            let zeros = vec![0.0; (size.cover(shape.queries) * size.cover(shape.keys)) as usize];
+            BlockSums {
+                mass: zeros.clone(),
+                logit: zeros.clone(),
+                squared_logit: zeros.clone(),
+                influence: zeros.clone(),
+                rounding: [zeros.clone(), zeros.clone(), zeros],
+            }
+        };
+        let head = |_| HeadSums { logits: Vec::new(), sizes: BlockSize::ALL.map(blocks) };
+        Self { shape, examples: 0, heads: (0..shape.heads).map(head).collect() }
+    }
+
+    fn add(&mut self, gradient: &[f32], seen: &SeenAttention) {
+        let inner = |tensor: &Tensor<4>| tensor.clone().inner();
+        let (q, k, scores) = (inner(&seen.q), inner(&seen.k), inner(&seen.scores));
+        let scale = (self.shape.head_dim as f32).sqrt().recip();
+        let error = |precision| {
+            let rounded = fake_quantise(q.clone(), precision)
+                .matmul(fake_quantise(k.clone(), precision).swap_dims(2, 3))
+                .mul_scalar(scale);
+            values(rounded - scores.clone())
+        };
+        let errors = [error(Precision::Int8), error(Precision::Half)];
+        let probabilities = values(softmax(scores.clone(), 3));
+        let logits = values(scores);
+        let (shape, each) = (self.shape, self.shape.scores() as usize);
+        let heads = self.heads.len();
+        let examples = logits.len() / (each * heads);
+        self.examples += examples;
+        self.heads.par_iter_mut().enumerate().for_each(|(head, sums)| {
+            for example in 0..examples {
+                let at = (example * heads + head) * each;
+                let part = |of: &'_ [f32]| -> std::ops::Range<usize> { debug_assert!(of.len() >= at + each); at..at + each };
+                let scores = Scores {
+                    logits: &logits[part(&logits)],
+                    probabilities: &probabilities[part(&probabilities)],
+                    gradient: &gradient[part(gradient)],
+                    errors: [&errors[0][part(&errors[0])], &errors[1][part(&errors[1])]],
+                };
+                sums.logits.extend_from_slice(scores.logits);
+                for (size, blocks) in BlockSize::ALL.into_iter().zip(&mut sums.sizes) {
+                    blocks.add(&shape, size, &scores);
+                }
+            }
+        });
+    }
+
+    fn finish(self) -> Vec<HeadStatistics> {
+        let (shape, examples) = (self.shape, self.examples as f64);
+        let finish = |head: HeadSums| HeadStatistics {
+            histogram: histogram(&head.logits),
+            sizes: [0, 1, 2].map(|at| head.sizes[at].finish(&shape, BlockSize::ALL[at], examples)),
+        };
+        self.heads.into_iter().map(finish).collect()
+    }
+}
+
+impl BlockSums {
+    fn add(&mut self, shape: &AttentionShape, size: BlockSize, scores: &Scores<'_>) {
+        let (queries, keys) = (shape.queries as usize, shape.keys as usize);
+        let (side, columns) = (size.tokens() as usize, size.cover(shape.keys) as usize);
+        for row in 0..size.cover(shape.queries) as usize {
+            for column in 0..columns {
+                let block = row * columns + column;
+                let mut gradient = 0.0f64;
+                let mut errors = [0.0f64; 2];
+                for query in row * side..((row + 1) * side).min(queries) {
+                    for at in query * keys + column * side..query * keys + ((column + 1) * side).min(keys) {
+                        let logit = f64::from(scores.logits[at]);
+                        self.mass[block] += f64::from(scores.probabilities[at]);
+                        self.logit[block] += logit;
+                        self.squared_logit[block] += logit * logit;
+                        let slope = f64::from(scores.gradient[at]);
+                        gradient += slope;
+                        for (sum, error) in errors.iter_mut().zip(scores.errors) {
+                            *sum += slope * f64::from(error[at]);
+                        }
+                    }
+                }
+                self.influence[block] += gradient * gradient;
+                for (sum, error) in self.rounding.iter_mut().zip(errors) {
+                    sum[block] += error * error;
+                }
+            }
+        }
+    }
+
+    fn finish(&self, shape: &AttentionShape, size: BlockSize, examples: f64) -> BlockStatistics {
+        let (rows, columns) = (size.cover(shape.queries) as usize, size.cover(shape.keys) as usize);
+        let extent = |block: usize| {
+            let row = f64::from(size.extent((block / columns) as u32, shape.queries));
+            let column = f64::from(size.extent((block % columns) as u32, shape.keys));
+            (row, row * column)
+        };
+        let mean = |sums: &[f64]| sums.iter().map(|sum| (sum / examples) as f32).collect::<Vec<_>>();
+        let mass = self.mass.iter().enumerate().map(|(at, sum)| (sum / examples / extent(at).0) as f32).collect();
+        let variance = |at: usize| {
+            let entries = examples * extent(at).1;
+            let mean = self.logit[at] / entries;
+            (self.squared_logit[at] / entries - mean * mean).max(0.0) as f32
+        };
+        BlockStatistics {
+            rows,
+            columns,
+            mass,
+            variance: (0..rows * columns).map(variance).collect(),
+            influence: mean(&self.influence),
+            rounding: [mean(&self.rounding[0]), mean(&self.rounding[1]), mean(&self.rounding[2])],
+        }
+    }
+}
+
+fn histogram(logits: &[f32]) -> [f32; BINS] {
+    let count = logits.len() as f64;
+    let mean = logits.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+    let deviation = (logits.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count).sqrt().max(1e-12);
+    let mut bins = [0u64; BINS];
+    for logit in logits {
+        let at = (f64::from(*logit) - mean) / deviation + BINS as f64 / 2.0;
+        bins[at.clamp(0.0, BINS as f64 - 1.0) as usize] += 1;
+    }
+    bins.map(|bin| (bin as f64 / count) as f32)
+}

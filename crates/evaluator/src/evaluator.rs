@@ -1,0 +1,181 @@
+use std::{fs, io, ops::ControlFlow, path::Path, sync::OnceLock};
+
+use burn::tensor::{Device, Tensor, activation::log_softmax};
+use maskwright_blueprint::{Blueprint, Digest, ModelShape, write_whole};
+use maskwright_transformer::{
+    Attention, CompiledMasks, Encoder, EncoderConfig, WeightsError, load_weights, weights_to_bytes,
+};
+use rayon::prelude::*;
+
+use crate::{Calibration, Examples, Recipe, Split, Task, TaskData, TaskError, TrainingError, TrainingProgress, train};
+
+/// Examples of one inference pass: bounds memory, changes nothing else.
+const BATCH: usize = 250;
+
+/// Why an evaluation could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluatorError {
+    #[error("no such model can be built: {0}")]
+    Model(String),
+    #[error("no training can follow this recipe: {0}")]
+    Recipe(String),
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error(transparent)]
+    Training(#[from] TrainingError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error("{} cannot be written", path.display())]
+    Write {
+        path: std::path::PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A trained dense model with the examples it was trained on.
+#[derive(Debug)]
+pub struct DenseModel {
+    pub encoder: Encoder,
+    pub shape: ModelShape,
+    pub data: TaskData,
+    /// Whether the weights came from the cache.
+    pub cached: bool,
+}
+
+impl DenseModel {
+    /// Trains a model, or takes it from `cache`, where it lies under a digest of architecture, data, recipe and seed.
+    ///
+    /// A cache file that does not load is trained anew and replaced.
+    pub fn obtain(
+        name: &str,
+        config: &EncoderConfig,
+        task: &Task,
+        recipe: &Recipe,
+        seed: u64,
+        cache: &Path,
+        watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
+    ) -> Result<Self, EvaluatorError> {
+        config.check().map_err(EvaluatorError::Model)?;
+        recipe.check().map_err(EvaluatorError::Recipe)?;
+        let data = task.load()?;
+        data.check_model(config)?;
+        let key = Digest::of([
+            format!("{config:?} {recipe:?} {seed}"),
+            data.train.digest().to_string(),
+        ]);
+        let path = cache.join(format!("{name}-{}.safetensors", key.short()));
+        let mut encoder = config.init(seed, &Device::flex());
+        let cached = path.exists() && load_weights(&mut encoder, &path).is_ok();
+        if !cached {
+            encoder = config.init(seed, &Device::flex().autodiff());
+            let examples = data.train.clone().with_mirrored();
+            encoder = train(encoder, &examples, recipe, None, None, seed, watch)?;
+            let write_error = |source| EvaluatorError::Write { path: path.clone(), source };
+            fs::create_dir_all(cache).map_err(write_error)?;
+            write_whole(&path, &weights_to_bytes(&encoder)).map_err(write_error)?;
+        }
+        let shape = config.shape(&encoder, name);
+        Ok(Self { encoder, shape, data, cached })
+    }
+}
+
+/// Measures what masks do to one dense model on one task.
+pub struct Evaluator {
+    dense: DenseModel,
+    loop_examples: Examples,
+    selection: Examples,
+    /// Dense log-probabilities `[examples, classes]` on the loop's examples.
+    loop_reference: Tensor<2>,
+    /// Dense class scores on the training examples, for distillation.
+    teacher: OnceLock<Tensor<2>>,
+}
+
+impl Evaluator {
+    /// `loop_examples` of the validation examples drive the search, the others select.
+    pub fn new(dense: DenseModel, loop_examples: usize) -> Self {
+        let (loop_examples, selection) = dense.data.validation.split_at(loop_examples);
+        let loop_reference = log_softmax(logits(&dense.encoder, &loop_examples, None), 1);
+        Self { dense, loop_examples, selection, loop_reference, teacher: OnceLock::new() }
+    }
+
+    /// The model that blueprints must fit.
+    pub fn shape(&self) -> &ModelShape {
+        &self.dense.shape
+    }
+
+    /// The dense model's weights.
+    pub fn dense(&self) -> &Encoder {
+        &self.dense.encoder
+    }
+
+    /// How far masks move the dense model's answers, without fine-tuning: the mean over the loop's examples of
+    /// `KL(dense || masked)` in nats.
+    pub fn distortion(&self, blueprint: &Blueprint) -> f64 {
+        let masked = log_softmax(logits(&self.dense.encoder, &self.loop_examples, Some(blueprint)), 1);
+        let reference = self.loop_reference.clone();
+        let divergence = (reference.clone().exp() * (reference - masked)).sum_dim(1).mean();
+        f64::from(divergence.into_scalar::<f32>())
+    }
+
+    /// [`Evaluator::distortion`] of several blueprints at once, in their order.
+    pub fn distortions(&self, blueprints: &[Blueprint]) -> Vec<f64> {
+        blueprints.par_iter().map(|blueprint| self.distortion(blueprint)).collect()
+    }
+
+    /// Share of a split's examples that `model` labels rightly, under masks or dense.
+    pub fn accuracy(&self, model: &Encoder, masks: Option<&Blueprint>, split: Split) -> f64 {
+        let examples = self.examples(split);
+        let found: Vec<i32> = logits(model, examples, masks)
+            .argmax(1)
+            .into_data()
+            .convert::<i32>()
+            .try_to_vec()
+            .expect("just converted to i32");
+        let right = found.iter().zip(examples.labels()).filter(|(found, label)| **found as u32 == **label).count();
+        right as f64 / examples.len() as f64
+    }
+
+    /// Attention statistics of the dense model on the first `count` training examples.
+    pub fn calibrate(&self, count: usize, seed: u64) -> Calibration {
+        Calibration::measure(&self.dense.encoder, &self.dense.shape, &self.dense.data.train, count, seed)
+    }
+
+    /// The dense model after training under a blueprint's masks with fake quantisation, towards labels and the dense
+    /// model's own class scores.
+    pub fn fine_tune(
+        &self,
+        blueprint: &Blueprint,
+        recipe: &Recipe,
+        seed: u64,
+        watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
+    ) -> Result<Encoder, EvaluatorError> {
+        let train_on = &self.dense.data.train;
+        let teacher = self.teacher.get_or_init(|| logits(&self.dense.encoder, train_on, None));
+        let model = self.dense.encoder.clone();
+        Ok(train(model, train_on, recipe, Some(blueprint), Some(teacher), seed, watch)?)
+    }
+
+    /// The examples of a split.
+    pub fn examples(&self, split: Split) -> &Examples {
+        match split {
+            Split::Train => &self.dense.data.train,
+            Split::Loop => &self.loop_examples,
+            Split::Selection => &self.selection,
+            Split::Test => &self.dense.data.test,
+        }
+    }
+}
+
+/// Class scores `[examples, classes]` of all examples.
+fn logits(model: &Encoder, examples: &Examples, masks: Option<&Blueprint>) -> Tensor<2> {
+    let device = Device::flex();
+    let masks = masks.map(|blueprint| CompiledMasks::new(blueprint, &device));
+    let indices: Vec<usize> = (0..examples.len()).collect();
+    let parts = indices.par_chunks(BATCH).map(|batch| {
+        let attention = masks.as_ref().map_or(Attention::Dense, Attention::Masked);
+        model.forward(examples.batch(batch, &device), attention)
+    });
+    Tensor::cat(parts.collect(), 0)
+}
