@@ -1,5 +1,6 @@
 //! The blueprint crate as its users meet it: files that go round, files that are refused, files from strangers.
 
+mod documentation;
 mod hostile_files;
 mod library;
 mod masks;
