@@ -121,11 +121,20 @@ impl<'de> Visitor<'de> for Masks<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let expected = self.model.map(|model| model.modules.len());
         let mut modules = Vec::new();
         while let Some(heads) = list.next_element_seed(Heads { model: self.model, module: modules.len() })? {
             modules.push(heads);
+            if expected.is_some_and(|expected| modules.len() > expected) {
+                break;
+            }
         }
-        Ok(modules)
+        match expected {
+            Some(expected) if expected != modules.len() => {
+                Err(A::Error::custom(BlueprintError::Modules { modules: expected, found: modules.len() }))
+            }
+            _ => Ok(modules),
+        }
     }
 }
 

@@ -62,6 +62,11 @@ fn a_missing_mask_is_shown_at_the_end_of_its_module() {
 }
 
 #[test]
+fn masks_for_one_module_too_many_are_shown_where_they_start_to_be_too_many() {
+    insta::assert_snapshot!(after("    ],\n  ],\n  provenance", "    ],\n    [], [], [],\n  ],\n  provenance"));
+}
+
+#[test]
 fn masks_before_the_model_are_checked_too() {
     let text = two_heads().to_ron().replacen("heads: 2", "heads: 3", 1);
     let (head, rest) = text.split_once("  model:").unwrap();
