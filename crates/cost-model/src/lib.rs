@@ -1,1 +1,29 @@
+//! What would this mask cost on that device?
+//!
+//! [`Work`] counts a blueprint once. A [`DeviceProfile`] is a file of numbers, each with its source. A [`CostModel`]
+//! prices work on a device under a [`Dataflow`]; its answer, a [`Cost`], is a prediction and says so.
 
+mod cost;
+mod dataflow;
+mod device;
+mod device_check;
+mod error;
+mod flat;
+mod head_cost;
+mod head_work;
+mod machine;
+mod mas;
+mod model;
+mod traffic;
+mod work;
+
+pub use cost::{Bound, Cost, EnergyBand, Kind, Term, Traffic};
+pub use dataflow::{Dataflow, UnknownDataflow};
+pub use device::{
+    DeviceProfile, Energy, Figure, FlatStages, MatrixUnit, MemoryLevel, Mode, Overheads, Scope, Units, VectorUnit,
+};
+pub use error::CostError;
+pub use head_cost::HeadCost;
+pub use head_work::{Band, HeadWork};
+pub use model::CostModel;
+pub use work::{ModuleWork, Softmax, Work};

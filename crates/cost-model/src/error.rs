@@ -1,0 +1,23 @@
+use maskwright_blueprint::{MaskError, Precision, RonError};
+
+/// Why something has no price.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CostError {
+    #[error("no device is called `{name}`: {help}; or give the path of a profile of your own")]
+    UnknownDevice { name: String, help: String },
+    #[error("`{device}` has no mode `{mode}`: {help}")]
+    UnknownMode { device: String, mode: String, help: String },
+    #[error(transparent)]
+    Profile(#[from] RonError),
+    #[error(
+        "{device} does not compute at {precision}: it supports {supported}; choose one of these for the mask's blocks"
+    )]
+    Precision { device: String, precision: Precision, supported: String },
+    #[error("a batch holds 1 to {limit} examples, not {batch}")]
+    Batch { batch: u32, limit: u32 },
+    #[error("the mask does not fit its head")]
+    Mask(#[from] MaskError),
+    #[error("{what} is 1 to {limit}, not {found}")]
+    Shape { what: &'static str, found: u64, limit: u64 },
+}

@@ -1,0 +1,180 @@
+use maskwright_blueprint::Precision;
+
+use crate::{Band, DeviceProfile, FlatStages, Scope, Softmax, Units, device::MOST_LEVELS};
+
+/// A profile's numbers, ready to calculate with.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    pub hertz: f64,
+    pub cores: f64,
+    /// Multiply-accumulates a cycle and core after utilisation; zero where the device lacks the precision.
+    macs_per_cycle: [f64; 3],
+    peak_macs_per_cycle: [f64; 3],
+    pub tile_queries: u32,
+    pub tile_keys: u32,
+    pub lanes: f64,
+    softmax_lane_cycles: [f64; 2],
+    pub elementwise_lane_cycles: f64,
+    pub units: Units,
+    pub flat_stages: FlatStages,
+    pub block_cycles: f64,
+    run_cycles: f64,
+    pub launch_seconds: f64,
+    pub levels: Vec<Level>,
+    pub joules_per_mac: [f64; 3],
+    pub joules_per_lane_cycle: f64,
+    pub static_watts: f64,
+    pub limit_watts: f64,
+    pub low_factor: f64,
+    pub high_factor: f64,
+}
+
+/// A memory level as the whole device sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Level {
+    pub name: String,
+    /// Share of one core.
+    pub core_bytes: f64,
+    /// Of all cores together.
+    pub bytes_per_s: f64,
+    pub joules_per_byte: f64,
+}
+
+impl Machine {
+    pub fn of(profile: &DeviceProfile) -> Self {
+        let cores = profile.cores.value;
+        let rate = |precision: &Precision| profile.matrix.macs_per_cycle.get(precision).map_or(0.0, |rate| rate.value);
+        let peak_macs_per_cycle = Precision::ALL.each_ref().map(rate);
+        let levels = profile.memory.iter().take(MOST_LEVELS).map(|level| {
+            let (capacity, bandwidth) = match level.scope {
+                Scope::PerCore => (1.0, cores),
+                Scope::Shared => (1.0 / cores, 1.0),
+            };
+            Level {
+                name: level.name.clone(),
+                core_bytes: level.bytes.value * capacity,
+                bytes_per_s: level.bytes_per_s.value * bandwidth,
+                joules_per_byte: level.joules_per_byte.value,
+            }
+        });
+        let (vector, energy) = (&profile.vector, &profile.energy);
+        Self {
+            hertz: profile.clock_hz.value,
+            cores,
+            macs_per_cycle: Precision::ALL.map(|precision| {
+                let share = profile.matrix.utilisation.get(&precision).map_or(0.0, |share| share.value);
+                peak_macs_per_cycle[precision.index()] * share
+            }),
+            peak_macs_per_cycle,
+            tile_queries: profile.matrix.tile_queries.value as u32,
+            tile_keys: profile.matrix.tile_keys.value as u32,
+            lanes: vector.lanes.value,
+            softmax_lane_cycles: [vector.softmax_lane_cycles.value, vector.integer_softmax_lane_cycles.value],
+            elementwise_lane_cycles: vector.elementwise_lane_cycles.value,
+            units: profile.units,
+            flat_stages: profile.flat_stages,
+            block_cycles: profile.overheads.block_cycles.value,
+            run_cycles: profile.overheads.run_cycles.value,
+            launch_seconds: profile.overheads.launch_seconds.value,
+            levels: levels.collect(),
+            joules_per_mac: Precision::ALL
+                .map(|precision| energy.joules_per_mac.get(&precision).map_or(0.0, |joules| joules.value)),
+            joules_per_lane_cycle: energy.joules_per_lane_cycle.value,
+            static_watts: energy.static_watts.value,
+            limit_watts: energy.limit_watts.value,
+            low_factor: energy.low_factor.value,
+            high_factor: energy.high_factor.value,
+        }
+    }
+
+    pub fn supports(&self, precision: Precision) -> bool {
+        self.peak_macs_per_cycle[precision.index()] > 0.0
+    }
+
+    /// DRAM.
+    pub fn dram(&self) -> &Level {
+        self.levels.last().expect("a checked profile has at least two levels")
+    }
+
+    /// Seconds that `macs` take on all cores at the full peak rate.
+    pub fn ideal_seconds(&self, macs: [f64; 3]) -> f64 {
+        let cycles: f64 = macs
+            .iter()
+            .zip(self.peak_macs_per_cycle)
+            .filter(|(macs, _)| **macs > 0.0)
+            .map(|(macs, rate)| macs / rate)
+            .sum();
+        cycles / self.cores / self.hertz
+    }
+
+    /// Seconds of all cores for `macs` at the rate a dense product reaches.
+    pub fn mac_seconds(&self, macs: f64, precision: Precision) -> f64 {
+        macs / self.macs_per_cycle[precision.index()] / self.cores / self.hertz
+    }
+
+    /// Query tokens that the matrix unit computes for `queries`: whole native tiles.
+    pub fn padded_queries(&self, queries: u32) -> f64 {
+        f64::from(queries.next_multiple_of(self.tile_queries))
+    }
+
+    /// One core's cycles for one of the two products of a band, and for beginning its runs of blocks.
+    ///
+    /// The keys that the band needs are gathered, so that each precision fills native tiles of its own. A device may
+    /// always compute coarse blocks at a finer precision of the same band, to save a run; the cheapest such choice is
+    /// taken. That is also why a cost never falls when one block's precision is raised.
+    pub fn product(&self, band: Band, head_dim: u32) -> Product {
+        let per_key = self.padded_queries(band.queries) * f64::from(head_dim);
+        let [int8, half, single] = band.keys_by_precision();
+        let mut best: Option<Product> = None;
+        for keys in
+            [[int8, half, single], [0, int8 + half, single], [int8, 0, half + single], [0, 0, int8 + half + single]]
+        {
+            let promotes = (keys[1] > 0 && half == 0) || (keys[2] > 0 && single == 0);
+            if promotes {
+                continue;
+            }
+            let (mut cycles, mut runs) = (0.0, 0.0);
+            for (keys, rate) in keys.into_iter().zip(self.macs_per_cycle) {
+                if keys > 0 {
+                    cycles += f64::from(keys.next_multiple_of(self.tile_keys)) * per_key / rate;
+                    runs += self.run_cycles;
+                }
+            }
+            if best.is_none_or(|best| 2.0 * cycles + runs < 2.0 * best.cycles + best.run_cycles) {
+                best = Some(Product { cycles, run_cycles: runs });
+            }
+        }
+        best.expect("the first choice promotes nothing")
+    }
+
+    /// One core's cycles for the softmax of a band.
+    pub fn softmax_cycles(&self, band: Band, softmax: Softmax) -> f64 {
+        let [int8, half, single] = band.keys_by_precision().map(f64::from);
+        let [float, integer] = self.softmax_lane_cycles;
+        let coarse = match softmax {
+            Softmax::Float => float,
+            Softmax::Integer => integer,
+        };
+        let queries = match self.units {
+            Units::Shared => self.padded_queries(band.queries),
+            Units::Separate => f64::from(band.queries),
+        };
+        queries * (int8 * coarse + (half + single) * float) / self.lanes
+    }
+
+    /// Times of two pieces of work that want to run at once: the matrix unit's and the vector unit's.
+    pub fn together(&self, matrix: f64, vector: f64) -> f64 {
+        match self.units {
+            Units::Separate => matrix.max(vector),
+            Units::Shared => matrix + vector,
+        }
+    }
+}
+
+/// What one of the two products of a band takes on one core.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Product {
+    pub cycles: f64,
+    /// Once for both products.
+    pub run_cycles: f64,
+}

@@ -1,0 +1,100 @@
+//! MAS-Attention: two streams over row tiles.
+//!
+//! While the vector unit computes `P_{i-1} = softmax(C_{i-1})`, the matrix unit computes `O_{i-2} = P_{i-2} V` and then
+//! `C_i = Q_i K^T`; DRAM loads ahead. Tiles of neighbouring heads follow each other without a gap.
+
+use maskwright_blueprint::AttentionShape;
+
+use crate::{
+    Band, HeadWork, Softmax,
+    head_cost::{Plan, Stages, dram_cycles},
+    machine::Machine,
+    traffic::{key_bytes, query_bytes},
+};
+
+/// The row tile with the shortest time; the smaller one where two are equal, since its pipeline fills sooner.
+pub(crate) fn plan(
+    machine: &Machine,
+    head: &HeadWork,
+    shape: &AttentionShape,
+    stages: &Stages,
+    softmax: Softmax,
+) -> Plan {
+    let native = head.bands_of(machine.tile_queries).len();
+    let tilings = head.bands.iter().filter(|bands| bands.len() <= native);
+    let best = tilings
+        .map(|bands| steady(machine, head, shape, softmax, bands))
+        .reduce(|best, next| if next.cycles < best.cycles { next } else { best })
+        .expect("a head has at least one tiling");
+    let mut bytes = crate::traffic::fused(machine, head, shape);
+    if let Some(last) = bytes.last_mut() {
+        *last = best.dram_bytes;
+    }
+    let blocks = machine.block_cycles * head.active_blocks() as f64;
+    let compute = best.compute + blocks;
+    Plan {
+        memory: (best.cycles + blocks - compute).max(0.0),
+        ..Plan::overlapped(machine, stages, compute, best.vector, bytes)
+    }
+}
+
+/// One tiling in full swing.
+struct Steady {
+    /// With transfers.
+    cycles: f64,
+    /// Without.
+    compute: f64,
+    vector: f64,
+    dram_bytes: f64,
+}
+
+fn steady(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax, bands: &[Band]) -> Steady {
+    let width = f64::from(head.whole().finest().bytes());
+    let whole = key_bytes(head.whole(), shape.head_dim);
+    let rows: f64 = 4.0 * f64::from(bands[0].queries) * f64::from(shape.head_dim) * width;
+    let widest = bands.iter().map(|band| band.keys[0]).max().unwrap_or(0);
+    let scores = 2.0 * f64::from(bands[0].queries) * f64::from(widest) * width;
+    let room = machine.levels[machine.levels.len() - 2].core_bytes - rows - scores;
+    let reloaded: f64 = bands.iter().map(|band| key_bytes(*band, shape.head_dim)).sum();
+    // Never P: first K gives way and is loaded again for every tile, then V as well, then scores spill.
+    let keys = match room {
+        room if room >= 2.0 * whole => 2.0 * whole,
+        room if room >= whole => whole + reloaded,
+        _ => 2.0 * reloaded,
+    };
+    let spilled = (-room / scores).clamp(0.0, 1.0) * 4.0 * head.active_scores() as f64 * width;
+    let dram_bytes = 2.0 * query_bytes(head, shape.head_dim) + keys + spilled;
+    let transfer = dram_cycles(machine, dram_bytes) / bands.len() as f64;
+    let tiles = tiles(machine, head, shape, softmax, bands.len());
+    let (mut cycles, mut compute, mut vector) = (0.0, 0.0, 0.0);
+    for at in 0..tiles.len() {
+        let before = |back: usize| &tiles[(at + tiles.len() * back - back) % tiles.len()];
+        let matrix = before(2).product + tiles[at].product + tiles[at].overhead;
+        let both = machine.together(matrix, before(1).softmax);
+        compute += both;
+        cycles += both.max(transfer);
+        vector += before(1).softmax;
+    }
+    Steady { cycles, compute, vector, dram_bytes }
+}
+
+/// The head's native bands in `count` row tiles.
+pub(crate) fn tiles(
+    machine: &Machine,
+    head: &HeadWork,
+    shape: &AttentionShape,
+    softmax: Softmax,
+    count: usize,
+) -> Vec<Stages> {
+    let native = head.bands_of(machine.tile_queries);
+    let in_tile = native.len().div_ceil(count).next_power_of_two();
+    native.chunks(in_tile).map(|bands| Stages::of_bands(machine, bands, shape, softmax)).collect()
+}
+
+/// Cycles by which the pipeline's first and last tiles take longer than tiles in full swing, for native tiles of whole rows.
+pub(crate) fn fill_cycles(machine: &Machine, shape: &AttentionShape, dense: Band, softmax: Softmax) -> f64 {
+    let product = machine.product(dense, shape.head_dim).cycles;
+    let vector = machine.softmax_cycles(dense, softmax);
+    // C_1, then C_2 beside P_1, ..., O_{n-1} beside P_n, then O_n.
+    2.0 * product + 2.0 * product.max(vector) - 2.0 * (2.0 * product).max(vector)
+}

@@ -1,0 +1,214 @@
+use std::sync::Arc;
+
+use maskwright_blueprint::{AttentionShape, HeadMask, Linear, Precision};
+
+use crate::{
+    Cost, CostError, Dataflow, DeviceProfile, HeadCost, HeadWork, ModuleWork, Softmax, Work,
+    head_cost::{self, Busy, Exposed},
+    machine::Machine,
+    mas,
+};
+
+/// Prices work on one device under one dataflow, at one batch.
+///
+/// ```
+/// # use maskwright_blueprint::*;
+/// # use maskwright_cost_model::*;
+/// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 512, keys: 512, head_dim: 64 };
+/// let model = CostModel::new(&DeviceProfile::named("jetson-agx-xavier")?, Dataflow::Flash, 1)?;
+/// let half = model.attention(&Work::bare(&shape, BlockSize::B16, Precision::Half)?)?;
+/// let single = model.attention(&Work::bare(&shape, BlockSize::B16, Precision::Single)?)?;
+/// assert!(half.seconds < single.seconds && half.joules.value < single.joules.value);
+/// # Ok::<(), CostError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct CostModel {
+    device: String,
+    machine: Machine,
+    dataflow: Dataflow,
+    batch: u32,
+    linears: Precision,
+}
+
+/// More examples at once than any of our uses needs; keeps products of counts far from overflow.
+const MOST_BATCH: u32 = 1 << 16;
+
+impl CostModel {
+    /// Linears are priced at 16 bit where the device has it, else at its finest precision; see
+    /// [`CostModel::with_linears`].
+    pub fn new(profile: &DeviceProfile, dataflow: Dataflow, batch: u32) -> Result<Self, CostError> {
+        if batch == 0 || batch > MOST_BATCH {
+            return Err(CostError::Batch { batch, limit: MOST_BATCH });
+        }
+        let finest = profile.precisions().into_iter().last().unwrap_or(Precision::Single);
+        let linears = if profile.supports(Precision::Half) { Precision::Half } else { finest };
+        Ok(Self { device: profile.name.clone(), machine: Machine::of(profile), dataflow, batch, linears })
+    }
+
+    /// The same model with linears at another precision.
+    pub fn with_linears(mut self, precision: Precision) -> Result<Self, CostError> {
+        self.check(precision)?;
+        self.linears = precision;
+        Ok(self)
+    }
+
+    /// Name of the device.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    pub fn dataflow(&self) -> Dataflow {
+        self.dataflow
+    }
+
+    pub fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    /// Precision of the linears.
+    pub fn linears(&self) -> Precision {
+        self.linears
+    }
+
+    /// Attention of all modules: `Q K^T`, softmax and `P V`.
+    pub fn attention(&self, work: &Work) -> Result<Cost, CostError> {
+        Ok(Cost::of(&self.machine, &self.attention_sum(work)?))
+    }
+
+    /// The whole model: attention, linears, and elementwise operations.
+    pub fn end_to_end(&self, work: &Work) -> Result<Cost, CostError> {
+        let attention = self.attention_sum(work)?;
+        let rest = self.rest(work);
+        Ok(Cost::of(&self.machine, &(attention + rest)))
+    }
+
+    /// One head's mask. [`CostModel::total`] of the costs of all heads of one module is that module's
+    /// [`CostModel::attention`].
+    pub fn head(&self, mask: &HeadMask, shape: &AttentionShape, softmax: Softmax) -> Result<HeadCost, CostError> {
+        mask.check(shape)?;
+        self.head_work(&HeadWork::of(mask, shape), shape, softmax)
+    }
+
+    /// One head that was counted before.
+    pub fn head_work(&self, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> Result<HeadCost, CostError> {
+        for precision in Precision::ALL {
+            if head.blocks[precision.index()] > 0 {
+                self.check(precision)?;
+            }
+        }
+        Ok(head_cost::price(&self.machine, self.dataflow, f64::from(self.batch), head, shape, softmax))
+    }
+
+    /// What a module costs beside its heads: launch, first load, last store. It depends on the shape alone.
+    pub fn module(&self, shape: &AttentionShape, softmax: Softmax) -> HeadCost {
+        let machine = &self.machine;
+        let finest = Precision::ALL.into_iter().rfind(|precision| machine.supports(*precision));
+        let precision = finest.unwrap_or(Precision::Single);
+        let rows = f64::from(machine.tile_queries.min(shape.queries));
+        let keys = f64::from(machine.tile_keys.min(shape.keys));
+        let width = f64::from(precision.bytes()) * f64::from(shape.head_dim);
+        let transfers = (2.0 * rows + keys) * width / machine.dram().bytes_per_s;
+        let pipeline = match self.dataflow {
+            Dataflow::Mas => {
+                let keys = Precision::ALL.map(|level| if level <= precision { shape.keys } else { 0 });
+                let band = crate::Band { queries: machine.tile_queries.min(shape.queries), keys };
+                mas::fill_cycles(machine, shape, band, softmax) / machine.hertz
+            }
+            _ => 0.0,
+        };
+        let exposed = Exposed { fill: machine.launch_seconds + transfers + pipeline, ..Exposed::default() };
+        HeadCost { exposed, ..HeadCost::default() }
+    }
+
+    /// The cost of parts together.
+    pub fn total(&self, parts: impl IntoIterator<Item = HeadCost>) -> Cost {
+        Cost::of(&self.machine, &parts.into_iter().sum())
+    }
+
+    /// Linears and elementwise operations alone, to be added to parts in [`CostModel::total`].
+    pub fn rest(&self, work: &Work) -> HeadCost {
+        let linears: HeadCost = work.linears.iter().map(|linear| self.linear(linear)).sum();
+        linears + self.elementwise(work.elementwise)
+    }
+
+    fn attention_sum(&self, work: &Work) -> Result<HeadCost, CostError> {
+        let mut sum = HeadCost::default();
+        for ModuleWork { shape, softmax, heads, .. } in &work.modules {
+            sum = sum + self.module(shape, *softmax);
+            let mut last: Option<(&Arc<HeadWork>, HeadCost)> = None;
+            for head in heads {
+                let cost = match last {
+                    Some((same, cost)) if Arc::ptr_eq(same, head) => cost,
+                    _ => self.head_work(head, shape, *softmax)?,
+                };
+                last = Some((head, cost));
+                sum = sum + cost;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// `max(compute, memory)`: weights pass once for the whole batch, activations once in and once out.
+    fn linear(&self, linear: &Linear) -> HeadCost {
+        let (machine, batch) = (&self.machine, f64::from(self.batch));
+        let width = f64::from(self.linears.bytes());
+        let macs = linear.macs() as f64 * batch;
+        let rows = f64::from(linear.rows) * f64::from(linear.count) * batch;
+        let activations = rows * (f64::from(linear.inputs) + f64::from(linear.outputs));
+        let bytes = (linear.weights() as f64 + activations) * width;
+        let compute = machine.mac_seconds(macs, self.linears);
+        let launch = machine.launch_seconds * f64::from(linear.count);
+        let seconds = compute.max(bytes / machine.dram().bytes_per_s) + launch;
+        let mut by_precision = [0.0; 3];
+        by_precision[self.linears.index()] = macs;
+        let mut cost = HeadCost {
+            exposed: Exposed { linears: seconds, ..Exposed::default() },
+            busy: Busy { matrix: compute, overhead: launch, ..Busy::default() },
+            mac_joules: macs * machine.joules_per_mac[self.linears.index()],
+            macs,
+            ideal: machine.ideal_seconds(by_precision),
+            ..HeadCost::default()
+        };
+        self.through_all_levels(&mut cost, bytes);
+        cost
+    }
+
+    /// Every element is read and written once.
+    fn elementwise(&self, elements: u64) -> HeadCost {
+        let (machine, elements) = (&self.machine, elements as f64 * f64::from(self.batch));
+        let bytes = 2.0 * elements * f64::from(self.linears.bytes());
+        let lane_cycles = elements * machine.elementwise_lane_cycles;
+        let compute = lane_cycles / machine.lanes / machine.cores / machine.hertz;
+        let seconds = compute.max(bytes / machine.dram().bytes_per_s);
+        let mut cost = HeadCost {
+            exposed: Exposed { elementwise: seconds, ..Exposed::default() },
+            busy: Busy { vector: compute, ..Busy::default() },
+            lane_joules: lane_cycles * machine.joules_per_lane_cycle,
+            ..HeadCost::default()
+        };
+        if elements > 0.0 {
+            self.through_all_levels(&mut cost, bytes);
+        }
+        cost
+    }
+
+    fn through_all_levels(&self, cost: &mut HeadCost, bytes: f64) {
+        for (total, level) in cost.bytes.iter_mut().zip(&self.machine.levels) {
+            *total = bytes;
+            cost.memory_joules += bytes * level.joules_per_byte;
+        }
+        cost.watts = cost.dynamic_joules().0 / cost.exposed.total();
+    }
+
+    fn check(&self, precision: Precision) -> Result<(), CostError> {
+        if self.machine.supports(precision) {
+            return Ok(());
+        }
+        let supported = Precision::ALL.into_iter().filter(|precision| self.machine.supports(*precision));
+        Err(CostError::Precision {
+            device: self.device.clone(),
+            precision,
+            supported: supported.map(|precision| precision.to_string()).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
