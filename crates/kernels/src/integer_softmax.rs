@@ -6,11 +6,12 @@ const RANGE: f64 = 6.6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Normalisation {
     /// Exponentials enter the product with the values as they are; one division by their sum follows. The same integer
-    /// products as in the paper, and 0.5 to 0.8 % error where that has 12 to 48 %.
+    /// products as in the paper without its collapse: 0.2 to 0.7 % error on rows of 64 to 1024 Gaussian scores where
+    /// the values have a mean, 5 to 6 % where they have none (that is the table's step).
     #[default]
     Deferred,
     /// Equation 15 of the paper: shares are rounded to 1/255 before the product, so that a key with less than 1/510 of
-    /// its row vanishes. Rows of several hundred similar scores collapse.
+    /// its row vanishes. Broad rows collapse: on the same rows, 13 % error at 384 keys and 48 % at 1024.
     Paper,
 }
 

@@ -1,8 +1,6 @@
 //! Every kernel against the oracle, over one table of cases.
 
-mod common;
-
-use common::{Tensors, largest_error, random_mask, relative_error, tolerance};
+use crate::random::{Tensors, largest_error, random_mask, relative_error, tolerance};
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
 use maskwright_kernels::{AttentionPlan, Inputs, Kernel, PlanOptions, oracle};
 use proptest::prelude::*;

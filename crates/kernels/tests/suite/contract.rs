@@ -1,0 +1,231 @@
+//! What a plan promises besides the numbers: refusals, determinism, padding, and what becomes of NaN.
+
+use std::num::NonZeroUsize;
+
+use crate::random::{Tensors, random_mask};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, MaskError, Precision};
+use maskwright_kernels::{AttentionPlan, Inputs, Int8Softmax, Kernel, KernelError, Normalisation, PlanOptions, oracle};
+use rand::{SeedableRng, rngs::ChaCha8Rng};
+
+const SHAPE: AttentionShape =
+    AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 40, keys: 40, head_dim: 16 };
+
+fn dense(shape: AttentionShape) -> Vec<HeadMask> {
+    vec![HeadMask::dense(&shape, BlockSize::B16, Precision::Single); shape.heads as usize]
+}
+
+fn refusal(masks: &[HeadMask], shape: AttentionShape) -> KernelError {
+    AttentionPlan::new(masks, shape).expect_err("refused")
+}
+
+#[test]
+fn shapes_that_no_kernel_computes_are_refused() {
+    let masks = dense(SHAPE);
+    assert_eq!(refusal(&masks[..1], SHAPE), KernelError::Heads { heads: 2, found: 1 });
+    assert_eq!(refusal(&[], AttentionShape { heads: 0, ..SHAPE }), KernelError::Heads { heads: 0, found: 0 });
+    for head_dim in [0, 12, 520] {
+        assert_eq!(refusal(&masks, AttentionShape { head_dim, ..SHAPE }), KernelError::HeadDim { found: head_dim });
+    }
+    assert_eq!(refusal(&masks, AttentionShape { keys: 0, ..SHAPE }), KernelError::NoTokens { queries: 40, keys: 0 });
+    assert_eq!(refusal(&masks, AttentionShape { keys: 41, ..SHAPE }), KernelError::NotSquare { queries: 40, keys: 41 });
+}
+
+#[test]
+fn a_mask_of_another_shape_is_refused_by_head() {
+    let mut masks = dense(SHAPE);
+    masks[1] = dense(AttentionShape { queries: 64, keys: 64, ..SHAPE }).remove(0);
+    let refused = refusal(&masks, SHAPE);
+    assert!(matches!(refused, KernelError::Mask { head: 1, source: MaskError::Shape { found_rows: 4, rows: 3, .. } }));
+    assert_eq!(
+        refused.to_string(),
+        "the mask of head 1 does not fit: 4 x 4 blocks of 16 tokens do not cover 40 x 40 tokens: that takes 3 x 3"
+    );
+}
+
+#[test]
+fn slices_of_other_lengths_are_refused_and_the_output_is_left_alone() {
+    let plan = AttentionPlan::new(&dense(SHAPE), SHAPE).unwrap();
+    let mut workspace = plan.workspace();
+    let full = vec![0.0; 2 * 40 * 16];
+    let mut out = vec![7.0; full.len()];
+    let refused = plan.run(Inputs::new(&full, &full[1..], &full), &mut out, &mut workspace).unwrap_err();
+    assert_eq!(refused.to_string(), "`k` holds 1279 values, this plan needs 1280: 2 heads x 40 tokens x 16");
+    let refused = plan.run(Inputs::new(&full, &full, &full), &mut out[1..], &mut workspace).unwrap_err();
+    assert!(matches!(refused, KernelError::Length { operand: "out", found: 1279, expected: 1280, .. }));
+    let refused = plan.run(Inputs::new(&full, &full, &full).live_keys(41), &mut out, &mut workspace).unwrap_err();
+    assert_eq!(refused, KernelError::LiveKeys { found: 41, keys: 40 });
+    assert_eq!(out, vec![7.0; full.len()]);
+}
+
+#[test]
+fn a_workspace_of_another_plan_is_refused_unless_it_has_the_same_size() {
+    let plan = AttentionPlan::new(&dense(SHAPE), SHAPE).unwrap();
+    let twin = AttentionPlan::new(&dense(SHAPE), SHAPE).unwrap();
+    let shape = AttentionShape { head_dim: 32, ..SHAPE };
+    let other = AttentionPlan::new(&dense(shape), shape).unwrap();
+    let full = vec![0.0; 2 * 40 * 16];
+    let mut out = full.clone();
+    let inputs = Inputs::new(&full, &full, &full);
+    assert_eq!(plan.run(inputs, &mut out, &mut other.workspace()), Err(KernelError::Workspace));
+    assert_eq!(plan.run(inputs, &mut out, &mut twin.workspace()), Ok(()));
+}
+
+#[test]
+fn kernels_are_named_and_unknown_names_refused_with_the_known_ones() {
+    for kernel in Kernel::available() {
+        assert_eq!(kernel.to_string().parse(), Ok(kernel));
+    }
+    assert_eq!("portable".parse(), Ok(Kernel::Portable));
+    let refused = "neon".parse::<Kernel>().unwrap_err().to_string();
+    assert!(
+        refused.starts_with("`neon` is no kernel of this build: MASKWRIGHT_KERNEL is one of portable"),
+        "{refused}"
+    );
+}
+
+/// Every kernel with every way of 8-bit softmax.
+fn options() -> impl Iterator<Item = PlanOptions> {
+    let integer = |form| Int8Softmax::Integer(form);
+    let ways = [Int8Softmax::Float, integer(Normalisation::Deferred), integer(Normalisation::Paper)];
+    let one = PlanOptions::new().unwrap().threads(NonZeroUsize::MIN);
+    Kernel::available().flat_map(move |kernel| ways.map(|way| one.kernel(kernel).int8_softmax(way)))
+}
+
+fn run(options: PlanOptions, masks: &[HeadMask], shape: AttentionShape, inputs: Inputs<'_>) -> Vec<f32> {
+    let plan = AttentionPlan::with_options(masks, shape, options).unwrap();
+    let mut out = vec![f32::NAN; (shape.heads * shape.queries * shape.head_dim) as usize];
+    plan.run(inputs, &mut out, &mut plan.workspace()).unwrap();
+    out
+}
+
+fn mixed(shape: AttentionShape, block_size: BlockSize, seed: u64) -> Vec<HeadMask> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..shape.heads).map(|_| random_mask(&shape, block_size, 0.5, &Precision::ALL, &mut rng)).collect()
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let shape = AttentionShape { heads: 3, queries: 197, keys: 197, head_dim: 32, ..SHAPE };
+    let tensors = Tensors::gaussian(&shape, 1);
+    let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
+    let masks = mixed(shape, BlockSize::B8, 2);
+    for options in options() {
+        let one = run(options, &masks, shape, inputs);
+        for threads in [2, 3, 64] {
+            let many = run(options.threads(NonZeroUsize::new(threads).unwrap()), &masks, shape, inputs);
+            assert_eq!(one, many, "{threads} threads, {options:?}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_forgets_the_call_before() {
+    let masks = mixed(SHAPE, BlockSize::B16, 3);
+    let (first, second) = (Tensors::gaussian(&SHAPE, 4), Tensors::gaussian(&SHAPE, 5));
+    for options in options() {
+        let plan = AttentionPlan::with_options(&masks, SHAPE, options).unwrap();
+        let (mut workspace, mut out) = (plan.workspace(), vec![f32::NAN; 2 * 40 * 16]);
+        plan.run(Inputs::new(&first.q, &first.k, &first.v), &mut out, &mut workspace).unwrap();
+        let inputs = Inputs::new(&second.q, &second.k, &second.v).live_keys(21);
+        plan.run(inputs, &mut out, &mut workspace).unwrap();
+        assert_eq!(out, run(options, &masks, SHAPE, inputs));
+    }
+}
+
+#[test]
+fn padded_keys_and_values_are_never_read() {
+    let masks = mixed(SHAPE, BlockSize::B16, 6);
+    let mut tensors = Tensors::gaussian(&SHAPE, 7);
+    for options in options() {
+        let clean = run(options, &masks, SHAPE, Inputs::new(&tensors.q, &tensors.k, &tensors.v).live_keys(21));
+        for head in 0..2 {
+            let padding = (head * 40 + 21) * 16..(head + 1) * 40 * 16;
+            tensors.k[padding.clone()].fill(f32::NAN);
+            tensors.v[padding].fill(f32::INFINITY);
+        }
+        let poisoned = run(options, &masks, SHAPE, Inputs::new(&tensors.q, &tensors.k, &tensors.v).live_keys(21));
+        assert_eq!(clean, poisoned, "{options:?}");
+    }
+}
+
+#[test]
+fn queries_without_a_live_key_get_zeros() {
+    // Cross-attention: the first query block looks at keys 0 to 7, the second at 8 to 15, of which none is live.
+    let shape = AttentionShape { kind: AttentionKind::CrossAttention, heads: 1, queries: 16, keys: 16, head_dim: 8 };
+    for glyphs in ["4.\n.4", "2.\n.2", "1.\n.1"] {
+        let mask = HeadMask { block_size: BlockSize::B8, blocks: glyphs.parse().unwrap() };
+        let tensors = Tensors::gaussian(&shape, 8);
+        let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v).live_keys(8);
+        for options in options() {
+            let found = run(options, std::slice::from_ref(&mask), shape, inputs);
+            assert!(found[..8 * 8].iter().all(|x| *x != 0.0), "{glyphs}, {options:?}");
+            assert_eq!(found[8 * 8..], [0.0; 8 * 8], "{glyphs}, {options:?}");
+            assert_eq!(run(options, std::slice::from_ref(&mask), shape, inputs.live_keys(0)), vec![0.0; 16 * 8]);
+        }
+        assert_eq!(oracle::attend(&[mask], &shape, inputs).unwrap()[8 * 8..], [0.0; 8 * 8]);
+    }
+}
+
+/// Two query blocks that look at one key block each.
+fn two_islands(precision: Precision) -> [HeadMask; 2] {
+    let blocks = BlockMask::new(2, vec![Some(precision), None, None, Some(precision)]).unwrap();
+    [(); 2].map(|()| HeadMask { block_size: BlockSize::B16, blocks: blocks.clone() })
+}
+
+/// For each head, which of its 32 queries have an output that is not a number.
+fn nan_queries(out: &[f32]) -> Vec<Vec<usize>> {
+    let is_nan = |row: &&[f32]| row.iter().any(|x| x.is_nan());
+    let of_head = |head: &[f32]| head.chunks(8).enumerate().filter(|(_, row)| is_nan(row)).map(|(at, _)| at).collect();
+    out.chunks(32 * 8).map(of_head).collect()
+}
+
+#[test]
+fn what_is_not_finite_stays_where_it_is_looked_at() {
+    let shape = AttentionShape { queries: 32, keys: 32, head_dim: 8, ..SHAPE };
+    let clean = Tensors::gaussian(&shape, 9);
+    // Query, key or value 20 of head 1: the second island of that head.
+    let place = (32 + 20) * 8 + 3;
+    for (precision, options) in Precision::ALL.into_iter().flat_map(|p| options().map(move |o| (p, o))) {
+        let masks = two_islands(precision);
+        for (operand, poison) in [("q", f32::NAN), ("k", f32::NAN), ("v", f32::NAN), ("q", f32::INFINITY)] {
+            let mut tensors = Tensors { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone() };
+            match operand {
+                "q" => tensors.q[place] = poison,
+                "k" => tensors.k[place] = poison,
+                _ => tensors.v[place] = poison,
+            }
+            let found = run(options, &masks, shape, Inputs::new(&tensors.q, &tensors.k, &tensors.v));
+            let reached: Vec<usize> = match (precision, operand) {
+                (Precision::Int8, _) => (0..32).collect(),
+                (_, "q") => vec![20],
+                (_, _) => (16..32).collect(),
+            };
+            assert_eq!(nan_queries(&found), [vec![], reached], "{operand} {poison}, {precision}, {options:?}");
+        }
+    }
+}
+
+#[test]
+fn numbers_of_any_finite_size_end_in_a_result() {
+    for (scale, precision) in
+        [0.0, 1e-40, 1e-30, 1e30, f32::MAX].into_iter().flat_map(|s| Precision::ALL.map(|p| (s, p)))
+    {
+        let masks = vec![HeadMask::dense(&SHAPE, BlockSize::B16, precision); 2];
+        let tensors = Tensors::gaussian(&SHAPE, 10);
+        let q: Vec<f32> = tensors.q.iter().map(|x| (x * scale).clamp(f32::MIN, f32::MAX)).collect();
+        for options in options() {
+            let found = run(options, &masks, SHAPE, Inputs::new(&q, &q, &tensors.v));
+            // Scores beyond f32 are documented to make NaN; below that, outputs are means of values.
+            let largest = tensors.v.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
+            let fine = found.iter().all(|x| x.abs() <= 1.01 * largest);
+            assert!(fine || scale > 1e18, "{scale:e}, {precision}, {options:?}");
+        }
+    }
+}
+
+#[test]
+fn plans_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<AttentionPlan>();
+    shared::<maskwright_kernels::Workspace>();
+}

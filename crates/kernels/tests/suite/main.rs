@@ -1,0 +1,7 @@
+//! One suite for every kernel that this CPU can run.
+
+mod against_oracle;
+mod contract;
+mod integer_attention;
+mod integer_softmax;
+mod random;
