@@ -1,5 +1,7 @@
 use std::{env, fmt, str::FromStr};
 
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Avx2, Avx512, EightLanes};
 use crate::{
     KernelError,
     lanes::{Lanes, Portable},
@@ -17,15 +19,19 @@ use crate::{
 pub enum Kernel {
     /// Plain Rust, for every CPU.
     Portable,
+    /// x86-64 with AVX2 and FMA; 16-bit and 8-bit products are put together from wider ones.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, VL, VNNI and BF16: dot products of bf16 pairs and of four bytes in one instruction.
+    Avx512,
 }
 
 impl Kernel {
-    /// Every kernel of this build, slowest first.
-    const ALL: &'static [Self] = &[Self::Portable];
+    /// Every kernel, slowest first.
+    const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 
     /// The kernels that this CPU can run, slowest first. Never empty: [`Kernel::Portable`] runs everywhere.
     pub fn available() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().copied().filter(|kernel| kernel.runs_here())
+        Self::ALL.into_iter().filter(|kernel| kernel.detect().is_some())
     }
 
     /// What the environment variable `MASKWRIGHT_KERNEL` names, or the fastest available one when it is unset or
@@ -41,42 +47,29 @@ impl Kernel {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
         }
     }
 
-    /// Refuses a kernel whose instructions this CPU lacks.
-    pub(crate) fn check(self) -> Result<(), KernelError> {
-        match self.runs_here() {
-            true => Ok(()),
-            false => Err(KernelError::Unsupported { kernel: self.name(), available: list(Self::available()) }),
-        }
+    /// The instructions themselves; refused when this CPU lacks them.
+    pub(crate) fn instructions(self) -> Result<Instructions, KernelError> {
+        self.detect()
+            .ok_or_else(|| KernelError::Unsupported { kernel: self.name(), available: list(Self::available()) })
     }
 
-    /// Queries that one tile holds.
-    pub(crate) fn lanes(self) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    fn detect(self) -> Option<Instructions> {
         match self {
-            Self::Portable => Portable::WIDTH,
+            Self::Portable => Some(Instructions::Portable),
+            Self::Avx2 => Avx2::detect().map(Instructions::Avx2),
+            Self::Avx512 => Avx512::detect().map(Instructions::Avx512),
         }
     }
 
-    /// Packs one head; see [`PackedHead::fill`].
-    pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
-        match self {
-            Self::Portable => packed.fill(q, k, v, head_dim),
-        }
-    }
-
-    /// Computes one block row; see [`attend_row`].
-    pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        match self {
-            Self::Portable => attend_row(Portable, job, out, scratch),
-        }
-    }
-
-    fn runs_here(self) -> bool {
-        match self {
-            Self::Portable => true,
-        }
+    #[cfg(not(target_arch = "x86_64"))]
+    fn detect(self) -> Option<Instructions> {
+        (self == Self::Portable).then_some(Instructions::Portable)
     }
 }
 
@@ -85,12 +78,11 @@ impl FromStr for Kernel {
 
     /// Refuses unknown names and kernels that this CPU cannot run.
     fn from_str(name: &str) -> Result<Self, KernelError> {
-        let kernel =
-            Self::ALL.iter().copied().find(|kernel| kernel.name() == name).ok_or_else(|| {
-                KernelError::UnknownKernel { given: name.into(), known: list(Self::ALL.iter().copied()) }
-            })?;
-        kernel.check()?;
-        Ok(kernel)
+        let kernel = Self::ALL
+            .into_iter()
+            .find(|kernel| kernel.name() == name)
+            .ok_or_else(|| KernelError::UnknownKernel { given: name.into(), known: list(Self::ALL.into_iter()) })?;
+        kernel.instructions().map(|_| kernel)
     }
 }
 
@@ -102,4 +94,49 @@ impl fmt::Display for Kernel {
 
 fn list(kernels: impl Iterator<Item = Kernel>) -> String {
     kernels.map(Kernel::name).collect::<Vec<_>>().join(", ")
+}
+
+/// A kernel that is known to run here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instructions {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Instructions {
+    /// Queries that one tile holds at most.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Self::Portable => Portable::WIDTH,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => EightLanes::<Avx2>::WIDTH,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Avx512::WIDTH,
+        }
+    }
+
+    /// Packs one head; see [`PackedHead::fill`].
+    pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+        match self {
+            Self::Portable => packed.fill(q, k, v, head_dim),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(proof) => proof.pack(packed, q, k, v, head_dim),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(proof) => proof.pack(packed, q, k, v, head_dim),
+        }
+    }
+
+    /// Computes one block row; see [`attend_row`].
+    pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        match self {
+            Self::Portable => attend_row(Portable, job, out, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(proof) => proof.attend_row(job, out, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(proof) => proof.attend_row(job, out, scratch),
+        }
+    }
 }

@@ -1,7 +1,15 @@
 //! The seam between the algorithm and the instruction set.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::{Avx2, EightLanes};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
 pub(crate) use portable::{Portable, bf16_bits};
 
 /// The vector operations that fused attention is made of; one lane is one query.
@@ -33,7 +41,8 @@ pub(crate) trait Lanes: Copy {
     fn mul_add(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
     /// The larger one; `running` where `new` is NaN.
     fn max(self, new: Self::Float, running: Self::Float) -> Self::Float;
-    /// `2^x` for `x <= 0`: exactly 1 at 0, exactly 0 below -126, NaN for NaN, else within 2e-7 of the value.
+    /// `2^x` for `x <= 0`: exactly 1 at 0, NaN for NaN, within 2e-7 of the value down to -126, then at most
+    /// 2^-126, and exactly 0 below -150.
     fn exp2(self, x: Self::Float) -> Self::Float;
 
     /// `sum + a.0 * b.0 + a.1 * b.1` for pairs of bf16, summed in f32.

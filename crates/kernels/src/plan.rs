@@ -4,6 +4,7 @@ use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision};
 
 use crate::{
     Inputs, Kernel, KernelError, Normalisation, Workspace, inputs,
+    kernel::Instructions,
     packed::PackedHead,
     row::{self, Band, Row},
     tile::Job,
@@ -27,6 +28,7 @@ pub const MAX_HEAD_DIM: u32 = 512;
 pub struct AttentionPlan {
     shape: AttentionShape,
     options: PlanOptions,
+    instructions: Instructions,
     rows: Vec<Row>,
     /// Key block columns; rows hold ranges of them.
     columns: Vec<u32>,
@@ -83,7 +85,7 @@ impl AttentionPlan {
     /// The same as `options` say.
     pub fn with_options(masks: &[HeadMask], shape: AttentionShape, options: PlanOptions) -> Result<Self, KernelError> {
         check_masks(masks, &shape)?;
-        options.kernel.check()?;
+        let instructions = options.kernel.instructions()?;
         let (rows, columns) = row::rows(masks, &shape);
         let bands = row::bands(&rows, band_count(options.threads, rows.len()));
         let uses = |mask: &HeadMask, precision| mask.blocks.cells().contains(&Some(precision));
@@ -96,10 +98,10 @@ impl AttentionPlan {
             head_dim: shape.head_dim as usize,
             heads: masks.iter().map(|mask| (uses(mask, Precision::Half), uses(mask, Precision::Int8))).collect(),
             bands: bands.len(),
-            lanes: options.kernel.lanes(),
+            lanes: instructions.lanes(),
             integer_keys,
         };
-        Ok(Self { shape, options, rows, columns, bands, workspace })
+        Ok(Self { shape, options, instructions, rows, columns, bands, workspace })
     }
 
     pub fn shape(&self) -> &AttentionShape {
@@ -153,7 +155,7 @@ impl Call<'_> {
         }
         for (at, packed) in heads.iter_mut().enumerate() {
             let (q, k, v) = self.head(first + at);
-            self.plan.options.kernel.pack(packed, q, k, v, self.plan.shape.head_dim as usize);
+            self.plan.instructions.pack(packed, q, k, v, self.plan.shape.head_dim as usize);
         }
     }
 
@@ -198,7 +200,7 @@ impl Call<'_> {
             v,
             packed,
         };
-        self.plan.options.kernel.attend_row(&job, out, scratch);
+        self.plan.instructions.attend_row(&job, out, scratch);
     }
 
     /// Queries and live keys and values of one head.

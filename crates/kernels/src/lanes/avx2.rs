@@ -1,0 +1,226 @@
+//! Eight lanes in 256-bit registers.
+//!
+//! Safety of every `unsafe` block here: the instruction sets in question are those of `Avx2::detect` or
+//! `Avx512::detect`, and values of those types come from nowhere else.
+
+use std::arch::x86_64::*;
+
+use super::{EXP2, Lanes, avx512::Avx512};
+use crate::{
+    packed::PackedHead,
+    tile::{self, Job},
+    workspace::Scratch,
+};
+
+/// AVX2 and FMA: the proof that this CPU has both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        #[target_feature(enable = "avx2,fma")]
+        fn with_features(proof: Avx2, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
+            tile::attend_row(EightLanes(proof), job, out, scratch);
+        }
+        // SAFETY: see the module.
+        unsafe { with_features(self, job, out, scratch) }
+    }
+
+    pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+        #[target_feature(enable = "avx2,fma")]
+        fn with_features(packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+            packed.fill(q, k, v, head_dim);
+        }
+        // SAFETY: see the module.
+        unsafe { with_features(packed, q, k, v, head_dim) }
+    }
+}
+
+/// Where the 16-bit and 8-bit products of eight lanes come from. The implementing type proves AVX2 and FMA at least.
+pub(crate) trait Products: Copy {
+    fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256;
+    fn pack_bf16(self, low: __m256, high: __m256) -> __m256i;
+    fn dot_u8_i8(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
+}
+
+/// Eight lanes with the products of `P`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EightLanes<P>(pub P);
+
+impl<P: Products> Lanes for EightLanes<P> {
+    const WIDTH: usize = 8;
+    const SUMS: usize = 8;
+
+    type Word = __m256i;
+    type Float = __m256;
+
+    #[inline(always)]
+    fn load(self, from: &[u32]) -> __m256i {
+        let words: &[u32; 8] = from.first_chunk().expect("buffers hold whole vectors");
+        unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store(self, words: __m256i, to: &mut [u32]) {
+        let to: &mut [u32; 8] = to.first_chunk_mut().expect("buffers hold whole vectors");
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), words) }
+    }
+
+    #[inline(always)]
+    fn splat(self, word: u32) -> __m256i {
+        unsafe { _mm256_set1_epi32(word as i32) }
+    }
+
+    #[inline(always)]
+    fn bits(self, floats: __m256) -> __m256i {
+        unsafe { _mm256_castps_si256(floats) }
+    }
+
+    #[inline(always)]
+    fn floats(self, bits: __m256i) -> __m256 {
+        unsafe { _mm256_castsi256_ps(bits) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    /// The instruction gives its second operand where one is NaN.
+    #[inline(always)]
+    fn max(self, new: __m256, running: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(new, running) }
+    }
+
+    #[inline(always)]
+    fn exp2(self, x: __m256) -> __m256 {
+        unsafe {
+            let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+            let f = _mm256_sub_ps(x, n);
+            let [rest @ .., last] = EXP2;
+            let q = rest.iter().rev().fold(_mm256_set1_ps(last), |q, &c| _mm256_fmadd_ps(q, f, _mm256_set1_ps(c)));
+            let power = _mm256_fmadd_ps(q, f, _mm256_set1_ps(1.0));
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            let two_to_n = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent));
+            let too_small = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_set1_ps(-126.0));
+            _mm256_andnot_ps(too_small, _mm256_mul_ps(power, two_to_n))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256 {
+        self.0.dot_bf16(sum, a, b)
+    }
+
+    #[inline(always)]
+    fn pack_bf16(self, low: __m256, high: __m256) -> __m256i {
+        self.0.pack_bf16(low, high)
+    }
+
+    #[inline(always)]
+    fn dot_u8_i8(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        self.0.dot_u8_i8(sum, a, b)
+    }
+
+    #[inline(always)]
+    fn pack_u8(self, [a, b, c, d]: [__m256i; 4]) -> __m256i {
+        unsafe {
+            let low = _mm256_or_si256(a, _mm256_slli_epi32::<8>(b));
+            let high = _mm256_or_si256(c, _mm256_slli_epi32::<8>(d));
+            _mm256_or_si256(low, _mm256_slli_epi32::<16>(high))
+        }
+    }
+
+    #[inline(always)]
+    fn round(self, x: __m256) -> __m256i {
+        unsafe { _mm256_cvtps_epi32(x) }
+    }
+
+    #[inline(always)]
+    fn convert(self, integers: __m256i) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(integers) }
+    }
+}
+
+impl Products for Avx2 {
+    #[inline(always)]
+    fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256 {
+        unsafe {
+            let low = |word| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(word));
+            let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+            let high = |word| _mm256_castsi256_ps(_mm256_and_si256(word, upper));
+            _mm256_fmadd_ps(high(a), high(b), _mm256_fmadd_ps(low(a), low(b), sum))
+        }
+    }
+
+    #[inline(always)]
+    fn pack_bf16(self, low: __m256, high: __m256) -> __m256i {
+        unsafe {
+            // As `bf16_bits`, with the result in the upper half.
+            let round = |x: __m256| {
+                let bits = _mm256_castps_si256(x);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                let quiet = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc0_0000));
+                let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+                _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, nan))
+            };
+            _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(round(low)), round(high))
+        }
+    }
+
+    /// In 16-bit products: the instruction for bytes saturates.
+    #[inline(always)]
+    fn dot_u8_i8(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe {
+            let low_byte = _mm256_set1_epi16(0xff);
+            let (a_even, a_odd) = (_mm256_and_si256(a, low_byte), _mm256_srli_epi16::<8>(a));
+            let (b_even, b_odd) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)), _mm256_srai_epi16::<8>(b));
+            let products = _mm256_add_epi32(_mm256_madd_epi16(a_even, b_even), _mm256_madd_epi16(a_odd, b_odd));
+            _mm256_add_epi32(sum, products)
+        }
+    }
+}
+
+impl Products for Avx512 {
+    #[inline(always)]
+    fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256 {
+        // SAFETY: both are 256 bits without invalid patterns.
+        let pairs = |words: __m256i| unsafe { std::mem::transmute::<__m256i, __m256bh>(words) };
+        unsafe { _mm256_dpbf16_ps(sum, pairs(a), pairs(b)) }
+    }
+
+    #[inline(always)]
+    fn pack_bf16(self, low: __m256, high: __m256) -> __m256i {
+        unsafe {
+            // SAFETY: both are 256 bits without invalid patterns.
+            let halves = std::mem::transmute::<__m256bh, __m256i>(_mm256_cvtne2ps_pbh(high, low));
+            let interleave = _mm256_set_epi16(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);
+            _mm256_permutexvar_epi16(interleave, halves)
+        }
+    }
+
+    #[inline(always)]
+    fn dot_u8_i8(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_epi32(sum, a, b) }
+    }
+}
