@@ -163,10 +163,10 @@ impl<'a, L: Lanes> Tile<'a, L> {
         }
         let mut sum = splat(lanes, 0.0);
         for four in 0..chunk.slots / 4 {
-            let weights = std::array::from_fn(|at| {
-                let score = lanes.floats(lanes.load(&scores[(4 * four + at) * L::WIDTH..]));
-                lanes.exp2(lanes.sub(score, self.max))
-            });
+            let mut weights = [sum; 4];
+            for (weight, score) in weights.iter_mut().zip(scores[4 * four * L::WIDTH..].chunks_exact(L::WIDTH)) {
+                *weight = lanes.exp2(lanes.sub(lanes.floats(lanes.load(score)), self.max));
+            }
             // Packed weights take no more room than their scores did, so they never overtake them.
             let packed = &mut scores[4 * four / O::PER_WORD * L::WIDTH..][..4 / O::PER_WORD * L::WIDTH];
             sum = lanes.add(sum, O::pack_weights(lanes, weights, packed));
@@ -243,22 +243,40 @@ fn score_segment<L: Lanes, O: Operand<L>>(
     while slot < whole {
         let key = segment.key + slot;
         let keys = &operands.keys[key * words..];
-        let starts = |at: usize| O::start(lanes, operands.offsets, key + at);
         if L::SUMS == 8 && slot + 8 <= whole {
-            let sums = std::array::from_fn(starts);
-            let sums: [_; 8] = multiply::<L, O, 8>(lanes, sums, query, keys, 1, words);
-            sums.into_iter().enumerate().for_each(|(at, sum)| put(slot + at, sum));
+            let sums = starts::<L, O, 8>(lanes, operands.offsets, key);
+            let sums = multiply::<L, O, 8>(lanes, sums, query, keys, 1, words);
+            put_all(&sums, slot, &mut put);
             slot += 8;
         } else if slot + 4 <= whole {
-            let sums = std::array::from_fn(starts);
-            let sums: [_; 4] = multiply::<L, O, 4>(lanes, sums, query, keys, 1, words);
-            sums.into_iter().enumerate().for_each(|(at, sum)| put(slot + at, sum));
+            let sums = starts::<L, O, 4>(lanes, operands.offsets, key);
+            let sums = multiply::<L, O, 4>(lanes, sums, query, keys, 1, words);
+            put_all(&sums, slot, &mut put);
             slot += 4;
         } else {
-            let [sum] = multiply::<L, O, 1>(lanes, [starts(0)], query, keys, 1, words);
+            let sums = starts::<L, O, 1>(lanes, operands.offsets, key);
+            let [sum] = multiply::<L, O, 1>(lanes, sums, query, keys, 1, words);
             put(slot, sum);
             slot += 1;
         }
+    }
+}
+
+/// What the products with `N` keys from `key` on start from.
+#[inline(always)]
+fn starts<L: Lanes, O: Operand<L>, const N: usize>(lanes: L, offsets: &[u32], key: usize) -> [O::Sum; N] {
+    let mut sums = [O::zero(lanes); N];
+    for (at, sum) in sums.iter_mut().enumerate() {
+        *sum = O::start(lanes, offsets, key + at);
+    }
+    sums
+}
+
+/// `put` of every sum, the first of which has number `first`.
+#[inline(always)]
+fn put_all<S: Copy>(sums: &[S], first: usize, put: &mut impl FnMut(usize, S)) {
+    for (at, &sum) in sums.iter().enumerate() {
+        put(first + at, sum);
     }
 }
 
@@ -276,10 +294,10 @@ fn weighted_values<L: Lanes, O: Operand<L>>(
     while at < head_dim {
         if L::SUMS == 8 {
             let sums: [_; 8] = weighted_features::<L, O, 8>(lanes, chunk, weights, values, head_dim, at);
-            sums.into_iter().enumerate().for_each(|(next, sum)| put(at + next, sum));
+            put_all(&sums, at, &mut put);
         } else {
             let sums: [_; 4] = weighted_features::<L, O, 4>(lanes, chunk, weights, values, head_dim, at);
-            sums.into_iter().enumerate().for_each(|(next, sum)| put(at + next, sum));
+            put_all(&sums, at, &mut put);
         }
         at += L::SUMS;
     }

@@ -92,6 +92,7 @@ impl AlignedWords {
         Self { words, start, len }
     }
 
+    #[inline(always)]
     pub(crate) fn get(&mut self) -> &mut [u32] {
         &mut self.words[self.start..self.start + self.len]
     }

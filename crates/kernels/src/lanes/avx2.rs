@@ -3,7 +3,7 @@
 //! Safety of every `unsafe` block here: the instruction sets in question are those of `Avx2::detect` or
 //! `Avx512::detect`, and values of those types come from nowhere else.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, mem::transmute};
 
 use super::{EXP2, Lanes, avx512::Avx512};
 use crate::{
@@ -116,8 +116,10 @@ impl<P: Products> Lanes for EightLanes<P> {
         unsafe {
             let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
             let f = _mm256_sub_ps(x, n);
-            let [rest @ .., last] = EXP2;
-            let q = rest.iter().rev().fold(_mm256_set1_ps(last), |q, &c| _mm256_fmadd_ps(q, f, _mm256_set1_ps(c)));
+            let mut q = _mm256_set1_ps(0.0);
+            for &c in EXP2.iter().rev() {
+                q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(c));
+            }
             let power = _mm256_fmadd_ps(q, f, _mm256_set1_ps(1.0));
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             let two_to_n = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent));
@@ -165,26 +167,19 @@ impl Products for Avx2 {
     #[inline(always)]
     fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256 {
         unsafe {
-            let low = |word| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(word));
             let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-            let high = |word| _mm256_castsi256_ps(_mm256_and_si256(word, upper));
-            _mm256_fmadd_ps(high(a), high(b), _mm256_fmadd_ps(low(a), low(b), sum))
+            let (a_low, b_low) = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
+            let (a_high, b_high) = (_mm256_and_si256(a, upper), _mm256_and_si256(b, upper));
+            let sum = _mm256_fmadd_ps(_mm256_castsi256_ps(a_low), _mm256_castsi256_ps(b_low), sum);
+            _mm256_fmadd_ps(_mm256_castsi256_ps(a_high), _mm256_castsi256_ps(b_high), sum)
         }
     }
 
     #[inline(always)]
     fn pack_bf16(self, low: __m256, high: __m256) -> __m256i {
         unsafe {
-            // As `bf16_bits`, with the result in the upper half.
-            let round = |x: __m256| {
-                let bits = _mm256_castps_si256(x);
-                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-                let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-                let quiet = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc0_0000));
-                let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
-                _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, nan))
-            };
-            _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(round(low)), round(high))
+            let (low, high) = (upper_bf16(low), upper_bf16(high));
+            _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(low), high)
         }
     }
 
@@ -201,19 +196,35 @@ impl Products for Avx2 {
     }
 }
 
+/// As [`bf16_bits`](super::bf16_bits), in the upper half of each word; the lower half is what is left of `x`.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn upper_bf16(x: __m256) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bits = _mm256_castps_si256(x);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        let quiet = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc0_0000));
+        let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+        _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, nan))
+    }
+}
+
 impl Products for Avx512 {
     #[inline(always)]
     fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256 {
-        // SAFETY: both are 256 bits without invalid patterns.
-        let pairs = |words: __m256i| unsafe { std::mem::transmute::<__m256i, __m256bh>(words) };
-        unsafe { _mm256_dpbf16_ps(sum, pairs(a), pairs(b)) }
+        // SAFETY: the two types are the same 256 bits.
+        unsafe { _mm256_dpbf16_ps(sum, transmute::<__m256i, __m256bh>(a), transmute::<__m256i, __m256bh>(b)) }
     }
 
     #[inline(always)]
     fn pack_bf16(self, low: __m256, high: __m256) -> __m256i {
         unsafe {
-            // SAFETY: both are 256 bits without invalid patterns.
-            let halves = std::mem::transmute::<__m256bh, __m256i>(_mm256_cvtne2ps_pbh(high, low));
+            // SAFETY: the two types are the same 256 bits.
+            let halves = transmute::<__m256bh, __m256i>(_mm256_cvtne2ps_pbh(high, low));
             let interleave = _mm256_set_epi16(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);
             _mm256_permutexvar_epi16(interleave, halves)
         }

@@ -3,7 +3,7 @@
 //! Safety of every `unsafe` block here: the instruction sets in question are those of `Avx512::detect`, and values of
 //! that type come from nowhere else.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, mem::transmute};
 
 use super::{EXP2, Lanes, avx2::EightLanes};
 use crate::{
@@ -121,24 +121,25 @@ impl Lanes for Avx512 {
             let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
             let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
             let f = _mm512_sub_ps(x, n);
-            let [rest @ .., last] = EXP2;
-            let q = rest.iter().rev().fold(_mm512_set1_ps(last), |q, &c| _mm512_fmadd_ps(q, f, _mm512_set1_ps(c)));
+            let mut q = _mm512_set1_ps(0.0);
+            for &c in EXP2.iter().rev() {
+                q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(c));
+            }
             _mm512_scalef_ps(_mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0)), n)
         }
     }
 
     #[inline(always)]
     fn dot_bf16(self, sum: __m512, a: __m512i, b: __m512i) -> __m512 {
-        // SAFETY: both are 512 bits without invalid patterns.
-        let pairs = |words: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(words) };
-        unsafe { _mm512_dpbf16_ps(sum, pairs(a), pairs(b)) }
+        // SAFETY: the two types are the same 512 bits.
+        unsafe { _mm512_dpbf16_ps(sum, transmute::<__m512i, __m512bh>(a), transmute::<__m512i, __m512bh>(b)) }
     }
 
     #[inline(always)]
     fn pack_bf16(self, low: __m512, high: __m512) -> __m512i {
         unsafe {
-            // SAFETY: both are 512 bits without invalid patterns.
-            let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            // SAFETY: the two types are the same 512 bits.
+            let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
             let interleave = _mm512_set_epi16(
                 31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2,
                 17, 1, 16, 0,

@@ -30,12 +30,12 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn bits(self, floats: Self::Float) -> Self::Word {
-        floats.map(f32::to_bits)
+        each(|lane| floats[lane].to_bits())
     }
 
     #[inline(always)]
     fn floats(self, bits: Self::Word) -> Self::Float {
-        bits.map(f32::from_bits)
+        each(|lane| f32::from_bits(bits[lane]))
     }
 
     #[inline(always)]
@@ -66,13 +66,7 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn exp2(self, x: Self::Float) -> Self::Float {
-        x.map(|x| {
-            let shifted = x + ROUNDER;
-            let f = x - (shifted - ROUNDER);
-            let q = EXP2.iter().rev().fold(0.0, |q, c| q * f + c);
-            let two_to_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
-            if x < -126.0 { 0.0 } else { (q * f + 1.0) * two_to_n }
-        })
+        each(|lane| exp2(x[lane]))
     }
 
     #[inline(always)]
@@ -93,7 +87,11 @@ impl Lanes for Portable {
             let (a, b) = (a >> (8 * byte) & 0xff, (b << (24 - 8 * byte)) as i32 >> 24);
             (a as i32 * b) as u32
         };
-        each(|lane| (0..4).fold(sum[lane], |sum, byte| sum.wrapping_add(product(a[lane], b[lane], byte))))
+        let of_lane = |a: u32, b: u32| {
+            let low = product(a, b, 0).wrapping_add(product(a, b, 1));
+            low.wrapping_add(product(a, b, 2)).wrapping_add(product(a, b, 3))
+        };
+        each(|lane| sum[lane].wrapping_add(of_lane(a[lane], b[lane])))
     }
 
     #[inline(always)]
@@ -103,19 +101,36 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn round(self, x: Self::Float) -> Self::Word {
-        x.map(|x| (x + ROUNDER).to_bits() & 0x003f_ffff)
+        each(|lane| (x[lane] + ROUNDER).to_bits() & 0x003f_ffff)
     }
 
     #[inline(always)]
     fn convert(self, integers: Self::Word) -> Self::Float {
-        integers.map(|integer| integer as i32 as f32)
+        each(|lane| integers[lane] as i32 as f32)
     }
 }
 
-/// `f` of every lane.
+/// `f` of every lane. A loop and not `array::from_fn`, which the compiler does not always inline.
 #[inline(always)]
-fn each<T>(f: impl Fn(usize) -> T) -> [T; WIDTH] {
-    std::array::from_fn(f)
+fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; WIDTH] {
+    let mut lanes = [T::default(); WIDTH];
+    for (lane, to) in lanes.iter_mut().enumerate() {
+        *to = f(lane);
+    }
+    lanes
+}
+
+/// See [`Lanes::exp2`]; without branches, so that it vectorises.
+#[inline(always)]
+fn exp2(x: f32) -> f32 {
+    let shifted = x + ROUNDER;
+    let f = x - (shifted - ROUNDER);
+    let mut q = 0.0;
+    for &c in EXP2.iter().rev() {
+        q = q * f + c;
+    }
+    let two_to_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
+    if x < -126.0 { 0.0 } else { (q * f + 1.0) * two_to_n }
 }
 
 /// The nearest bf16, ties to even, as its 16 bits; without branches, so that it vectorises.

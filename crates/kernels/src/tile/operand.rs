@@ -146,9 +146,13 @@ impl<L: Lanes> Operand<L> for Int8 {
     fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
         let full = lanes.floats(lanes.splat(255_f32.to_bits()));
         let share = lanes.floats(lanes.splat((1.0_f32 / 255.0).to_bits()));
-        let integers = weights.map(|weight| lanes.round(lanes.mul(weight, full)));
+        let (mut integers, mut rounded) = ([lanes.splat(0); 4], weights);
+        for (integer, weight) in integers.iter_mut().zip(&mut rounded) {
+            *integer = lanes.round(lanes.mul(*weight, full));
+            *weight = lanes.convert(*integer);
+        }
         lanes.store(lanes.pack_u8(integers), to);
-        lanes.mul(sum(lanes, integers.map(|integer| lanes.convert(integer))), share)
+        lanes.mul(sum(lanes, rounded), share)
     }
 }
 
