@@ -76,3 +76,52 @@ impl Row {
         (self.queries.len() * self.block_size) as u128 * blocks.sum::<u128>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str, kind: AttentionKind, tokens: u32) -> (Vec<Row>, Vec<u32>) {
+        let shape = AttentionShape { kind, heads: 1, queries: tokens, keys: tokens, head_dim: 8 };
+        let block_size = maskwright_blueprint::BlockSize::B8;
+        rows(&[HeadMask { block_size, blocks: text.parse().unwrap() }], &shape)
+    }
+
+    #[test]
+    fn a_row_lists_its_blocks_from_coarse_to_fine_and_left_to_right() {
+        let (rows, columns) = head("4121.\n.4...\n..1..\n...2.\n4...4", AttentionKind::CrossAttention, 37);
+        assert_eq!(columns[..4], [1, 3, 2, 0]); // 8 bit, 8 bit, 16 bit, 32 bit
+        assert_eq!(rows[0].blocks, [0..2, 2..3, 3..4]);
+        assert_eq!(rows[4].queries, 32..37);
+        assert_eq!(rows.iter().map(Row::int8_keys).collect::<Vec<_>>(), [16, 0, 8, 0, 0]);
+    }
+
+    #[test]
+    fn blocks_above_a_causal_diagonal_are_left_out() {
+        let (_, columns) = head("444\n444\n444", AttentionKind::CausalSelfAttention, 24);
+        assert_eq!(columns, [0, 0, 1, 0, 1, 2]);
+    }
+
+    #[test]
+    fn bands_share_work_and_not_rows() {
+        // Work in blocks of single precision: 1, 1, 1, 1, 4.
+        let (of_one, _) = head("4....\n.4...\n..4..\n...4.\n4444.", AttentionKind::SelfAttention, 40);
+        let parts: Vec<_> = bands(&of_one, 2).into_iter().map(|band| (band.rows, band.queries)).collect();
+        assert_eq!(parts, [(0..4, 32), (4..5, 8)]);
+        // The same with the long row in 8 bit, which is worth one block: 1, 1, 1, 1, 1.
+        let (of_one, _) = head("4....\n.4...\n..4..\n...4.\n1111.", AttentionKind::SelfAttention, 40);
+        let parts: Vec<_> = bands(&of_one, 2).into_iter().map(|band| band.rows).collect();
+        assert_eq!(parts, [0..3, 3..5]);
+    }
+
+    #[test]
+    fn bands_cover_every_row_once_however_many_there_are() {
+        let (of_one, _) = head("4....\n.4...\n..4..\n...4.\n1111.", AttentionKind::SelfAttention, 40);
+        for count in 1..8 {
+            let bands = bands(&of_one, count);
+            assert!(bands.len() <= count);
+            let covered: Vec<usize> = bands.into_iter().flat_map(|band| band.rows).collect();
+            assert_eq!(covered, [0, 1, 2, 3, 4], "{count} bands");
+        }
+    }
+}
