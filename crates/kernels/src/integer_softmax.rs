@@ -2,6 +2,10 @@
 /// IntAttention, arXiv 2511.21513).
 const RANGE: f64 = 6.6;
 
+/// Added to an exact fraction in f64 before it is cut off: rounds half up. The fraction of two numbers below 2^31 is a tie
+/// or differs from one by at least 2^-32 = 2e-10, while the product that stands for it is off by less than 1e-13.
+pub(crate) const TIES_UP: f64 = 0.5 + 1e-11;
+
 /// How exponentials become shares of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Normalisation {
@@ -41,6 +45,18 @@ impl IntegerSoftmax {
         0, 0,
     ];
 
+    /// The table with 32 bits an entry.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const WORDS: [u32; 32] = {
+        let mut words = [0; 32];
+        let mut at = 0;
+        while at < 32 {
+            words[at] = Self::TABLE[at] as u32;
+            at += 1;
+        }
+        words
+    };
+
     /// For scores in units of `alpha`: of `s_Q s_K / sqrt(head_dim)` for products of quantised queries and keys. The
     /// clipping distance `c_int` is kept from 1 to 2^31 - 1, so every `alpha` has a meaning; NaN counts as 0.
     pub fn new(alpha: f64) -> Self {
@@ -54,12 +70,15 @@ impl IntegerSoftmax {
         self.clip
     }
 
+    /// `31 / c_int`.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn steps_per_unit(&self) -> f64 {
+        self.steps_per_unit
+    }
+
     /// Of a score `distance >= 0` below its row's maximum.
     #[inline(always)]
     pub(crate) fn exponential(&self, distance: u32) -> u8 {
-        // Round half up of an exact fraction: the fraction differs from a tie by at least 1 / (2 c_int) > 2e-10 or not
-        // at all, and the product below from the fraction by less than 1e-13.
-        const TIES_UP: f64 = 0.5 + 1e-11;
         let clipped = distance.min(self.clip as u32);
         let index = (f64::from(clipped) * self.steps_per_unit + TIES_UP) as usize;
         Self::TABLE[index & 31]

@@ -12,6 +12,10 @@ pub(crate) use avx2::{Avx2, EightLanes};
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::{Portable, bf16_bits};
 
+use crate::IntegerSoftmax;
+#[cfg(target_arch = "x86_64")]
+use crate::integer_softmax::TIES_UP;
+
 /// The vector operations that fused attention is made of; one lane is one query.
 ///
 /// A value of the implementing type is the proof that this CPU has the instructions, so its methods are safe. Vectors
@@ -57,6 +61,9 @@ pub(crate) trait Lanes: Copy {
     fn round(self, x: Self::Float) -> Self::Word;
     /// From i32 to the nearest float.
     fn convert(self, integers: Self::Word) -> Self::Float;
+
+    /// [`IntegerSoftmax::exponential`] of distances that are whole numbers below 2^24, or infinite.
+    fn integer_exponentials(self, distance: Self::Float, softmax: &IntegerSoftmax) -> Self::Word;
 }
 
 /// `2^f = 1 + f q(f)` for |f| <= 1/2: coefficients of q, lowest power first, interpolated at the six Chebyshev nodes of

@@ -5,8 +5,9 @@
 
 use std::{arch::x86_64::*, mem::transmute};
 
-use super::{EXP2, Lanes, avx512::Avx512};
+use super::{EXP2, Lanes, TIES_UP, avx512::Avx512};
 use crate::{
+    IntegerSoftmax,
     packed::PackedHead,
     tile::{self, Job},
     workspace::Scratch,
@@ -116,8 +117,9 @@ impl<P: Products> Lanes for EightLanes<P> {
         unsafe {
             let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
             let f = _mm256_sub_ps(x, n);
-            let mut q = _mm256_set1_ps(0.0);
-            for &c in EXP2.iter().rev() {
+            let [rest @ .., last] = EXP2;
+            let mut q = _mm256_set1_ps(last);
+            for &c in rest.iter().rev() {
                 q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(c));
             }
             let power = _mm256_fmadd_ps(q, f, _mm256_set1_ps(1.0));
@@ -160,6 +162,21 @@ impl<P: Products> Lanes for EightLanes<P> {
     #[inline(always)]
     fn convert(self, integers: __m256i) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(integers) }
+    }
+
+    #[inline(always)]
+    fn integer_exponentials(self, distance: __m256, softmax: &IntegerSoftmax) -> __m256i {
+        unsafe {
+            let clipped = _mm256_min_ps(distance, _mm256_set1_ps(softmax.clip() as f32));
+            let steps = _mm256_set1_pd(softmax.steps_per_unit());
+            let low = _mm256_cvtps_pd(_mm256_castps256_ps128(clipped));
+            let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(clipped));
+            let low = _mm256_cvttpd_epi32(_mm256_fmadd_pd(low, steps, _mm256_set1_pd(TIES_UP)));
+            let high = _mm256_cvttpd_epi32(_mm256_fmadd_pd(high, steps, _mm256_set1_pd(TIES_UP)));
+            let index = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high);
+            // Indices are from 0 to 31, as the distance is clipped.
+            _mm256_i32gather_epi32::<4>(IntegerSoftmax::WORDS.as_ptr().cast(), index)
+        }
     }
 }
 

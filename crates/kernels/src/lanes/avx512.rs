@@ -5,8 +5,9 @@
 
 use std::{arch::x86_64::*, mem::transmute};
 
-use super::{EXP2, Lanes, avx2::EightLanes};
+use super::{EXP2, Lanes, TIES_UP, avx2::EightLanes};
 use crate::{
+    IntegerSoftmax,
     packed::PackedHead,
     tile::{self, Job},
     workspace::Scratch,
@@ -121,8 +122,9 @@ impl Lanes for Avx512 {
             let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
             let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
             let f = _mm512_sub_ps(x, n);
-            let mut q = _mm512_set1_ps(0.0);
-            for &c in EXP2.iter().rev() {
+            let [rest @ .., last] = EXP2;
+            let mut q = _mm512_set1_ps(last);
+            for &c in rest.iter().rev() {
                 q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(c));
             }
             _mm512_scalef_ps(_mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0)), n)
@@ -170,5 +172,22 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn convert(self, integers: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(integers) }
+    }
+
+    #[inline(always)]
+    fn integer_exponentials(self, distance: __m512, softmax: &IntegerSoftmax) -> __m512i {
+        let [table_low, table_high] = [&IntegerSoftmax::WORDS[..16], &IntegerSoftmax::WORDS[16..]];
+        let (table_low, table_high) = (self.load(table_low), self.load(table_high));
+        unsafe {
+            let clipped = _mm512_min_ps(distance, _mm512_set1_ps(softmax.clip() as f32));
+            let steps = _mm512_set1_pd(softmax.steps_per_unit());
+            let clipped = _mm512_castps_pd(clipped);
+            let low = _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_castpd512_pd256(clipped)));
+            let high = _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(clipped)));
+            let low = _mm512_cvttpd_epi32(_mm512_fmadd_pd(low, steps, _mm512_set1_pd(TIES_UP)));
+            let high = _mm512_cvttpd_epi32(_mm512_fmadd_pd(high, steps, _mm512_set1_pd(TIES_UP)));
+            let index = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+            _mm512_permutex2var_epi32(table_low, index, table_high)
+        }
     }
 }

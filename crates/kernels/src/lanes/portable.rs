@@ -1,4 +1,5 @@
 use super::{EXP2, Lanes, ROUNDER};
+use crate::IntegerSoftmax;
 
 const WIDTH: usize = 8;
 
@@ -107,6 +108,11 @@ impl Lanes for Portable {
     #[inline(always)]
     fn convert(self, integers: Self::Word) -> Self::Float {
         each(|lane| integers[lane] as i32 as f32)
+    }
+
+    #[inline(always)]
+    fn integer_exponentials(self, distance: Self::Float, softmax: &IntegerSoftmax) -> Self::Word {
+        each(|lane| u32::from(softmax.exponential(distance[lane] as u32)))
     }
 }
 

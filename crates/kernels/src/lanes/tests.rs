@@ -2,6 +2,8 @@
 
 use half::bf16;
 
+use crate::IntegerSoftmax;
+
 #[cfg(target_arch = "x86_64")]
 use super::{Avx2, Avx512, EightLanes};
 use super::{Lanes, Portable, bf16_bits};
@@ -130,6 +132,24 @@ fn integers_round_ties_to_even_and_pack_in_order() {
         let packed = lanes.pack_u8([1, 2, 3, 255].map(|byte| lanes.splat(byte)));
         assert_eq!(words(lanes, packed)[L::WIDTH - 1], u32::from_le_bytes([1, 2, 3, 255]));
         assert_eq!(map(lanes, &[0.0], |_| lanes.convert(lanes.splat(-70_000_i32 as u32))), [-70_000.0]);
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
+fn integer_exponentials_are_those_of_one_score_at_a_time() {
+    fn check<L: Lanes>(lanes: L) {
+        for clip in [1, 7, 62, 52_800, 16_000_000, i32::MAX] {
+            let softmax = IntegerSoftmax::new(6.6 / f64::from(clip));
+            // Around every tie, at the clipping distance, and far beyond.
+            let ties = (0..31).map(|i| (2 * i + 1) * i64::from(clip) / 62).flat_map(|tie| [tie, tie + 1]);
+            for distance in ties.chain([0, clip.into(), 16_777_215]).filter(|&distance| distance < 1 << 24) {
+                let found = words(lanes, lanes.integer_exponentials(splat(lanes, distance as f32), &softmax))[0];
+                assert_eq!(found, u32::from(softmax.exponential(distance as u32)), "{distance} of {clip}");
+            }
+            let beyond = lanes.integer_exponentials(splat(lanes, f32::INFINITY), &softmax);
+            assert_eq!(words(lanes, beyond), vec![0; L::WIDTH], "of {clip}");
+        }
     }
     on_every_instruction_set!(check);
 }

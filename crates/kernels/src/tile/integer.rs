@@ -4,11 +4,8 @@
 use super::{Chunk, Int8, MAX_WIDTH, Operands, Tile, hide, score_segment, splat, weighted_values};
 use crate::{IntegerSoftmax, Normalisation, lanes::Lanes};
 
-/// Stands for a score that does not exist; no product of 8-bit numbers gets near it.
-const NOTHING: u32 = i32::MIN as u32;
-
-/// One number for each query of a tile.
-type PerQuery = [u32; MAX_WIDTH];
+/// Stands for a score that does not exist.
+const NOTHING: u32 = f32::NEG_INFINITY.to_bits();
 
 impl<L: Lanes> Tile<'_, L> {
     /// Adds the 8-bit blocks `columns`; the group joins the row's other precisions by its maximum and sum.
@@ -27,17 +24,13 @@ impl<L: Lanes> Tile<'_, L> {
         let (max, sum) = self.integer_weights(slots, &softmax, normalisation);
 
         let lanes = self.lanes;
-        let real_max = max.map(|max| match max {
-            NOTHING => f32::MIN.to_bits(),
-            max => (max as i32 as f32 * operands.score_scale).to_bits(),
-        });
-        let group_max = lanes.floats(lanes.load(&real_max));
+        let group_max = self.real(max, operands.score_scale);
         let before = self.max;
         self.max = lanes.max(group_max, before);
         let correction = lanes.exp2(lanes.sub(before, self.max));
         // What an exponential of this group counts in the row.
         let share = lanes.exp2(lanes.sub(group_max, self.max));
-        let sum = lanes.mul(lanes.convert(lanes.load(&sum)), splat(lanes, 1.0 / 255.0));
+        let sum = lanes.mul(lanes.convert(sum), splat(lanes, 1.0 / 255.0));
         let group_sum = lanes.mul(share, sum);
         self.sum = lanes.mul_add(self.sum, correction, group_sum);
         let unit = match normalisation {
@@ -48,7 +41,20 @@ impl<L: Lanes> Tile<'_, L> {
         self.add_integer_values(columns, operands, lanes.mul(unit, splat(lanes, operands.value_scale)));
     }
 
-    /// Products of every query with every key of `columns`, in units of `alpha`; returns the slots in use.
+    /// A maximum of integer scores as a score; queries without one keep the smallest number.
+    #[inline(always)]
+    fn real(&self, max: L::Float, scale: f32) -> L::Float {
+        let mut words = [0; MAX_WIDTH];
+        self.lanes.store(self.lanes.bits(max), &mut words);
+        for word in &mut words {
+            let max = f32::from_bits(*word);
+            *word = if max == f32::MIN { max } else { max * scale }.to_bits();
+        }
+        self.lanes.floats(self.lanes.load(&words))
+    }
+
+    /// Products of every query with every key of `columns`, in units of `alpha`; returns the slots in use. They are kept
+    /// as floats, which are exact: at most 512 * 127^2 < 2^23.
     #[inline(always)]
     fn integer_scores(&mut self, columns: &[u32], operands: &Operands<'_, u32>) -> usize {
         if columns.is_empty() {
@@ -62,7 +68,7 @@ impl<L: Lanes> Tile<'_, L> {
             for segment in chunk.segments() {
                 let scores = &mut scores[segment.slot * L::WIDTH..][..segment.slots() * L::WIDTH];
                 score_segment::<L, Int8>(self.lanes, query, segment, operands, |slot, product| {
-                    self.lanes.store(product, &mut scores[slot * L::WIDTH..]);
+                    self.lanes.store(self.lanes.bits(self.lanes.convert(product)), &mut scores[slot * L::WIDTH..]);
                 });
                 hide::<L>(self.first_query, segment, scores, NOTHING);
             }
@@ -79,28 +85,34 @@ impl<L: Lanes> Tile<'_, L> {
         slots: usize,
         softmax: &IntegerSoftmax,
         normalisation: Normalisation,
-    ) -> (PerQuery, PerQuery) {
+    ) -> (L::Float, L::Word) {
+        const FOUR_ONES: u32 = 0x0101_0101;
+        let lanes = self.lanes;
         let scores = &mut self.scratch.integers.get()[..slots * L::WIDTH];
-        let (mut max, mut sum) = ([NOTHING; MAX_WIDTH], [0; MAX_WIDTH]);
-        for row in scores.chunks_exact(L::WIDTH) {
-            for (max, &score) in max.iter_mut().zip(row) {
-                *max = (*max as i32).max(score as i32) as u32;
-            }
+        let mut max = splat(lanes, f32::MIN);
+        for score in scores.chunks_exact(L::WIDTH) {
+            max = lanes.max(lanes.floats(lanes.load(score)), max);
         }
-        for row in scores.chunks_exact_mut(L::WIDTH) {
-            for ((score, &max), sum) in row.iter_mut().zip(&max).zip(&mut sum) {
-                let exponential = match *score {
-                    NOTHING => 0,
-                    score => softmax.exponential((max as i32).abs_diff(score as i32)),
-                };
-                *score = u32::from(exponential);
-                *sum += *score;
-            }
-        }
+        let mut sum = lanes.splat(0);
         for four in 0..slots / 4 {
-            for (lane, &sum) in sum.iter().enumerate().take(L::WIDTH) {
-                let weight = |at: usize| normalisation.weight(scores[(4 * four + at) * L::WIDTH + lane] as u8, sum);
-                scores[four * L::WIDTH + lane] = u32::from_le_bytes(std::array::from_fn(weight));
+            let mut exponentials = [sum; 4];
+            let of_four = scores[4 * four * L::WIDTH..].chunks_exact(L::WIDTH);
+            for (exponential, score) in exponentials.iter_mut().zip(of_four) {
+                let distance = lanes.sub(max, lanes.floats(lanes.load(score)));
+                *exponential = lanes.integer_exponentials(distance, softmax);
+            }
+            let packed = lanes.pack_u8(exponentials);
+            sum = lanes.dot_u8_i8(sum, packed, lanes.splat(FOUR_ONES));
+            lanes.store(packed, &mut scores[four * L::WIDTH..]);
+        }
+        if normalisation == Normalisation::Paper {
+            let mut sums = [0; MAX_WIDTH];
+            lanes.store(sum, &mut sums);
+            for words in scores[..slots / 4 * L::WIDTH].chunks_exact_mut(L::WIDTH) {
+                for (word, sum) in words.iter_mut().zip(sums) {
+                    let exponentials = word.to_le_bytes();
+                    *word = u32::from_le_bytes(exponentials.map(|one| normalisation.weight(one, sum)));
+                }
             }
         }
         (max, sum)

@@ -187,7 +187,8 @@ fn what_is_not_finite_stays_where_it_is_looked_at() {
     let place = (32 + 20) * 8 + 3;
     for (precision, options) in Precision::ALL.into_iter().flat_map(|p| options().map(move |o| (p, o))) {
         let masks = two_islands(precision);
-        for (operand, poison) in [("q", f32::NAN), ("k", f32::NAN), ("v", f32::NAN), ("q", f32::INFINITY)] {
+        let without = run(options, &masks, shape, Inputs::new(&clean.q, &clean.k, &clean.v));
+        for (operand, poison) in ["q", "k", "v"].into_iter().flat_map(|of| [(of, f32::NAN), (of, f32::INFINITY)]) {
             let mut tensors = Tensors { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone() };
             match operand {
                 "q" => tensors.q[place] = poison,
@@ -200,7 +201,14 @@ fn what_is_not_finite_stays_where_it_is_looked_at() {
                 (_, "q") => vec![20],
                 (_, _) => (16..32).collect(),
             };
-            assert_eq!(nan_queries(&found), [vec![], reached], "{operand} {poison}, {precision}, {options:?}");
+            let case = format!("{operand} {poison}, {precision}, {options:?}");
+            for (at, (found, without)) in found.chunks(8).zip(without.chunks(8)).enumerate() {
+                assert!(at >= 32 && reached.contains(&(at - 32)) || found == without, "query {at}: {case}");
+            }
+            // Infinite keys and values of 16 and 32 bit may come out as infinity, or as nothing.
+            if poison.is_nan() || operand == "q" || precision == Precision::Int8 {
+                assert_eq!(nan_queries(&found), [vec![], reached], "{case}");
+            }
         }
     }
 }
