@@ -1,7 +1,7 @@
 use std::fmt;
 
 use maskwright_blueprint::{Bytes, Joules, Seconds, Watts};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     head_cost::{Exposed, HeadCost},
@@ -64,9 +64,8 @@ pub struct Term {
     pub seconds: Seconds,
 }
 
-/// What limits the speed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+/// What limits the speed; JSON has the sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {
     MatrixUnit,
     VectorUnit,
@@ -84,6 +83,12 @@ impl fmt::Display for Bound {
             Self::Memory(level) => write!(f, "limited by {level} bandwidth"),
             Self::Overhead => f.write_str("limited by overhead: addressing blocks"),
         }
+    }
+}
+
+impl Serialize for Bound {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 

@@ -165,7 +165,18 @@ macro_rules! baked_in {
 }
 
 /// Profiles that every build carries, by name.
-const BAKED_IN: &[(&str, &str)] = baked_in!["cpu-avx512", "flat-cloud", "jetson-agx-xavier", "mas-edge", "rk3588s2"];
+const BAKED_IN: &[(&str, &str)] = baked_in![
+    "asic-p1",
+    "cortex-m7",
+    "cpu-avx512",
+    "flat-cloud",
+    "flat-edge",
+    "h200",
+    "jetson-agx-xavier",
+    "mas-edge",
+    "myriad-x",
+    "rk3588s2",
+];
 
 /// The cost model keeps its sums in arrays of this length.
 pub(crate) const MOST_LEVELS: usize = 4;

@@ -7,8 +7,8 @@ use maskwright_blueprint::{AttentionShape, Precision};
 
 use crate::{
     FlatStages, HeadWork,
-    head_cost::{Plan, Stages, dram_cycles},
     machine::Machine,
+    plan::{Plan, Stages, dram_cycles},
     traffic::{key_bytes, query_bytes},
 };
 
@@ -59,20 +59,10 @@ pub(crate) fn plan(machine: &Machine, head: &HeadWork, shape: &AttentionShape, s
     }
     match machine.flat_stages {
         FlatStages::Overlapped => {
-            let combined = machine.together(2.0 * stages.product + stages.overhead, stages.softmax);
-            Plan::overlapped(machine, stages, combined, stages.softmax, bytes)
+            let combined = machine.together(stages.matrix(), stages.softmax);
+            Plan::overlapped(machine, head, shape, stages, (combined, stages.softmax), bytes)
         }
-        FlatStages::Sequential => Plan {
-            qk: stages.product,
-            softmax: stages.softmax,
-            pv: stages.product,
-            blocks: stages.overhead,
-            memory: dram_cycles(machine, dram),
-            matrix_busy: 2.0 * stages.product,
-            vector_busy: stages.softmax,
-            elementwise: 0.0,
-            bytes,
-        },
+        FlatStages::Sequential => Plan { memory: dram_cycles(machine, dram), bytes, ..stages.in_sequence() },
     }
 }
 
@@ -80,8 +70,7 @@ impl Mapping {
     /// The largest band that fits, and the fewest resident operands with which DRAM keeps pace with an output-stationary
     /// matrix unit; where none keeps pace, or nothing overlaps, those with the least traffic.
     fn choose(machine: &Machine, head: &HeadWork, shape: &AttentionShape) -> Self {
-        let finest = Precision::ALL.into_iter().rfind(|precision| machine.supports(*precision));
-        let precision = finest.unwrap_or(Precision::Single);
+        let precision = machine.finest();
         let width = f64::from(precision.bytes());
         let dense = HeadWork::dense(shape, head.block_size, precision);
         let capacity = on_chip(machine);

@@ -8,12 +8,16 @@ mod dataflow;
 mod device;
 mod device_check;
 mod error;
+mod flash;
 mod flat;
+mod fuse_max;
 mod head_cost;
 mod head_work;
+mod layered;
 mod machine;
 mod mas;
 mod model;
+mod plan;
 mod traffic;
 mod work;
 

@@ -91,6 +91,11 @@ impl Machine {
         self.peak_macs_per_cycle[precision.index()] > 0.0
     }
 
+    /// The finest precision that the device computes at.
+    pub fn finest(&self) -> Precision {
+        Precision::ALL.into_iter().rfind(|precision| self.supports(*precision)).unwrap_or(Precision::Single)
+    }
+
     /// DRAM.
     pub fn dram(&self) -> &Level {
         self.levels.last().expect("a checked profile has at least two levels")
@@ -117,34 +122,35 @@ impl Machine {
         f64::from(queries.next_multiple_of(self.tile_queries))
     }
 
-    /// One core's cycles for one of the two products of a band, and for beginning its runs of blocks.
+    /// One core's cycles for one of the two products of a band, with half of what beginning its runs of blocks takes.
     ///
-    /// The keys that the band needs are gathered, so that each precision fills native tiles of its own. A device may
-    /// always compute coarse blocks at a finer precision of the same band, to save a run; the cheapest such choice is
-    /// taken. That is also why a cost never falls when one block's precision is raised.
+    /// The keys that the band needs are gathered into native tiles. A tile is computed at the finest precision in it, and
+    /// coarse keys fill up the last tile of a finer precision; a whole run may be computed at a finer one where that saves
+    /// more than it costs. The cheapest choice is taken, which is why a cost never falls when a precision is raised.
     pub fn product(&self, band: Band, head_dim: u32) -> Product {
-        let per_key = self.padded_queries(band.queries) * f64::from(head_dim);
-        let [int8, half, single] = band.keys_by_precision();
-        let mut best: Option<Product> = None;
-        for keys in
-            [[int8, half, single], [0, int8 + half, single], [int8, 0, half + single], [0, 0, int8 + half + single]]
-        {
-            let promotes = (keys[1] > 0 && half == 0) || (keys[2] > 0 && single == 0);
-            if promotes {
-                continue;
+        let per_tile = self.padded_queries(band.queries) * f64::from(head_dim) * f64::from(self.tile_keys);
+        let [any, half, single] = band.keys.map(|keys| keys.div_ceil(self.tile_keys));
+        let price = |[any, half, single]: [u32; 3]| {
+            let mut product = Product { cycles: 0.0, runs: 0.0 };
+            let tiles = [any - half, half - single, single];
+            for (tiles, rate) in tiles.into_iter().zip(self.macs_per_cycle).filter(|(tiles, _)| *tiles > 0) {
+                product.cycles += f64::from(tiles) * per_tile / rate;
+                product.runs += self.run_cycles / 2.0;
             }
-            let (mut cycles, mut runs) = (0.0, 0.0);
-            for (keys, rate) in keys.into_iter().zip(self.macs_per_cycle) {
-                if keys > 0 {
-                    cycles += f64::from(keys.next_multiple_of(self.tile_keys)) * per_key / rate;
-                    runs += self.run_cycles;
-                }
-            }
-            if best.is_none_or(|best| 2.0 * cycles + runs < 2.0 * best.cycles + best.run_cycles) {
-                best = Some(Product { cycles, run_cycles: runs });
-            }
-        }
-        best.expect("the first choice promotes nothing")
+            product.cycles += product.runs;
+            product
+        };
+        // A device without one of the precisions would take for ever: its rate is zero.
+        let promoted = [[any, any, single], [any, half, half], [any, any, any]];
+        let cheaper = |best: Product, next: Product| if next.cycles < best.cycles { next } else { best };
+        promoted.into_iter().map(price).fold(price([any, half, single]), cheaper)
+    }
+
+    /// One core's cycles for one operation on each score of a band, done by the matrix unit's processing elements.
+    pub fn elementwise_on_matrix(&self, band: Band) -> f64 {
+        let keys = band.keys_by_precision().into_iter().zip(self.macs_per_cycle).filter(|(keys, _)| *keys > 0);
+        let per_query: f64 = keys.map(|(keys, rate)| f64::from(keys) / rate).sum();
+        per_query * self.padded_queries(band.queries)
     }
 
     /// One core's cycles for the softmax of a band.
@@ -175,6 +181,6 @@ impl Machine {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Product {
     pub cycles: f64,
-    /// Once for both products.
-    pub run_cycles: f64,
+    /// The part of them that begins runs.
+    pub runs: f64,
 }

@@ -7,12 +7,11 @@ use maskwright_blueprint::AttentionShape;
 
 use crate::{
     Band, HeadWork, Softmax,
-    head_cost::{Plan, Stages, dram_cycles},
     machine::Machine,
+    plan::{Plan, Stages, dram_cycles},
     traffic::{key_bytes, query_bytes},
 };
 
-/// The row tile with the shortest time; the smaller one where two are equal, since its pipeline fills sooner.
 pub(crate) fn plan(
     machine: &Machine,
     head: &HeadWork,
@@ -20,22 +19,33 @@ pub(crate) fn plan(
     stages: &Stages,
     softmax: Softmax,
 ) -> Plan {
-    let native = head.bands_of(machine.tile_queries).len();
-    let tilings = head.bands.iter().filter(|bands| bands.len() <= native);
-    let best = tilings
-        .map(|bands| steady(machine, head, shape, softmax, bands))
-        .reduce(|best, next| if next.cycles < best.cycles { next } else { best })
-        .expect("a head has at least one tiling");
+    let tiling = steady(machine, head, shape, softmax, &head.bands[row_tile(machine, head, shape, softmax)]);
     let mut bytes = crate::traffic::fused(machine, head, shape);
     if let Some(last) = bytes.last_mut() {
-        *last = best.dram_bytes;
+        *last = tiling.dram_bytes;
     }
-    let blocks = machine.block_cycles * head.active_blocks() as f64;
-    let compute = best.compute + blocks;
+    let compute = tiling.compute + stages.blocks;
     Plan {
-        memory: (best.cycles + blocks - compute).max(0.0),
-        ..Plan::overlapped(machine, stages, compute, best.vector, bytes)
+        memory: tiling.cycles - tiling.compute,
+        behind: 0.0,
+        ..Plan::overlapped(machine, head, shape, stages, (compute, tiling.vector), bytes)
     }
+}
+
+/// The level of bands whose bands are row tiles: with the shortest time, the smaller one where two are equal, since its
+/// pipeline fills sooner.
+///
+/// Every tiling is tried, on the dense shape: a mask changes counts but never the tiling, so that a block more never makes
+/// a head cheaper.
+pub(crate) fn row_tile(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> usize {
+    let dense = HeadWork::dense(shape, head.block_size, machine.finest());
+    let native = dense.bands_of(machine.tile_queries).len();
+    let tilings = dense.bands.iter().enumerate().filter(|(_, bands)| bands.len() <= native);
+    tilings
+        .map(|(level, bands)| (level, steady(machine, &dense, shape, softmax, bands).cycles))
+        .reduce(|best, next| if next.1 < best.1 { next } else { best })
+        .expect("the whole head is one tile")
+        .0
 }
 
 /// One tiling in full swing.
@@ -69,7 +79,7 @@ fn steady(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: S
     let (mut cycles, mut compute, mut vector) = (0.0, 0.0, 0.0);
     for at in 0..tiles.len() {
         let before = |back: usize| &tiles[(at + tiles.len() * back - back) % tiles.len()];
-        let matrix = before(2).product + tiles[at].product + tiles[at].overhead;
+        let matrix = before(2).product + tiles[at].product;
         let both = machine.together(matrix, before(1).softmax);
         compute += both;
         cycles += both.max(transfer);

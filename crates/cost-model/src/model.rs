@@ -40,9 +40,9 @@ impl CostModel {
         if batch == 0 || batch > MOST_BATCH {
             return Err(CostError::Batch { batch, limit: MOST_BATCH });
         }
-        let finest = profile.precisions().into_iter().last().unwrap_or(Precision::Single);
-        let linears = if profile.supports(Precision::Half) { Precision::Half } else { finest };
-        Ok(Self { device: profile.name.clone(), machine: Machine::of(profile), dataflow, batch, linears })
+        let machine = Machine::of(profile);
+        let linears = if machine.supports(Precision::Half) { Precision::Half } else { machine.finest() };
+        Ok(Self { device: profile.name.clone(), machine, dataflow, batch, linears })
     }
 
     /// The same model with linears at another precision.
@@ -102,8 +102,7 @@ impl CostModel {
     /// What a module costs beside its heads: launch, first load, last store. It depends on the shape alone.
     pub fn module(&self, shape: &AttentionShape, softmax: Softmax) -> HeadCost {
         let machine = &self.machine;
-        let finest = Precision::ALL.into_iter().rfind(|precision| machine.supports(*precision));
-        let precision = finest.unwrap_or(Precision::Single);
+        let precision = machine.finest();
         let rows = f64::from(machine.tile_queries.min(shape.queries));
         let keys = f64::from(machine.tile_keys.min(shape.keys));
         let width = f64::from(precision.bytes()) * f64::from(shape.head_dim);
@@ -197,7 +196,7 @@ impl CostModel {
             *total = bytes;
             cost.memory_joules += bytes * level.joules_per_byte;
         }
-        cost.watts = cost.dynamic_joules().0 / cost.exposed.total();
+        cost.watts = cost.phase_watts(&self.machine);
     }
 
     fn check(&self, precision: Precision) -> Result<(), CostError> {

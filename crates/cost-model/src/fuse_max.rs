@@ -1,0 +1,59 @@
+//! FuseMax: online softmax in a waterfall of phases that keeps both units busy.
+
+use maskwright_blueprint::AttentionShape;
+
+use crate::{
+    Band, HeadWork,
+    machine::Machine,
+    plan::{Plan, Stages},
+    traffic,
+};
+
+/// Operations of FuseMax's exponential on the matrix unit: six MACs and an addition, then one for the row's sum.
+const EXPONENTIAL: f64 = 8.0;
+
+/// FuseMax's waterfall: in every phase the larger of matrix and vector unit.
+///
+/// Per native tile: scores and their maximum while the last tile's output is rescaled; the running maximum; exponentials
+/// and sums; `P V` while the output is corrected. Elementwise steps take one cycle of every processing element.
+pub(crate) fn plan(machine: &Machine, head: &HeadWork, shape: &AttentionShape, stages: &Stages) -> Plan {
+    let dim = f64::from(shape.head_dim);
+    // One value for each query row and native tile of keys on the lanes.
+    let (mut on_matrix, mut on_vector, mut rows) = (0.0, 0.0, 0.0);
+    for band in head.bands_of(machine.tile_queries) {
+        on_vector += f64::from(band.queries * band.keys[0].div_ceil(machine.tile_keys)) / machine.lanes;
+        on_matrix += machine.elementwise_on_matrix(*band);
+        rows += f64::from(band.queries) / machine.lanes;
+    }
+    let scores = machine.together(stages.product + on_matrix, on_vector * (1.0 + dim) + rows * dim);
+    let exponentials = machine.together(EXPONENTIAL * on_matrix, EXPONENTIAL * on_vector);
+    let outputs = machine.together(stages.product, dim * on_vector);
+    let combined = scores + on_vector + exponentials + outputs + stages.blocks;
+    let vector = on_vector * (2.0 + 2.0 * dim + EXPONENTIAL) + rows * dim;
+    let bytes = dram_bytes(machine, head, shape);
+    let mut plan = Plan::overlapped(machine, head, shape, stages, (combined, vector), bytes);
+    plan.matrix_busy += (1.0 + EXPONENTIAL) * on_matrix;
+    plan.elementwise = EXPONENTIAL;
+    plan
+}
+
+/// Q, the output and each row's maximum, sum and correction stay on chip for a band of queries, in half of the level for
+/// double buffering; K and V stream past once a band.
+fn dram_bytes(machine: &Machine, head: &HeadWork, shape: &AttentionShape) -> Vec<f64> {
+    let width = f64::from(head.whole().finest().bytes());
+    let dim = f64::from(shape.head_dim);
+    let operands =
+        |bands: &[Band]| bands.iter().map(|band| 2.0 * traffic::key_bytes(*band, shape.head_dim)).sum::<f64>();
+    let mut bytes = traffic::fused(machine, head, shape);
+    for (level, inside) in machine.levels[..machine.levels.len() - 1].iter().enumerate() {
+        let keys = 4.0 * f64::from(machine.tile_keys) * dim * width;
+        let fits = |bands: &&Vec<Band>| {
+            (2.0 * dim + 2.0) * width * f64::from(bands[0].queries) <= inside.core_bytes / 2.0 - keys
+        };
+        let native = head.bands_of(machine.tile_queries);
+        let bands = head.bands.iter().rev().find(fits).map_or(native, Vec::as_slice);
+        let bands = if bands.len() < native.len() { bands } else { native };
+        bytes[level + 1] = 2.0 * traffic::query_bytes(head, shape.head_dim) + operands(bands);
+    }
+    bytes
+}

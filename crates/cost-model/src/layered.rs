@@ -1,0 +1,64 @@
+//! Dataflows that send scores or probabilities through DRAM.
+
+use maskwright_blueprint::AttentionShape;
+
+use crate::{
+    HeadWork,
+    machine::Machine,
+    plan::{Plan, Stages, dram_cycles},
+    traffic,
+};
+
+/// `max(memory, compute)` of `Q K^T`, softmax and `P V`, one after the other; every operand passes DRAM once a stage.
+pub(crate) fn layer_wise(machine: &Machine, head: &HeadWork, shape: &AttentionShape, stages: &Stages) -> Plan {
+    let queries = traffic::query_bytes(head, shape.head_dim);
+    let keys = traffic::key_bytes(head.whole(), shape.head_dim);
+    let (scores, probabilities) = (score_bytes(head), probability_bytes(head));
+    let dram = [queries + keys + scores, scores + probabilities, probabilities + keys + queries];
+    let compute = [stages.product, stages.softmax, stages.product];
+    let memory = dram.iter().zip(compute).map(|(bytes, cycles)| (dram_cycles(machine, *bytes) - cycles).max(0.0)).sum();
+    Plan { memory, bytes: through_dram(machine, head, shape, dram.iter().sum()), ..stages.in_sequence() }
+}
+
+/// As layer-wise, but softmax takes each row from `Q K^T` while it is on chip.
+pub(crate) fn soft_pipe(machine: &Machine, head: &HeadWork, shape: &AttentionShape, stages: &Stages) -> Plan {
+    let queries = traffic::query_bytes(head, shape.head_dim);
+    let keys = traffic::key_bytes(head.whole(), shape.head_dim);
+    let probabilities = probability_bytes(head);
+    let dram = [queries + keys + probabilities, probabilities + keys + queries];
+    let first = machine.together(stages.product, stages.softmax);
+    let compute = [first, stages.product];
+    let memory = dram.iter().zip(compute).map(|(bytes, cycles)| (dram_cycles(machine, *bytes) - cycles).max(0.0)).sum();
+    Plan {
+        softmax: first - stages.product,
+        memory,
+        bytes: through_dram(machine, head, shape, dram.iter().sum()),
+        ..stages.in_sequence()
+    }
+}
+
+/// Bytes of the score matrix as it leaves for DRAM; 8-bit products leave at 16 bit.
+fn score_bytes(head: &HeadWork) -> f64 {
+    weighted(head, [2.0, 2.0, 4.0])
+}
+
+/// Bytes of the probabilities.
+fn probability_bytes(head: &HeadWork) -> f64 {
+    weighted(head, [1.0, 2.0, 4.0])
+}
+
+fn weighted(head: &HeadWork, bytes: [f64; 3]) -> f64 {
+    head.scores.iter().zip(bytes).map(|(scores, bytes)| *scores as f64 * bytes).sum()
+}
+
+/// Traffic of dataflows that send scores through DRAM: every level passes on what DRAM gives, the innermost the operands.
+fn through_dram(machine: &Machine, head: &HeadWork, shape: &AttentionShape, dram: f64) -> Vec<f64> {
+    let mut bytes = traffic::fused(machine, head, shape);
+    for bytes in bytes.iter_mut() {
+        *bytes = bytes.max(dram);
+    }
+    if let Some(last) = bytes.last_mut() {
+        *last = dram;
+    }
+    bytes
+}

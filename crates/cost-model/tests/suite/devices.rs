@@ -1,0 +1,123 @@
+use std::path::Path;
+
+use maskwright_blueprint::{BlockSize, Precision, RonError, parse_ron};
+use maskwright_cost_model::{CostError, CostModel, Dataflow, DeviceProfile, Softmax, Work};
+
+use crate::{dense, self_attention};
+
+fn read(text: &str) -> Result<DeviceProfile, RonError> {
+    parse_ron(text, Path::new("mine.ron"))
+}
+
+/// A baked-in profile's text with one piece replaced.
+fn changed(name: &str, from: &str, to: &str) -> String {
+    let text = DeviceProfile::named(name).unwrap().to_ron();
+    assert!(text.contains(from), "{from} is not in\n{text}");
+    text.replacen(from, to, 1)
+}
+
+#[test]
+fn every_baked_in_profile_is_sound_and_survives_its_own_file() {
+    for name in DeviceProfile::names() {
+        let profile = DeviceProfile::named(name).unwrap();
+        assert_eq!(profile.name, name);
+        assert_eq!(profile.problems(), Vec::<String>::new());
+        assert_eq!(read(&profile.to_ron()).unwrap(), profile);
+    }
+}
+
+#[test]
+fn a_profile_with_a_missing_number_is_refused_with_its_place() {
+    let text = changed("asic-p1", "static_watts", "statik_watts");
+    let RonError::Syntax { message, line, help, .. } = read(&text).unwrap_err() else { panic!("a syntax error") };
+    assert_eq!(&*message, "unknown key `statik_watts`");
+    assert!(help.unwrap().starts_with("did you mean `static_watts`?"));
+    assert!(text.lines().nth(line - 1).unwrap().contains("statik_watts"));
+
+    let profile = DeviceProfile::named("asic-p1").unwrap().to_ron();
+    let without: Vec<_> = profile.lines().filter(|line| !line.contains("\"asic-p1\"")).collect();
+    assert!(read(&without.join("\n")).unwrap_err().to_string().contains("name"));
+}
+
+#[test]
+fn impossible_profiles_are_refused_with_what_is_wrong() {
+    for (name, from, to, says) in [
+        (
+            "asic-p1",
+            "9600000000.0",
+            "-9600000000.0",
+            "memory.DRAM.bytes_per_s is -9600000000; it has to be more than zero",
+        ),
+        ("asic-p1", "value: 16.0", "value: 15.5", "cores is a count: a whole number"),
+        (
+            "asic-p1",
+            "value: 64.0",
+            "value: 16.0",
+            "matrix.macs_per_cycle times utilisation is higher at 2 bytes than at 1",
+        ),
+        ("asic-p1", "2097152", "1024", "memory level shared memory is not larger than local memory"),
+        ("cpu-avx512", "value: 15.0", "value: 2.0", "energy.static_watts is not below energy.limit_watts"),
+    ] {
+        let error = read(&changed(name, from, to)).unwrap_err().to_string();
+        assert!(error.contains(says), "{from} -> {to}: {error}");
+        assert!(error.starts_with("mine.ron:"), "{error}");
+    }
+}
+
+#[test]
+fn a_precision_that_the_device_lacks_is_refused_by_name() {
+    let model = CostModel::new(&DeviceProfile::named("myriad-x").unwrap(), Dataflow::Flash, 1).unwrap();
+    let work = Work::bare(&self_attention(1, 32, 8), BlockSize::B16, Precision::Int8).unwrap();
+    let error = model.attention(&work).unwrap_err();
+    assert!(matches!(error, CostError::Precision { precision: Precision::Int8, .. }));
+    assert_eq!(
+        error.to_string(),
+        "myriad-x does not compute at 8 bit: it supports 16 bit; choose one of these for the mask's blocks"
+    );
+}
+
+#[test]
+fn slower_power_modes_are_slower_and_stay_within_their_watts() {
+    let shape = self_attention(12, 512, 64);
+    let price = |name: &str| dense(name, Dataflow::Flash, 1, &shape, Precision::Half, Softmax::Float);
+    let modes = ["10W", "15W", "30W"].map(|mode| price(&format!("jetson-agx-xavier@{mode}")));
+    for (cost, limit) in modes.iter().zip([10.0, 15.0, 30.0]) {
+        assert!(cost.peak_watts.0 <= limit, "{}", cost.peak_watts);
+    }
+    assert!(modes[0].seconds > modes[1].seconds && modes[1].seconds > modes[2].seconds);
+    assert!(modes[2].seconds > price("jetson-agx-xavier").seconds);
+    let error = DeviceProfile::named("jetson-agx-xavier@20W").unwrap_err().to_string();
+    assert_eq!(error, "`jetson-agx-xavier` has no mode `20W`: did you mean `10W`? allowed here: `10W`, `15W`, `30W`");
+}
+
+#[test]
+fn a_fingerprint_is_that_of_the_numbers() {
+    let profile = DeviceProfile::named("rk3588s2").unwrap();
+    assert_eq!(profile.fingerprint(), read(&profile.to_ron()).unwrap().fingerprint());
+    let faster = read(&changed("rk3588s2", "34000000000.0", "35000000000.0")).unwrap();
+    assert_ne!(profile.fingerprint(), faster.fingerprint());
+}
+
+#[test]
+fn peaks_are_those_of_the_data_sheets() {
+    // Operations a second at the peak: two for each MAC.
+    let peak = |name: &str, precision: Precision| {
+        let profile = DeviceProfile::named(name).unwrap();
+        2.0 * profile.matrix.macs_per_cycle[&precision].value * profile.cores.value * profile.clock_hz.value
+    };
+    for (name, precision, published) in [
+        ("jetson-agx-xavier", Precision::Single, 1.41e12),
+        ("jetson-agx-xavier", Precision::Half, 11.3e12),
+        ("jetson-agx-xavier", Precision::Int8, 22.6e12),
+        ("rk3588s2", Precision::Single, 211e9),
+        ("rk3588s2", Precision::Half, 422e9),
+        ("rk3588s2", Precision::Int8, 845e9),
+        ("cpu-avx512", Precision::Single, 118e9),
+        ("cpu-avx512", Precision::Half, 236e9),
+        ("cpu-avx512", Precision::Int8, 473e9),
+        ("h200", Precision::Half, 989e12),
+    ] {
+        let off = peak(name, precision) / published - 1.0;
+        assert!(off.abs() < 0.01, "{name} at {precision}: off by {:.1} %", 100.0 * off);
+    }
+}

@@ -1,0 +1,194 @@
+use maskwright_blueprint::{
+    AttentionKind, AttentionShape, BlockMask, BlockSize, Blueprint, Digest, HeadMask, Linear, ModelShape, ModuleShape,
+    Precision, Provenance,
+};
+use maskwright_cost_model::{Cost, CostModel, Dataflow, DeviceProfile, Softmax, Work};
+use proptest::{prelude::*, sample::select};
+
+/// Rounding of sums of up to a few thousand terms.
+const ROUNDING: f64 = 1e-9;
+
+/// A mask in which cell values 0 to 3 stand for skipped and the device's precisions, coarsest first.
+#[derive(Debug, Clone)]
+struct Drawn {
+    shape: AttentionShape,
+    block_size: BlockSize,
+    cells: Vec<u8>,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    (1..200u32, 1..200u32, 1..40u32, select(&BlockSize::ALL[..])).prop_flat_map(
+        |(queries, keys, head_dim, block_size)| {
+            let shape = AttentionShape { kind: AttentionKind::CrossAttention, heads: 2, queries, keys, head_dim };
+            let columns = block_size.cover(keys) as usize;
+            prop::collection::vec(0..4u8, block_size.cover(queries) as usize * columns).prop_map(move |mut cells| {
+                for row in cells.chunks_mut(columns).filter(|row| row.iter().all(|cell| *cell == 0)) {
+                    row[0] = 1;
+                }
+                Drawn { shape, block_size, cells }
+            })
+        },
+    )
+}
+
+impl Drawn {
+    fn mask(&self, precisions: &[Precision]) -> HeadMask {
+        let columns = self.block_size.cover(self.shape.keys) as usize;
+        let precision = |cell: u8| match cell {
+            0 => None,
+            level => Some(precisions[usize::from(level - 1).min(precisions.len() - 1)]),
+        };
+        let cells = self.cells.iter().map(|cell| precision(*cell)).collect();
+        HeadMask { block_size: self.block_size, blocks: BlockMask::new(columns, cells).unwrap() }
+    }
+
+    /// The same with one cell added or raised.
+    fn more(&self, at: prop::sample::Index) -> Self {
+        let mut more = self.clone();
+        let cell = &mut more.cells[at.index(self.cells.len())];
+        *cell = (*cell + 1).min(3);
+        more
+    }
+}
+
+fn everywhere() -> impl Iterator<Item = (DeviceProfile, Dataflow)> {
+    let profiles = DeviceProfile::names().into_iter().map(|name| DeviceProfile::named(name).unwrap());
+    profiles.flat_map(|profile| Dataflow::ALL.map(|dataflow| (profile.clone(), dataflow)))
+}
+
+fn price(model: &CostModel, mask: &HeadMask, shape: &AttentionShape, softmax: Softmax) -> Cost {
+    let head = model.head(mask, shape, softmax).unwrap();
+    model.total([model.module(shape, softmax), head])
+}
+
+/// Bytes that no dataflow can do without: Q and O rows and used K and V columns, each once at its finest precision.
+fn compulsory(mask: &HeadMask, shape: &AttentionShape) -> f64 {
+    let (blocks, size) = (&mask.blocks, mask.block_size);
+    let bytes = |tokens: u32, cells: &mut dyn Iterator<Item = Option<Precision>>| {
+        f64::from(tokens * cells.flatten().map(Precision::bytes).max().unwrap_or(0))
+    };
+    let rows: f64 = (0..blocks.rows())
+        .map(|row| bytes(size.extent(row as u32, shape.queries), &mut blocks.row(row).iter().copied()))
+        .sum();
+    let columns: f64 = (0..blocks.columns())
+        .map(|column| {
+            let mut cells = (0..blocks.rows()).map(|row| blocks.get(row, column));
+            bytes(size.extent(column as u32, shape.keys), &mut cells)
+        })
+        .sum();
+    2.0 * (rows + columns) * f64::from(shape.head_dim)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_block_more_or_a_finer_one_never_costs_less(
+        head in drawn(),
+        at in any::<prop::sample::Index>(),
+        softmax in select(vec![Softmax::Float, Softmax::Integer]),
+    ) {
+        for (profile, dataflow) in everywhere() {
+            let model = CostModel::new(&profile, dataflow, 2).unwrap();
+            let cost = |head: &Drawn| price(&model, &head.mask(&profile.precisions()), &head.shape, softmax);
+            let (less, more) = (cost(&head), cost(&head.more(at)));
+            let slack = 1.0 + ROUNDING;
+            prop_assert!(less.seconds.0 <= more.seconds.0 * slack, "{} {dataflow}: {} > {}", profile.name, less.seconds, more.seconds);
+            prop_assert!(less.joules.value.0 <= more.joules.value.0 * slack, "{} {dataflow}: {} > {}", profile.name, less.joules.value, more.joules.value);
+            prop_assert!(less.dram_bytes.0 <= more.dram_bytes.0 * slack, "{} {dataflow}: {} > {}", profile.name, less.dram_bytes, more.dram_bytes);
+        }
+    }
+
+    #[test]
+    fn energy_power_utilisation_and_traffic_are_possible(head in drawn(), softmax in select(vec![Softmax::Float, Softmax::Integer])) {
+        for (profile, dataflow) in everywhere() {
+            let model = CostModel::new(&profile, dataflow, 3).unwrap();
+            let mask = head.mask(&profile.precisions());
+            let cost = price(&model, &mask, &head.shape, softmax);
+            let limit = profile.energy.limit_watts.value * cost.seconds.0 * (1.0 + ROUNDING);
+            prop_assert!(cost.joules.low.0 <= cost.joules.value.0 && cost.joules.value.0 <= cost.joules.high.0);
+            prop_assert!(cost.joules.high.0 <= limit, "{} {dataflow}: {} J above {limit} J", profile.name, cost.joules.high.0);
+            prop_assert!(cost.peak_watts.0 * (1.0 + ROUNDING) >= cost.joules.value.0 / cost.seconds.0, "{} {dataflow}", profile.name);
+            prop_assert!(cost.utilisation > 0.0 && cost.utilisation <= 1.0, "{} {dataflow}: {}", profile.name, cost.utilisation);
+            let needed = 3.0 * compulsory(&mask, &head.shape);
+            prop_assert!(cost.dram_bytes.0 * (1.0 + ROUNDING) >= needed, "{} {dataflow}: {} of {needed}", profile.name, cost.dram_bytes.0);
+            let terms: f64 = cost.terms.iter().map(|term| term.seconds.0).sum();
+            prop_assert!((terms / cost.seconds.0 - 1.0).abs() < ROUNDING, "{} {dataflow}", profile.name);
+        }
+    }
+
+    #[test]
+    fn heads_modules_and_the_rest_add_up_to_the_model(head in drawn(), dataflow in select(&Dataflow::ALL[..])) {
+        let profile = DeviceProfile::named("cpu-avx512").unwrap();
+        let model = CostModel::new(&profile, dataflow, 4).unwrap();
+        let (masks, shape) = ([head.mask(&Precision::ALL), HeadMask::dense(&head.shape, BlockSize::B32, Precision::Half)], &head.shape);
+        let of = ModelShape {
+            name: "one module".into(),
+            digest: Digest::of(["one module"]),
+            modules: vec![ModuleShape { name: "attention".into(), shape: *shape }],
+            linears: vec![Linear { rows: shape.queries, inputs: 24, outputs: 48, count: 3 }],
+            elementwise: 1000,
+        };
+        let work = Work::of(&Blueprint::new(of, vec![masks.to_vec()], Provenance::default()).unwrap());
+        let module = model.module(shape, Softmax::Float);
+        let heads = masks.map(|mask| model.head(&mask, shape, Softmax::Float).unwrap());
+        let attention = model.total([module, heads[0], heads[1]]);
+        prop_assert_eq!(model.attention(&work).unwrap(), attention.clone());
+        let all = model.end_to_end(&work).unwrap();
+        let rest = model.total([model.rest(&work)]);
+        prop_assert!((all.seconds.0 / (attention.seconds.0 + rest.seconds.0) - 1.0).abs() < ROUNDING);
+        prop_assert!((all.dram_bytes.0 / (attention.dram_bytes.0 + rest.dram_bytes.0) - 1.0).abs() < ROUNDING);
+    }
+}
+
+#[test]
+fn a_full_mask_costs_what_the_dense_shape_costs() {
+    let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 3, queries: 197, keys: 197, head_dim: 64 };
+    for (profile, dataflow) in everywhere() {
+        let model = CostModel::new(&profile, dataflow, 8).unwrap();
+        for block_size in BlockSize::ALL {
+            for precision in profile.precisions() {
+                let full = model.head(&HeadMask::dense(&shape, block_size, precision), &shape, Softmax::Float).unwrap();
+                let module = model.module(&shape, Softmax::Float);
+                let bare = model.attention(&Work::bare(&shape, block_size, precision).unwrap()).unwrap();
+                assert_eq!(model.total([module, full, full, full]), bare, "{} {dataflow}", profile.name);
+            }
+        }
+    }
+}
+
+/// Weights pass DRAM once for the whole batch, so that eight examples take less than eight times one.
+#[test]
+fn a_batch_shares_its_weights() {
+    let work = Work {
+        modules: vec![],
+        linears: vec![Linear { rows: 1, inputs: 768, outputs: 3072, count: 12 }],
+        elementwise: 0,
+    };
+    let profile = DeviceProfile::named("h200").unwrap();
+    let seconds = |batch| CostModel::new(&profile, Dataflow::Flash, batch).unwrap().end_to_end(&work).unwrap().seconds;
+    assert!(seconds(8).0 < 1.1 * seconds(1).0, "{} and {}", seconds(8), seconds(1));
+    let error = CostModel::new(&profile, Dataflow::Flash, 0).unwrap_err().to_string();
+    assert_eq!(error, "a batch holds 1 to 65536 examples, not 0");
+}
+
+/// One 8-token block keeps a 16-row unit as busy as a 16-token block does: rows are padded to the native tile.
+#[test]
+fn a_small_block_costs_a_whole_native_tile() {
+    let model = CostModel::new(&DeviceProfile::named("mas-edge").unwrap(), Dataflow::Flash, 1).unwrap();
+    let shape = |tokens| AttentionShape {
+        kind: AttentionKind::SelfAttention,
+        heads: 1,
+        queries: tokens,
+        keys: tokens,
+        head_dim: 64,
+    };
+    let products = |size: BlockSize| {
+        let shape = shape(size.tokens());
+        let cost =
+            model.total([model.head(&HeadMask::dense(&shape, size, Precision::Half), &shape, Softmax::Float).unwrap()]);
+        cost.terms.iter().find(|term| term.name == "Q K^T").unwrap().seconds
+    };
+    assert_eq!(products(BlockSize::B8), products(BlockSize::B16));
+    assert_eq!(products(BlockSize::B32) / products(BlockSize::B16), 4.0 / 2.0); // two bands on two cores
+}
