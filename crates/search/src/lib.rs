@@ -1,1 +1,52 @@
+//! Searches, for one model, one task and one device, which blocks of each head are computed, at which size and
+//! precision.
+//!
+//! A [`Search`] trains or loads the dense model, probes its attention, and lets searchers propose candidates: the
+//! configured agent (REINFORCE with a two-layer LSTM) and the baselines, each through the same interface and with as many
+//! evaluations. Prices are predicted by the cost model; distortion and accuracy are measured. `docs/search.md` tells the
+//! whole story.
 
+mod archive;
+mod budget;
+mod candidate;
+mod config;
+mod config_file;
+mod edit;
+mod edit_agent;
+mod edit_searcher;
+mod environment;
+mod error;
+mod evaluation;
+mod finalists;
+mod guide;
+mod knapsack;
+mod mutation;
+mod outcome;
+mod patterns;
+mod policy;
+mod pricing;
+mod random_stream;
+mod reinforce;
+mod reward;
+mod run_directory;
+mod search;
+mod searcher;
+mod surrogate;
+mod trial;
+mod watch;
+mod write_searcher;
+
+pub use archive::Evaluated;
+pub use budget::Budget;
+pub use candidate::Candidate;
+pub use config::{Agent, Baseline, Features, Kappa, ModelConfig, SearchConfig, Space, Start, Tolerance};
+pub use config_file::{ConfigError, load_config};
+pub use error::SearchError;
+pub use evaluation::{Evaluation, evaluate};
+pub use guide::Guide;
+pub use outcome::{Best, BestPredicted, BaselineRow, Dense, Details, EpisodeRecord, Outcome, Row, StopReason};
+pub use pricing::{Objective, Pricing};
+pub use reward::{Limit, Reward};
+pub use run_directory::Manifest;
+pub use search::Search;
+pub use watch::{Silent, Stage, Watch};

@@ -7,13 +7,14 @@ use burn::{
     },
 };
 use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{CompiledMasks, initialise, weights_digest};
 
 /// A pre-norm Transformer encoder that classifies by its first token: ViT (Dosovitskiy et al. 2021, arXiv 2010.11929)
 /// for images, the same blocks for token sequences.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderConfig {
     pub input: EncoderInput,
@@ -27,7 +28,7 @@ pub struct EncoderConfig {
 }
 
 /// What one example is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum EncoderInput {
     /// A square image cut into square patches; a class token goes before them, so 32 / 4 gives 65 tokens.

@@ -1,0 +1,102 @@
+use std::path::{Path, PathBuf};
+
+use maskwright_blueprint::{RonError, nearest, read_ron};
+use serde_json::Value;
+
+use crate::SearchConfig;
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    #[error(transparent)]
+    Ron(#[from] RonError),
+    #[error("`--set {path}={value}`: {why}")]
+    Override { path: String, value: String, why: String },
+    #[error("{}: {why}", path.display())]
+    Check { path: PathBuf, why: String },
+}
+
+/// Reads a search configuration, puts `overrides` (path of keys, value) over it, and checks the whole.
+///
+/// What the file leaves out has its default. A value is RON or JSON (`0.25`, `"rk3588s2"`, `[8, 16]`), or plain text.
+pub fn load_config(path: &Path, overrides: &[(String, String)]) -> Result<SearchConfig, ConfigError> {
+    let mut config: SearchConfig = read_ron(path)?;
+    for (key, value) in overrides {
+        let refuse = |why| ConfigError::Override { path: key.clone(), value: value.clone(), why };
+        config = with_override(&config, key, value).map_err(refuse)?;
+    }
+    let config = config.normalised();
+    config.check().map_err(|why| ConfigError::Check { path: path.into(), why })?;
+    Ok(config)
+}
+
+/// Goes through JSON: RON values lose the names of enum variants.
+fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchConfig, String> {
+    let mut json = serde_json::to_value(config).expect("a configuration is plain data");
+    let mut place = &mut json;
+    for name in key.split('.') {
+        let Value::Object(fields) = place else { return Err(format!("`{name}` lies below a value that has no keys")) };
+        let allowed: Vec<String> = fields.keys().cloned().collect();
+        place = fields.get_mut(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
+    }
+    let candidates = [serde_json::from_str(text).ok(), variant(text), Some(Value::String(text.into()))];
+    let mut refusal = String::new();
+    for value in candidates.into_iter().flatten() {
+        *place = value;
+        let owned = place.clone();
+        match serde_json::from_value(json.clone()) {
+            Ok(config) => return Ok(config),
+            Err(error) => refusal = error.to_string(),
+        }
+        place = locate(&mut json, key);
+        *place = owned;
+    }
+    Err(refusal)
+}
+
+fn locate<'j>(json: &'j mut Value, key: &str) -> &'j mut Value {
+    key.split('.').fold(json, |place, name| &mut place[name])
+}
+
+/// `Density(0.25)` as `{"Density": 0.25}`.
+fn variant(text: &str) -> Option<Value> {
+    let (name, rest) = text.split_once('(')?;
+    let inside = serde_json::from_str(rest.strip_suffix(')')?).ok()?;
+    Some(Value::Object([(name.trim().to_owned(), inside)].into_iter().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use maskwright_blueprint::BlockSize;
+
+    use super::*;
+    use crate::{Agent, Budget};
+
+    fn set(key: &str, value: &str) -> Result<SearchConfig, String> {
+        with_override(&SearchConfig::default(), key, value)
+    }
+
+    #[test]
+    fn overrides_reach_every_kind_of_value() {
+        assert_eq!(set("seed", "7").unwrap().seed, 7);
+        assert_eq!(set("device", "myriad-x").unwrap().device, "myriad-x");
+        assert_eq!(set("space.block_sizes", "[16]").unwrap().space.block_sizes, [BlockSize::B16]);
+        assert_eq!(set("budget", "Density(0.25)").unwrap().budget, Budget::Density(0.25));
+        assert_eq!(set("agent", "Evolution").unwrap().agent, Agent::Evolution);
+        assert_eq!(set("model.encoder.layers", "3").unwrap().model.encoder.layers, 3);
+    }
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_nearest() {
+        let error = set("space.block_size", "[16]").unwrap_err();
+        assert!(error.starts_with("unknown key `block_size`; did you mean `block_sizes`?"), "{error}");
+        assert!(set("seed.x", "1").unwrap_err().contains("has no keys"));
+    }
+
+    #[test]
+    fn a_wrong_value_says_what_is_allowed() {
+        let error = set("space.block_sizes", "[24]").unwrap_err();
+        assert!(error.contains("block size is 8, 16 or 32 tokens, not 24"), "{error}");
+    }
+}

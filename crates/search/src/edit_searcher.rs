@@ -1,0 +1,173 @@
+use std::collections::BTreeSet;
+
+use maskwright_blueprint::Digest;
+use maskwright_cost_model::CostError;
+use rand::RngExt;
+
+use crate::{
+    Candidate, Evaluated, Limit, Reward,
+    archive::Archive,
+    edit_agent::{EditAgent, EditEpisode},
+    environment::Environment,
+    mutation::{mutated, start},
+    random_stream::{Purpose, random_stream},
+    searcher::{KnapsackSearcher, Proposal, Searcher},
+    surrogate::{Surrogate, surrogate_features},
+};
+
+/// Proposals from which the surrogate picks one to evaluate.
+const SCREEN: usize = 8;
+
+/// Updates in a row without a new candidate after which there is nothing more to find.
+const MOST_STALE: u32 = 40;
+
+/// Share of the proposals that the policy makes; adapts within these bounds to who improves the best.
+const SHARES: (f64, f64) = (0.25, 0.75);
+
+/// A knapsack scan, then edits of archive members, by a policy and by chance, screened by a surrogate.
+pub(crate) struct EditSearcher {
+    seed: u64,
+    scan: KnapsackSearcher,
+    scan_left: usize,
+    agent: Option<EditAgent>,
+    reward: Reward,
+    limit: Limit,
+    archive: Archive,
+    seen: BTreeSet<Digest>,
+    evaluations: Vec<(Vec<f64>, f64)>,
+    surrogate: Surrogate,
+    /// Proposals made so far: the index of the next one's random stream.
+    proposals: u64,
+    policy_share: f64,
+    stale: u32,
+    asked: Vec<Asked>,
+}
+
+/// What was asked last: who proposed it, and the policy's episode if it was the policy.
+struct Asked {
+    origin: &'static str,
+    episode: Option<EditEpisode>,
+}
+
+impl EditSearcher {
+    /// `scan` multipliers first; then edits, learnt from unless `agent` is none.
+    pub(crate) fn new(seed: u64, multipliers: &[f64], agent: Option<EditAgent>, reward: Reward, limit: Limit) -> Self {
+        Self {
+            seed,
+            scan: KnapsackSearcher::new(multipliers),
+            scan_left: multipliers.len(),
+            policy_share: if agent.is_some() { 0.5 } else { 0.0 },
+            agent,
+            reward,
+            limit,
+            archive: Archive::default(),
+            seen: BTreeSet::new(),
+            evaluations: Vec::new(),
+            surrogate: Surrogate::default(),
+            proposals: 0,
+            stale: 0,
+            asked: Vec::new(),
+        }
+    }
+
+    /// New candidates, `SCREEN` for each that will be asked for: the policy's share and the rest by chance.
+    fn propose(&mut self, environment: &Environment<'_>, count: usize) -> Result<Vec<(Candidate, Asked)>, CostError> {
+        let mut generators: Vec<_> =
+            (0..count as u64).map(|at| random_stream(self.seed, Purpose::Proposals, self.proposals + at)).collect();
+        self.proposals += count as u64;
+        let by_policy: Vec<bool> = generators.iter_mut().map(|g| g.random_bool(self.policy_share)).collect();
+        let (mut starts, mut learned, mut chance) = (Vec::new(), Vec::new(), Vec::new());
+        for (mut generator, by_policy) in generators.into_iter().zip(by_policy) {
+            let (candidate, reward) = start(&self.archive, &mut generator);
+            let Some(candidate) = environment.within_budget(candidate) else { continue };
+            if by_policy {
+                starts.push((candidate, reward));
+                learned.push(generator);
+            } else {
+                chance.push(mutated(environment, candidate, &mut generator)?);
+            }
+        }
+        let mut proposals = Vec::with_capacity(count);
+        if let Some(agent) = self.agent.as_ref().filter(|_| !starts.is_empty()) {
+            for episode in agent.propose(environment, starts, &mut learned)? {
+                let asked = Asked { origin: "policy", episode: Some(episode.clone()) };
+                proposals.push((episode.candidate, asked));
+            }
+        }
+        proposals.extend(chance.into_iter().map(|candidate| (candidate, Asked { origin: "unlearned", episode: None })));
+        Ok(proposals)
+    }
+
+    /// Guessed reward: the price is known, the distortion is the surrogate's guess.
+    fn guess(&self, environment: &Environment<'_>, candidate: &Candidate) -> Result<f64, CostError> {
+        let distortion = self.surrogate.predict(&surrogate_features(candidate, environment.guide));
+        let speed = environment.pricing.speed(candidate)?;
+        Ok(self.reward.score(speed, distortion.unwrap_or(self.limit.kappa), self.limit))
+    }
+}
+
+impl Searcher for EditSearcher {
+    fn ask(&mut self, environment: &Environment<'_>, most: usize) -> Result<Vec<Proposal>, CostError> {
+        self.asked.clear();
+        if self.scan_left > 0 {
+            let proposals = self.scan.ask(environment, most.min(self.scan_left))?;
+            self.scan_left = if proposals.is_empty() { 0 } else { self.scan_left.saturating_sub(proposals.len()) };
+            if !proposals.is_empty() {
+                return Ok(proposals);
+            }
+        }
+        while self.stale < MOST_STALE && self.archive.best().is_some() {
+            let mut fresh = Vec::new();
+            let mut fresh_digests = BTreeSet::new();
+            for (candidate, asked) in self.propose(environment, most * SCREEN)? {
+                let digest = candidate.digest();
+                if !self.seen.contains(&digest) && fresh_digests.insert(digest) {
+                    fresh.push((self.guess(environment, &candidate)?, candidate, asked));
+                }
+            }
+            if fresh.is_empty() {
+                self.stale += 1;
+                continue;
+            }
+            self.stale = 0;
+            fresh.sort_by(|a, b| b.0.total_cmp(&a.0));
+            fresh.truncate(most);
+            let mut proposals = Vec::with_capacity(fresh.len());
+            for (_, candidate, asked) in fresh {
+                proposals.push(Proposal { candidate, origin: asked.origin });
+                self.asked.push(asked);
+            }
+            return Ok(proposals);
+        }
+        Ok(Vec::new())
+    }
+
+    fn tell(&mut self, environment: &Environment<'_>, results: &[Evaluated]) {
+        if self.asked.is_empty() {
+            self.scan.tell(environment, results);
+        }
+        let asked = std::mem::take(&mut self.asked);
+        let best = self.archive.best().map_or(f64::NEG_INFINITY, |best| best.reward);
+        for (result, asked) in results.iter().zip(&asked) {
+            // Whoever improves the best proposes more; the bounds keep both alive.
+            if self.agent.is_some() && result.reward > best {
+                let goal = if asked.episode.is_some() { SHARES.1 } else { SHARES.0 };
+                self.policy_share += 0.2 * (goal - self.policy_share);
+            }
+        }
+        if let Some(agent) = &mut self.agent {
+            let episodes: Vec<(&EditEpisode, f64)> = results
+                .iter()
+                .zip(&asked)
+                .filter_map(|(result, asked)| Some((asked.episode.as_ref()?, result.reward)))
+                .collect();
+            agent.learn(environment, &episodes);
+        }
+        for result in results {
+            self.seen.insert(result.candidate.digest());
+            self.evaluations.push((surrogate_features(&result.candidate, environment.guide), result.distortion));
+            self.archive.insert(result.clone());
+        }
+        self.surrogate = Surrogate::fit(&self.evaluations);
+    }
+}

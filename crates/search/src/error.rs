@@ -1,0 +1,51 @@
+use std::{io, path::PathBuf};
+
+use maskwright_blueprint::{BlueprintError, RonError};
+use maskwright_cost_model::CostError;
+use maskwright_evaluator::EvaluatorError;
+
+use crate::ConfigError;
+
+/// Why a search could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SearchError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Ron(#[from] RonError),
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    #[error(transparent)]
+    Evaluator(#[from] EvaluatorError),
+    #[error(transparent)]
+    Blueprint(#[from] BlueprintError),
+    #[error("{} cannot be read or written", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "the device `{device}` computes in {supported}, the space asks for {asked}: change `space.precisions` or `device`"
+    )]
+    Precision { device: String, supported: String, asked: String },
+    #[error(
+        "no mask keeps within {budget}: one block a row at {size} tokens and {precision} uses {least}; raise `budget`"
+    )]
+    Budget { budget: String, size: u32, precision: String, least: String },
+    #[error("{} is no run directory: it has no `{missing}`", run.display())]
+    NotARun { run: PathBuf, missing: &'static str },
+    #[error("another process works in {}: wait for it, or stop it", run.display())]
+    Locked { run: PathBuf },
+    #[error(
+        "{} was started with another configuration ({was}, now {now}): resume with the same file and `--set`s, or start a \
+         new run",
+        run.display()
+    )]
+    ChangedConfig { run: PathBuf, was: String, now: String },
+    #[error("the checkpoint in {} cannot be followed: {why}; start a new run", run.display())]
+    Checkpoint { run: PathBuf, why: String },
+    #[error("interrupted; everything so far is in {}", run.display())]
+    Interrupted { run: PathBuf },
+}

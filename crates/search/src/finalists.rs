@@ -1,0 +1,114 @@
+use std::ops::ControlFlow;
+
+use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Digest, Provenance};
+use maskwright_evaluator::{Evaluator, Split, TrainingError};
+use maskwright_evaluator::EvaluatorError;
+use maskwright_transformer::{Encoder, weights_digest};
+
+use crate::{
+    Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch, run_directory::tool,
+};
+
+/// A candidate after fine-tuning.
+pub(crate) struct Finalist {
+    pub candidate: Candidate,
+    pub model: Encoder,
+    /// On the selection split, after fine-tuning.
+    pub selection_drop: f64,
+    /// Which evaluation found it, counted from 1.
+    pub found_at: Option<u64>,
+}
+
+/// Shares of the loop's limit whose fastest candidates are tried in turn, boldest first.
+const LEVELS: [f64; 6] = [1.0, 0.4, 0.16, 0.06, 0.02, 0.0];
+
+/// The fastest candidates at ever smaller distortions.
+pub(crate) fn shortlist(evaluated: &[Evaluated], limit: Limit, most: usize) -> Vec<(usize, Candidate)> {
+    let mut list: Vec<(usize, Candidate)> = Vec::new();
+    for level in LEVELS {
+        let within = evaluated.iter().enumerate().filter(|(_, e)| e.distortion <= level * limit.kappa);
+        let fastest = within.max_by(|(_, a), (_, b)| a.speed.total_cmp(&b.speed));
+        if let Some((at, fastest)) = fastest
+            && list.iter().all(|(_, listed)| *listed != fastest.candidate)
+        {
+            list.push((at, fastest.candidate.clone()));
+        }
+    }
+    if list.is_empty() {
+        // Nothing within the limit: the least distorted one shows how far away it is.
+        let least = evaluated.iter().enumerate().min_by(|(_, a), (_, b)| a.distortion.total_cmp(&b.distortion));
+        list.extend(least.map(|(at, least)| (at, least.candidate.clone())));
+    }
+    list.truncate(most);
+    list
+}
+
+/// Fine-tunes finalists in order until one keeps within the tolerance on the selection split; otherwise the one that
+/// comes closest.
+pub(crate) fn fine_tuned(
+    name: &str,
+    shortlist: Vec<(Option<u64>, Candidate)>,
+    evaluator: &Evaluator,
+    config: &SearchConfig,
+    tolerance: f64,
+    watch: &mut dyn Watch,
+) -> Result<Option<Finalist>, SearchError> {
+    let dense = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
+    let mut closest: Option<Finalist> = None;
+    for (found_at, candidate) in shortlist {
+        let blueprint = candidate.blueprint(evaluator.shape(), Provenance::default());
+        watch.begin(&Stage::FineTune(name.into()), config.fine_tune.steps(evaluator.examples(Split::Train).len()));
+        let tuned = evaluator.fine_tune(&blueprint, &config.fine_tune, config.seed, &mut |progress| {
+            watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+            if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        let selection_drop = dense - evaluator.accuracy(&tuned, Some(&blueprint), Split::Selection);
+        watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
+        let finalist = Finalist { candidate, model: tuned, selection_drop, found_at };
+        if selection_drop <= tolerance {
+            return Ok(Some(finalist));
+        }
+        if closest.as_ref().is_none_or(|closest| selection_drop < closest.selection_drop) {
+            closest = Some(finalist);
+        }
+    }
+    Ok(closest)
+}
+
+/// Whether a search was interrupted inside a training.
+pub(crate) fn is_interruption(error: &SearchError) -> bool {
+    matches!(error, SearchError::Evaluator(EvaluatorError::Training(TrainingError::Interrupted { .. })))
+}
+
+/// A finalist as a blueprint with everything that is known of it. This is where the test split is read.
+pub(crate) fn blueprint_of(
+    name: &str,
+    finalist: &Finalist,
+    evaluator: &Evaluator,
+    pricing: &Pricing,
+    config: &SearchConfig,
+    config_name: &str,
+    config_digest: Digest,
+    dense_accuracy: f64,
+) -> Result<Blueprint, SearchError> {
+    let mut blueprint = finalist.candidate.blueprint(evaluator.shape(), Provenance::default());
+    let masked = evaluator.accuracy(&finalist.model, Some(&blueprint), Split::Test);
+    blueprint.provenance = Provenance {
+        tool: tool(),
+        origin: name.into(),
+        config: Some(config_name.into()),
+        config_digest: Some(config_digest),
+        seed: Some(config.seed),
+        task: Some(config.task.name().into()),
+        tuned_weights: Some(weights_digest(&finalist.model)),
+        predicted: Some(pricing.predicted(&blueprint)?),
+        accuracy: Some(Accuracy {
+            split: "test".into(),
+            examples: evaluator.examples(Split::Test).len() as u64,
+            dense: dense_accuracy,
+            masked,
+            drop: AccuracyDrop(dense_accuracy - masked),
+        }),
+    };
+    Ok(blueprint)
+}

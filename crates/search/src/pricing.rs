@@ -1,0 +1,110 @@
+use maskwright_blueprint::{AttentionShape, BlockSize, Blueprint, HeadMask, ModelShape, Precision, Predicted};
+use maskwright_cost_model::{Cost, CostError, CostModel, Dataflow, DeviceProfile, HeadCost, Softmax, Work};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Candidate;
+
+/// What is to be small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Objective {
+    /// Predicted seconds of attention.
+    Latency,
+    /// Predicted joules of attention.
+    Energy,
+    /// Predicted joules times seconds.
+    EnergyDelay,
+}
+
+/// Prices candidates for one model on one device.
+pub struct Pricing {
+    model: CostModel,
+    objective: Objective,
+    shape: ModelShape,
+    /// What each module costs beside its heads.
+    modules: HeadCost,
+    /// The finest precision that the device has.
+    finest: Precision,
+    /// Dense attention by the objective.
+    dense: f64,
+}
+
+impl Pricing {
+    /// Dense attention, what speed is relative to, is taken at the device's finest precision.
+    pub fn new(
+        device: &DeviceProfile,
+        dataflow: Dataflow,
+        batch: u32,
+        objective: Objective,
+        shape: &ModelShape,
+    ) -> Result<Self, CostError> {
+        let model = CostModel::new(device, dataflow, batch)?;
+        let modules = shape.modules.iter().map(|of| model.module(&of.shape, Softmax::Float)).sum();
+        let finest = device.precisions().into_iter().max().unwrap_or(Precision::Single);
+        let dense = Candidate::from_fn(shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
+        let mut pricing = Self { model, objective, shape: shape.clone(), modules, finest, dense: 1.0 };
+        pricing.dense = pricing.objective_of(&pricing.cost(&dense)?);
+        Ok(pricing)
+    }
+
+    /// Predicted cost of a candidate's attention.
+    pub fn cost(&self, candidate: &Candidate) -> Result<Cost, CostError> {
+        let mut sum = self.modules;
+        for ((_, of), mask) in self.shape.heads().zip(candidate.masks()) {
+            sum = sum + self.model.head(mask, of, Softmax::Float)?;
+        }
+        Ok(self.model.total([sum]))
+    }
+
+    /// How many times as cheap as dense attention at the device's finest precision.
+    pub fn speed(&self, candidate: &Candidate) -> Result<f64, CostError> {
+        Ok(self.dense / self.objective_of(&self.cost(candidate)?))
+    }
+
+    /// What one more active block of this size and precision costs, on average over a head: the price in a knapsack.
+    pub fn block_price(&self, of: &AttentionShape, size: BlockSize, precision: Precision) -> Result<f64, CostError> {
+        let full = HeadMask::dense(of, size, precision);
+        let (rows, columns) = (full.blocks.rows(), full.blocks.columns());
+        let first = |at: usize| (at % columns == 0).then_some(precision);
+        let bare = crate::candidate::repaired(of, size, (0..rows * columns).map(first).collect(), |_| 0.0, precision);
+        let price = |mask: &HeadMask| {
+            Ok::<_, CostError>(self.objective_of(&self.model.total([self.model.head(mask, of, Softmax::Float)?])))
+        };
+        let more = (rows * (columns - 1)).max(1) as f64;
+        Ok((price(&full)? - price(&bare)?).max(f64::MIN_POSITIVE) / more)
+    }
+
+    /// Every figure that a blueprint carries.
+    pub fn predicted(&self, blueprint: &Blueprint) -> Result<Predicted, CostError> {
+        let (work, dense) = (Work::of(blueprint), Work::of(&self.dense(self.finest)));
+        let (cost, dense_cost) = (self.model.attention(&work)?, self.model.attention(&dense)?);
+        let (whole, dense_whole) = (self.model.end_to_end(&work)?, self.model.end_to_end(&dense)?);
+        Ok(Predicted {
+            device: self.model.device().into(),
+            dataflow: self.model.dataflow().to_string(),
+            batch: self.model.batch(),
+            seconds: cost.seconds,
+            speedup: dense_cost.seconds / cost.seconds,
+            end_to_end_speedup: dense_whole.seconds / whole.seconds,
+            joules: cost.joules.value,
+        })
+    }
+
+    /// Nothing skipped, at one precision.
+    pub fn dense(&self, precision: Precision) -> Blueprint {
+        Blueprint::dense(self.shape.clone(), BlockSize::B32, precision)
+    }
+
+    /// The finest precision that the device has.
+    pub fn finest(&self) -> Precision {
+        self.finest
+    }
+
+    fn objective_of(&self, cost: &Cost) -> f64 {
+        match self.objective {
+            Objective::Latency => cost.seconds.0,
+            Objective::Energy => cost.joules.value.0,
+            Objective::EnergyDelay => cost.joules.value.0 * cost.seconds.0,
+        }
+    }
+}

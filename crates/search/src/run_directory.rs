@@ -1,0 +1,240 @@
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use maskwright_blueprint::{Digest, read_ron, to_ron, write_whole};
+use serde::{Deserialize, Serialize};
+
+use crate::{EpisodeRecord, SearchConfig, SearchError, StopReason};
+
+/// One run's folder, held by one process at a time.
+///
+/// `episodes.jsonl` is the checkpoint: a search is a function of its configuration and of what it was told, so telling it
+/// the recorded evaluations again brings it back to where it was. `checkpoint/head.ron` says how much of the file is
+/// whole and what it belongs to.
+pub(crate) struct RunDirectory {
+    path: PathBuf,
+    /// Held open: the lock lasts as long as the process.
+    _lock: File,
+    config: Digest,
+    /// Lines that were there when the run was opened, not yet followed.
+    recorded: std::vec::IntoIter<EpisodeRecord>,
+    episodes: Vec<u8>,
+    started: Instant,
+}
+
+/// What of a run is whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    version: u32,
+    /// Of the configuration and of the dense model that the lines belong to.
+    config: Digest,
+    model: Digest,
+    /// Bytes of `episodes.jsonl`, and their digest.
+    bytes: u64,
+    digest: Digest,
+}
+
+/// Enough to repeat a run, and when it happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub tool: String,
+    pub config_name: String,
+    pub config: Digest,
+    pub seed: u64,
+    pub model: Option<Digest>,
+    pub data: Option<Digest>,
+    pub device: Option<Digest>,
+    pub started: String,
+    pub stopped: Option<String>,
+    pub stop_reason: Option<StopReason>,
+}
+
+impl RunDirectory {
+    /// A new folder `<time>_<config>_<hash4>` below `runs`.
+    pub(crate) fn create(runs: &Path, name: &str, config: &SearchConfig) -> Result<Self, SearchError> {
+        let stem = Path::new(name).file_stem().map_or("search".into(), |stem| stem.to_string_lossy().into_owned());
+        let stem = stem.split('.').next().unwrap_or("search").to_owned();
+        fs::create_dir_all(runs).map_err(io_error(runs))?;
+        let digest = config_digest(config);
+        let base = format!("{}_{stem}_{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"), &digest.short()[..4]);
+        let mut number = 1;
+        let path = loop {
+            let path = runs.join(if number == 1 { base.clone() } else { format!("{base}-{number}") });
+            match fs::create_dir(&path) {
+                Ok(()) => break path,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+                Err(source) => return Err(SearchError::Io { path, source }),
+            }
+        };
+        let run = Self::locked(path, digest, Vec::new(), Vec::new())?;
+        for folder in ["checkpoint", "best", "rows"] {
+            fs::create_dir(run.path.join(folder)).map_err(io_error(&run.path))?;
+        }
+        run.write("episodes.jsonl", b"")?;
+        run.write("config.ron", to_ron(config).as_bytes())?;
+        run.write_manifest(&Manifest {
+            tool: tool(),
+            config_name: name.into(),
+            config: digest,
+            seed: config.seed,
+            model: None,
+            data: None,
+            device: None,
+            started: now(),
+            stopped: None,
+            stop_reason: None,
+        })?;
+        Ok(run)
+    }
+
+    /// An earlier run's folder, cut back to what its checkpoint says is whole.
+    pub(crate) fn open(path: &Path, config: &SearchConfig) -> Result<Self, SearchError> {
+        let not_a_run = |missing| SearchError::NotARun { run: path.into(), missing };
+        for missing in ["config.ron", "manifest.ron", "episodes.jsonl"] {
+            if !path.join(missing).is_file() {
+                return Err(not_a_run(missing));
+            }
+        }
+        let was: SearchConfig = read_ron(&path.join("config.ron"))?;
+        let (was, now) = (config_digest(&was), config_digest(config));
+        let mut run = Self::locked(path.into(), now, Vec::new(), Vec::new())?;
+        if was != now {
+            return Err(SearchError::ChangedConfig { run: path.into(), was: was.short(), now: now.short() });
+        }
+        let head_path = path.join("checkpoint/head.ron");
+        if !head_path.exists() {
+            run.write("episodes.jsonl", b"")?;
+            return Ok(run);
+        }
+        let head: Head = read_ron(&head_path)?;
+        let refuse = |why: String| SearchError::Checkpoint { run: path.into(), why };
+        if (head.version, head.config) != (1, now) {
+            return Err(refuse("it belongs to another configuration or version".into()));
+        }
+        let file = path.join("episodes.jsonl");
+        let mut lines = fs::read(&file).map_err(io_error(&file))?;
+        if (lines.len() as u64) < head.bytes {
+            return Err(refuse(format!("episodes.jsonl has {} bytes, it should have {}", lines.len(), head.bytes)));
+        }
+        lines.truncate(head.bytes as usize);
+        if Digest::of([&lines]) != head.digest {
+            return Err(refuse("episodes.jsonl is not the file that it was made with".into()));
+        }
+        let records: Result<Vec<EpisodeRecord>, _> =
+            lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect();
+        run.recorded = records.map_err(|error| refuse(format!("episodes.jsonl: {error}")))?.into_iter();
+        run.write("episodes.jsonl", &lines)?;
+        run.episodes = lines;
+        Ok(run)
+    }
+
+    fn locked(path: PathBuf, config: Digest, records: Vec<EpisodeRecord>, episodes: Vec<u8>) -> Result<Self, SearchError> {
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(io_error(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SearchError::Locked { run: path }),
+            Err(TryLockError::Error(source)) => return Err(SearchError::Io { path: lock_path, source }),
+        }
+        Ok(Self { path, _lock: lock, config, recorded: records.into_iter(), episodes, started: Instant::now() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next line that an earlier process recorded, if this one still follows it.
+    pub(crate) fn next_recorded(&mut self) -> Option<EpisodeRecord> {
+        self.recorded.next()
+    }
+
+    /// How many recorded lines are still to be followed.
+    pub(crate) fn left_to_follow(&self) -> usize {
+        self.recorded.len()
+    }
+
+    /// Adds lines and makes them the checkpoint.
+    pub(crate) fn record(&mut self, records: &[EpisodeRecord], model: Digest) -> Result<(), SearchError> {
+        let mut lines = Vec::new();
+        for record in records {
+            serde_json::to_writer(&mut lines, record).expect("a record is plain data");
+            lines.push(b'\n');
+        }
+        let path = self.path.join("episodes.jsonl");
+        let append = |path: &Path, bytes: &[u8]| -> io::Result<()> {
+            let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+            file.write_all(bytes)?;
+            file.sync_data()
+        };
+        append(&path, &lines).map_err(io_error(&path))?;
+        self.episodes.extend_from_slice(&lines);
+        let seconds = self.started.elapsed().as_secs_f64();
+        let times: String = records
+            .iter()
+            .map(|r| format!("{{\"searcher\":\"{}\",\"episode\":{},\"seconds\":{seconds:.3}}}\n", r.searcher, r.episode))
+            .collect();
+        let times_path = self.path.join("times.jsonl");
+        append(&times_path, times.as_bytes()).map_err(io_error(&times_path))?;
+        let head = Head {
+            version: 1,
+            config: self.config,
+            model,
+            bytes: self.episodes.len() as u64,
+            digest: Digest::of([&self.episodes]),
+        };
+        self.write("checkpoint/head.ron", to_ron(&head).as_bytes())
+    }
+
+    /// Refuses a checkpoint that was made with another dense model.
+    pub(crate) fn check_model(&self, model: Digest) -> Result<(), SearchError> {
+        let path = self.path.join("checkpoint/head.ron");
+        if !path.exists() {
+            return Ok(());
+        }
+        let head: Head = read_ron(&path)?;
+        if head.model == model {
+            return Ok(());
+        }
+        let why = format!("it was made with dense model {}, this one is {}", head.model.short(), model.short());
+        Err(SearchError::Checkpoint { run: self.path.clone(), why })
+    }
+
+    /// Writes a file of the run whole.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), SearchError> {
+        let path = self.path.join(name);
+        write_whole(&path, bytes).map_err(io_error(&path))
+    }
+
+    pub(crate) fn manifest(&self) -> Result<Manifest, SearchError> {
+        Ok(read_ron(&self.path.join("manifest.ron"))?)
+    }
+
+    pub(crate) fn write_manifest(&self, manifest: &Manifest) -> Result<(), SearchError> {
+        self.write("manifest.ron", to_ron(manifest).as_bytes())
+    }
+}
+
+/// Program and version, as blueprints and manifests name it.
+pub(crate) fn tool() -> String {
+    format!("maskwright {}", env!("CARGO_PKG_VERSION"))
+}
+
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+pub(crate) fn config_digest(config: &SearchConfig) -> Digest {
+    Digest::of([to_ron(config)])
+}
+
+pub(crate) fn io_error(path: &Path) -> impl Fn(io::Error) -> SearchError + use<> {
+    let path = path.to_path_buf();
+    move |source| SearchError::Io { path: path.clone(), source }
+}

@@ -1,0 +1,478 @@
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use maskwright_blueprint::{Blueprint, Precision, Provenance};
+use maskwright_cost_model::DeviceProfile;
+use maskwright_evaluator::{DenseModel, Evaluator, Split};
+use maskwright_transformer::weights_to_bytes;
+
+use crate::{
+    Agent, Baseline, Best, BestPredicted, BaselineRow, Dense, Details, Guide, Kappa, Limit, Outcome, Pricing,
+    Row, SearchConfig, SearchError, Stage, StopReason, Watch,
+    edit_agent::EditAgent,
+    edit_searcher::EditSearcher,
+    environment::Environment,
+    finalists::{Finalist, blueprint_of, fine_tuned, is_interruption, shortlist},
+    knapsack::multipliers,
+    run_directory::{RunDirectory, config_digest, now},
+    searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled, sparsest},
+    trial::{Found, Trials},
+    write_searcher::WriteSearcher,
+};
+
+/// One search, from a configuration to a blueprint, in its own run directory.
+pub struct Search {
+    config: SearchConfig,
+    config_name: String,
+    run: RunDirectory,
+    cache: PathBuf,
+}
+
+impl Search {
+    /// Makes a run directory below `runs`. `config_name` is how the configuration was named; it goes into provenance.
+    pub fn start(config: SearchConfig, config_name: &str, runs: &Path) -> Result<Self, SearchError> {
+        device(&config)?;
+        let run = RunDirectory::create(runs, config_name, &config)?;
+        Ok(Self { config, config_name: config_name.into(), run, cache: cache_below(runs) })
+    }
+
+    /// Goes on with an earlier run; the configuration must be the one it was started with.
+    pub fn resume(run: &Path, config: SearchConfig, config_name: &str) -> Result<Self, SearchError> {
+        let cache = cache_below(run.parent().unwrap_or(Path::new(".")));
+        Ok(Self { run: RunDirectory::open(run, &config)?, config, config_name: config_name.into(), cache })
+    }
+
+    /// The run directory.
+    pub fn directory(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// Trains or loads the dense model, calibrates, searches, compares, fine-tunes, measures.
+    pub fn run(mut self, watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
+        let run = self.run.path().to_path_buf();
+        self.steps(watch).map_err(|error| match is_interruption(&error) {
+            true => SearchError::Interrupted { run },
+            false => error,
+        })
+    }
+
+    fn steps(&mut self, watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
+        let config = self.config.clone();
+        let device = device(&config)?;
+        let dense = dense_model(&config, &self.cache, watch)?;
+        self.run.check_model(dense.shape.digest)?;
+        let data = dense.data.train.digest();
+        let evaluator = Evaluator::new(dense, config.loop_examples as usize);
+        let shape = evaluator.shape().clone();
+        let mut manifest = self.run.manifest()?;
+        (manifest.model, manifest.data) = (Some(shape.digest), Some(data));
+        manifest.device = Some(device.fingerprint());
+        self.run.write_manifest(&manifest)?;
+
+        watch.begin(&Stage::Calibrate, 1);
+        let calibration = evaluator.calibrate(config.calibration_examples as usize, config.seed);
+        let pricing = Pricing::new(&device, config.dataflow, config.batch, config.objective, &shape)?;
+        let guide = Guide::new(&calibration, &pricing, &shape, &config.space)?;
+        watch.end(&format!("{} examples probed", calibration.examples));
+        let environment = Environment {
+            shape: &shape,
+            guide: &guide,
+            pricing: &pricing,
+            space: &config.space,
+            budget: config.budget,
+        };
+        check_budget(&environment)?;
+
+        let dense_selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
+        let tolerance = config.tolerance.allowed(dense_selection);
+        let (known, accuracies) = (BTreeMap::new(), BTreeMap::new());
+        let mut trials =
+            Trials { evaluator: &evaluator, environment: &environment, run: &mut self.run, known, accuracies };
+
+        let scan_multipliers = multipliers(&guide, &config.space, scan_size(&config));
+        let mut fidelity = Vec::new();
+        let kappa = match config.kappa {
+            Kappa::Fixed(kappa) => kappa,
+            Kappa::Scan(count) => {
+                let mut scan = KnapsackSearcher::new(&scan_multipliers);
+                let scanned = trials.run("scan", &mut scan, count as usize, None, watch)?;
+                fidelity.extend(pairs(&scanned, dense_selection));
+                kappa_for(tolerance, &fidelity)
+            }
+        };
+        let limit = Limit { kappa: kappa * config.slack, tolerance };
+        let scoring = Some((config.reward, limit));
+        let evaluations = config.evaluations as usize;
+
+        let mut searcher = searcher_of(&config, &scan_multipliers, limit);
+        let searched = trials.run("search", searcher.as_mut(), evaluations, scoring, watch)?;
+        fidelity.extend(pairs(&searched, dense_selection));
+        let mut compared = Vec::new();
+        for baseline in &config.baselines {
+            let mut searcher = baseline_searcher(*baseline, &config, &environment, &scan_multipliers, limit);
+            compared.push(trials.run(baseline.name(), searcher.as_mut(), evaluations, scoring, watch)?);
+        }
+
+        let mut finals = Vec::new();
+        for found in compared.iter().chain([&searched]) {
+            let list = shortlist(&found.evaluated, limit, config.finalists as usize);
+            let list = list.into_iter().map(|(at, candidate)| (Some(at as u64 + 1), candidate)).collect();
+            let label = if found.name == "search" { "searched" } else { &found.name };
+            if let Some(finalist) = fine_tuned(label, list, &evaluator, &config, tolerance, watch)? {
+                finals.push((label.to_owned(), finalist, found.evaluated.len() as u64));
+            }
+        }
+        // The control that every searched mask is held against: as many blocks, elsewhere.
+        if let Some((_, searched, _)) = finals.last().filter(|(label, ..)| label == "searched") {
+            let elsewhere = shuffled(&environment, &searched.candidate, config.seed);
+            let label = "shuffled";
+            let at_random = fine_tuned(label, vec![(None, elsewhere)], &evaluator, &config, tolerance, watch)?;
+            let at = finals.len() - 1;
+            finals.splice(at..at, at_random.map(|finalist| (label.to_owned(), finalist, 0)));
+        }
+        self.conclude(&evaluator, &pricing, finals, &searched, kappa, limit, &fidelity, watch)
+    }
+
+    /// Measures on the test split, writes every result file, and sums up.
+    #[expect(clippy::too_many_arguments, reason = "what the stages before found, gathered once")]
+    fn conclude(
+        &mut self,
+        evaluator: &Evaluator,
+        pricing: &Pricing,
+        finals: Vec<(String, Finalist, u64)>,
+        searched: &Found,
+        kappa: f64,
+        limit: Limit,
+        fidelity: &[(f64, f64)],
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, SearchError> {
+        let config = &self.config;
+        watch.begin(&Stage::Test, finals.len() as u64 + 2);
+        let dense_accuracy = evaluator.accuracy(evaluator.dense(), None, Split::Test);
+        let mut table = Vec::new();
+        table.push(dense_row("dense", &pricing.dense(pricing.finest()), dense_accuracy, 0.0, 0.0, pricing)?);
+        if pricing.finest() != config.space.precisions[0] {
+            let coarse = pricing.dense(config.space.precisions[0]);
+            let drop = |split, dense| dense - evaluator.accuracy(evaluator.dense(), Some(&coarse), split);
+            let selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
+            let (on_test, on_selection) = (drop(Split::Test, dense_accuracy), drop(Split::Selection, selection));
+            let name = format!("dense {}", config.space.precisions[0]);
+            table.push(dense_row(&name, &coarse, dense_accuracy - on_test, on_test, on_selection, pricing)?);
+        }
+        watch.advance(2, "");
+        let digest = config_digest(config);
+        let mut best = None;
+        for (at, (name, finalist, evaluations)) in finals.iter().enumerate() {
+            let blueprint =
+                blueprint_of(name, finalist, evaluator, pricing, config, &self.config_name, digest, dense_accuracy)?;
+            let text = blueprint.to_ron();
+            let weights = weights_to_bytes(&finalist.model);
+            self.run.write(&format!("rows/{name}.ron"), text.as_bytes())?;
+            let within_tolerance = finalist.selection_drop <= limit.tolerance;
+            let row = row(name, &blueprint, finalist, *evaluations, within_tolerance);
+            if name == "searched" {
+                self.run.write("best/searched.ron", text.as_bytes())?;
+                self.run.write("best/searched.safetensors", &weights)?;
+                best = within_tolerance.then(|| best_of(&self.run.path().join("best/searched.ron"), &row, &blueprint));
+            }
+            table.push(row);
+            watch.advance(at as u64 + 3, "");
+        }
+        watch.end(&format!("dense {:.1} % on {} test examples", 100.0 * dense_accuracy, evaluator.examples(Split::Test).len()));
+        self.write_pareto_set(searched, evaluator)?;
+
+        let stop_reason = if searched.exhausted { StopReason::NothingNew } else { StopReason::EvaluationsUsed };
+        let labels = evaluator.examples(Split::Test).labels();
+        let commonest = (0..config.model.encoder.classes).map(|c| labels.iter().filter(|l| **l == c).count()).max();
+        let outcome = Outcome {
+            run: self.run.path().display().to_string(),
+            stop_reason,
+            episodes: searched.evaluated.len() as u64,
+            evaluations: searched.evaluated.len() as u64,
+            dense: Dense { accuracy: dense_accuracy, seconds: table[0].predicted.seconds.0 },
+            best,
+            baselines: table.iter().filter(|row| is_baseline(row)).map(baseline_row).collect(),
+            table,
+            details: Details {
+                config: self.config_name.clone(),
+                model: config.model.name.clone(),
+                task: config.task.name().into(),
+                device: config.device.clone(),
+                seed: config.seed,
+                tolerance: limit.tolerance,
+                kappa,
+                loop_kappa: limit.kappa,
+                fidelity_correlation: spearman(fidelity),
+                improvements: counted(&searched.improvements),
+                majority_accuracy: commonest.unwrap_or(0) as f64 / labels.len() as f64,
+                test_examples: labels.len() as u64,
+            },
+        };
+        let json = serde_json::to_vec_pretty(&outcome).expect("an outcome is plain data");
+        self.run.write("result.json", &json)?;
+        let mut manifest = self.run.manifest()?;
+        (manifest.stopped, manifest.stop_reason) = (Some(now()), Some(stop_reason));
+        self.run.write_manifest(&manifest)?;
+        Ok(outcome)
+    }
+
+    /// The search's candidates that no other one beats in both speed and distortion, before fine-tuning.
+    fn write_pareto_set(&self, searched: &Found, evaluator: &Evaluator) -> Result<(), SearchError> {
+        let mut by_speed: Vec<_> = searched.evaluated.iter().collect();
+        by_speed.sort_by(|a, b| b.speed.total_cmp(&a.speed).then(a.distortion.total_cmp(&b.distortion)));
+        let mut least = f64::INFINITY;
+        for evaluated in by_speed {
+            if evaluated.distortion < least {
+                least = evaluated.distortion;
+                let provenance = Provenance {
+                    tool: crate::run_directory::tool(),
+                    origin: "search, before fine-tuning".into(),
+                    config: Some(self.config_name.clone()),
+                    seed: Some(self.config.seed),
+                    task: Some(self.config.task.name().into()),
+                    ..Provenance::default()
+                };
+                let blueprint = evaluated.candidate.blueprint(evaluator.shape(), provenance);
+                let name = format!("best/pareto-{:.3}-{}.ron", blueprint.density(), blueprint.digest().short());
+                self.run.write(&name, blueprint.to_ron().as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where dense models are kept, beside the runs that use them.
+fn cache_below(runs: &Path) -> PathBuf {
+    runs.join("cache")
+}
+
+/// The profile that a configuration names, with every precision of its space.
+fn device(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
+    let profile = device_named(&config.device)?;
+    if config.space.precisions.iter().all(|precision| profile.supports(*precision)) {
+        return Ok(profile);
+    }
+    let list = |of: &[Precision]| of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Err(SearchError::Precision {
+        device: config.device.clone(),
+        supported: list(&profile.precisions()),
+        asked: list(&config.space.precisions),
+    })
+}
+
+fn device_named(name: &str) -> Result<DeviceProfile, SearchError> {
+    match name.ends_with(".ron") {
+        true => Ok(DeviceProfile::load(Path::new(name))?),
+        false => Ok(DeviceProfile::named(name)?),
+    }
+}
+
+/// The dense model of a configuration, trained or from the cache.
+pub(crate) fn dense_model(
+    config: &SearchConfig,
+    cache: &Path,
+    watch: &mut dyn Watch,
+) -> Result<DenseModel, SearchError> {
+    let model = &config.model;
+    let mut begun = false;
+    let dense = DenseModel::obtain(
+        &model.name,
+        &model.encoder,
+        &config.task,
+        &model.training,
+        config.seed,
+        cache,
+        &mut |progress| {
+            if !begun {
+                watch.begin(&Stage::Train, progress.steps);
+                begun = true;
+            }
+            watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+            if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    )?;
+    if !begun {
+        watch.begin(&Stage::Train, 0);
+    }
+    watch.end(if dense.cached { "taken from the cache" } else { "trained and cached" });
+    Ok(dense)
+}
+
+fn check_budget(environment: &Environment<'_>) -> Result<(), SearchError> {
+    let least = sparsest(environment);
+    let used = environment.budget.used(&least, environment.shape);
+    if used <= environment.budget.limit() {
+        return Ok(());
+    }
+    Err(SearchError::Budget {
+        budget: environment.budget.to_string(),
+        size: environment.space.block_sizes[0].tokens(),
+        precision: environment.space.precisions[0].to_string(),
+        least: if used < 1.0 { format!("{used:.4}") } else { format!("{used:.0}") },
+    })
+}
+
+fn scan_size(config: &SearchConfig) -> usize {
+    let scan = match config.kappa {
+        Kappa::Scan(count) => count,
+        Kappa::Fixed(_) => 16,
+    };
+    scan.min(config.evaluations.div_ceil(2)).max(1) as usize
+}
+
+fn searcher_of(config: &SearchConfig, multipliers: &[f64], limit: Limit) -> Box<dyn Searcher> {
+    let edit = |agent| EditSearcher::new(config.seed, multipliers, agent, config.reward, limit);
+    match config.agent {
+        Agent::Edit => Box::new(edit(Some(EditAgent::new(config.seed)))),
+        Agent::Evolution => Box::new(edit(None)),
+        Agent::Write { start, features } => Box::new(WriteSearcher::new(config.seed, start, features)),
+    }
+}
+
+fn baseline_searcher(
+    baseline: Baseline,
+    config: &SearchConfig,
+    environment: &Environment<'_>,
+    multipliers: &[f64],
+    limit: Limit,
+) -> Box<dyn Searcher> {
+    match baseline {
+        Baseline::Random => Box::new(RandomSearcher::new(config.seed)),
+        Baseline::Fixed => Box::new(FixedSearcher::new(environment, config.seed)),
+        Baseline::Knapsack => Box::new(KnapsackSearcher::new(multipliers)),
+        Baseline::Evolution => Box::new(EditSearcher::new(config.seed, multipliers, None, config.reward, limit)),
+    }
+}
+
+/// Distortion and selection drop of the candidates that have both.
+fn pairs(found: &Found, dense: f64) -> Vec<(f64, f64)> {
+    found.accuracies.iter().map(|(at, accuracy)| (found.evaluated[*at].distortion, dense - accuracy)).collect()
+}
+
+/// The distortion that stands for a tolerance: the drop as a straight line through the origin, fitted to candidates that
+/// are not hopeless (at most one nat). At least the least distortion seen, so that something is within it.
+fn kappa_for(tolerance: f64, pairs: &[(f64, f64)]) -> f64 {
+    let useful = || pairs.iter().filter(|(distortion, _)| *distortion <= 1.0);
+    let (products, squares) =
+        useful().fold((0.0, 0.0), |(products, squares), (d, drop)| (products + d * drop, squares + d * d));
+    let most = useful().map(|(d, _)| *d).fold(1e-6, f64::max);
+    let least = pairs.iter().map(|(d, _)| *d).fold(f64::INFINITY, f64::min).clamp(1e-6, 1.0);
+    // No measurable drop anywhere: all of what was seen is allowed.
+    let kappa = if products > 0.0 { tolerance * squares / products } else { most };
+    kappa.clamp(least, most.max(least))
+}
+
+/// Rank correlation of pairs; none for fewer than three.
+fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
+    if pairs.len() < 3 {
+        return None;
+    }
+    let ranks = |values: Vec<f64>| -> Vec<f64> {
+        let below = |x: f64| values.iter().filter(|v| **v < x).count() as f64;
+        let equal = |x: f64| values.iter().filter(|v| **v == x).count() as f64;
+        values.iter().map(|x| below(*x) + 0.5 * (equal(*x) - 1.0)).collect()
+    };
+    let (a, b) = (ranks(pairs.iter().map(|p| p.0).collect()), ranks(pairs.iter().map(|p| p.1).collect()));
+    let mean = (pairs.len() as f64 - 1.0) / 2.0;
+    let sum = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
+    let spread = (sum(&a, &a) * sum(&b, &b)).sqrt();
+    (spread > 0.0).then(|| sum(&a, &b) / spread)
+}
+
+fn counted(origins: &[&'static str]) -> Vec<(String, u64)> {
+    let mut counts = BTreeMap::new();
+    for origin in origins {
+        *counts.entry((*origin).to_owned()).or_insert(0) += 1;
+    }
+    counts.into_iter().collect()
+}
+
+fn dense_row(
+    name: &str,
+    blueprint: &Blueprint,
+    accuracy: f64,
+    accuracy_drop: f64,
+    selection_drop: f64,
+    pricing: &Pricing,
+) -> Result<Row, SearchError> {
+    Ok(Row {
+        name: name.into(),
+        blueprint: None,
+        density: 1.0,
+        predicted: pricing.predicted(blueprint)?,
+        accuracy,
+        accuracy_drop,
+        selection_drop,
+        within_tolerance: true,
+        evaluations: 0,
+        found_at: None,
+    })
+}
+
+fn row(name: &str, blueprint: &Blueprint, finalist: &Finalist, evaluations: u64, within_tolerance: bool) -> Row {
+    let provenance = &blueprint.provenance;
+    let accuracy = provenance.accuracy.as_ref().expect("a finalist was measured");
+    Row {
+        name: name.into(),
+        blueprint: Some(format!("rows/{name}.ron")),
+        density: blueprint.density(),
+        predicted: provenance.predicted.clone().expect("a finalist was priced"),
+        accuracy: accuracy.masked,
+        accuracy_drop: accuracy.drop.0,
+        selection_drop: finalist.selection_drop,
+        within_tolerance,
+        evaluations,
+        found_at: finalist.found_at,
+    }
+}
+
+fn best_of(path: &Path, row: &Row, blueprint: &Blueprint) -> Best {
+    Best {
+        blueprint: path.display().to_string(),
+        density: row.density,
+        block_sizes: blueprint.block_sizes().into_iter().map(|size| size.tokens()).collect(),
+        accuracy: row.accuracy,
+        accuracy_drop: row.accuracy_drop,
+        predicted: BestPredicted {
+            seconds: row.predicted.seconds.0,
+            speedup: row.predicted.speedup,
+            end_to_end_speedup: row.predicted.end_to_end_speedup,
+            joules: row.predicted.joules.0,
+        },
+    }
+}
+
+fn is_baseline(row: &Row) -> bool {
+    row.name != "searched" && row.name != "dense"
+}
+
+fn baseline_row(row: &Row) -> BaselineRow {
+    BaselineRow {
+        name: row.name.clone(),
+        density: row.density,
+        accuracy_drop: row.accuracy_drop,
+        speedup: row.predicted.speedup,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kappa_is_where_the_fitted_line_meets_the_tolerance() {
+        let line: Vec<_> = [0.1, 0.2, 0.4].map(|d| (d, 0.05 * d)).into();
+        assert!((kappa_for(0.01, &line) - 0.2).abs() < 1e-12);
+        assert_eq!(kappa_for(0.01, &[(0.1, 0.0), (0.3, 0.0)]), 0.3); // nothing drops: all that was seen is allowed
+    }
+
+    #[test]
+    fn rank_correlation_knows_order_and_ties() {
+        assert_eq!(spearman(&[(1.0, 2.0), (2.0, 3.0), (3.0, 9.0)]), Some(1.0));
+        assert_eq!(spearman(&[(1.0, 9.0), (2.0, 3.0), (3.0, 2.0)]), Some(-1.0));
+        assert_eq!(spearman(&[(1.0, 9.0), (2.0, 9.0), (3.0, 9.0)]), None);
+    }
+}

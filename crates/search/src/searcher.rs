@@ -1,0 +1,189 @@
+use maskwright_blueprint::{HeadMask, Precision};
+use maskwright_cost_model::CostError;
+use rand::RngExt;
+
+use crate::{
+    Candidate, Evaluated,
+    candidate::repaired,
+    environment::{Environment, influence},
+    knapsack::knapsack,
+    patterns::fixed_patterns,
+    random_stream::{Purpose, random_stream},
+};
+
+/// A candidate that wants to be evaluated.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Proposal {
+    pub candidate: Candidate,
+    /// What proposed it, for the record.
+    pub origin: &'static str,
+}
+
+/// What proposes candidates and learns from their evaluation: the search and every baseline alike.
+///
+/// A searcher depends on nothing but its configuration and what it was told, so a run is repeated by telling it the same
+/// again: that is how a killed run resumes.
+pub(crate) trait Searcher {
+    /// At most `most` candidates that this searcher has not asked for before; none when it has no more.
+    fn ask(&mut self, environment: &Environment<'_>, most: usize) -> Result<Vec<Proposal>, CostError>;
+
+    /// How the last proposals did, in their order.
+    fn tell(&mut self, environment: &Environment<'_>, results: &[Evaluated]);
+}
+
+/// Masks by chance: each draws its own density, and each head its own size and precision.
+pub(crate) struct RandomSearcher {
+    seed: u64,
+    drawn: u64,
+}
+
+impl RandomSearcher {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, drawn: 0 }
+    }
+}
+
+impl Searcher for RandomSearcher {
+    fn ask(&mut self, environment: &Environment<'_>, most: usize) -> Result<Vec<Proposal>, CostError> {
+        let mut proposals = Vec::with_capacity(most);
+        // A budget that chance nearly never meets ends the search instead of holding it up.
+        let last = self.drawn + 100 * most as u64;
+        while proposals.len() < most && self.drawn < last {
+            let candidate = random_candidate(environment, self.seed, self.drawn);
+            self.drawn += 1;
+            if let Some(candidate) = environment.within_budget(candidate) {
+                proposals.push(Proposal { candidate, origin: "random" });
+            }
+        }
+        Ok(proposals)
+    }
+
+    fn tell(&mut self, _: &Environment<'_>, _: &[Evaluated]) {}
+}
+
+fn random_candidate(environment: &Environment<'_>, seed: u64, index: u64) -> Candidate {
+    let mut generator = random_stream(seed, Purpose::Baseline, index);
+    let density: f64 = generator.random();
+    let space = environment.space;
+    Candidate::from_fn(environment.shape, |_, of| {
+        let size = space.block_sizes[generator.random_range(0..space.block_sizes.len())];
+        let precision = space.precisions[generator.random_range(0..space.precisions.len())];
+        let columns = size.cover(of.keys) as usize;
+        let cells = (0..size.cover(of.queries) as usize * columns)
+            .map(|_| generator.random_bool(density).then_some(precision))
+            .collect();
+        // A row left empty keeps its block on the diagonal.
+        repaired(of, size, cells, |at| -((at / columns).abs_diff(at % columns) as f64), precision)
+    })
+}
+
+/// A random mask like another: for each head the same size, the same number of blocks of each precision, elsewhere.
+pub(crate) fn shuffled(environment: &Environment<'_>, like: &Candidate, seed: u64) -> Candidate {
+    use rand::seq::SliceRandom;
+    let mut generator = random_stream(seed, Purpose::Baseline, u64::MAX);
+    Candidate::from_fn(environment.shape, |head, of| {
+        let mask = &like.masks()[head];
+        let mut cells = mask.blocks.cells().to_vec();
+        cells.shuffle(&mut generator);
+        let columns = mask.blocks.columns();
+        let diagonal = |at: usize| -((at / columns).abs_diff(at % columns) as f64);
+        repaired(of, mask.block_size, cells, diagonal, crate::edit::commonest(mask))
+    })
+}
+
+/// Candidates that were all known beforehand: the fixed patterns, in an order that mixes widths, sizes and precisions.
+pub(crate) struct FixedSearcher {
+    left: Vec<Candidate>,
+}
+
+impl FixedSearcher {
+    pub(crate) fn new(environment: &Environment<'_>, seed: u64) -> Self {
+        use rand::seq::SliceRandom;
+        let mut candidates = fixed_patterns(environment.shape, environment.space);
+        candidates.shuffle(&mut random_stream(seed, Purpose::Baseline, u64::MAX - 1));
+        let fits = |candidate: &Candidate| {
+            environment.budget.used(candidate, environment.shape) <= environment.budget.limit()
+        };
+        Self { left: candidates.into_iter().filter(fits).collect() }
+    }
+}
+
+impl Searcher for FixedSearcher {
+    fn ask(&mut self, _: &Environment<'_>, most: usize) -> Result<Vec<Proposal>, CostError> {
+        let taken = self.left.split_off(self.left.len().saturating_sub(most));
+        Ok(taken.into_iter().map(|candidate| Proposal { candidate, origin: "fixed" }).collect())
+    }
+
+    fn tell(&mut self, _: &Environment<'_>, _: &[Evaluated]) {}
+}
+
+/// A scan of the knapsack's multiplier, then ever finer around the best.
+pub(crate) struct KnapsackSearcher {
+    /// Multipliers and their rewards, in order of the multiplier.
+    told: Vec<(f64, f64)>,
+    asked: Vec<f64>,
+    waiting: Vec<f64>,
+}
+
+impl KnapsackSearcher {
+    pub(crate) fn new(multipliers: &[f64]) -> Self {
+        Self { told: Vec::new(), asked: Vec::new(), waiting: multipliers.iter().rev().copied().collect() }
+    }
+
+    /// Halfway between the best multiplier so far and its neighbours, in logarithm; then further out.
+    fn refine(&mut self) {
+        let Some(best) = (0..self.told.len()).max_by(|a, b| self.told[*a].1.total_cmp(&self.told[*b].1)) else { return };
+        for reach in 0..self.told.len() {
+            let (low, high) = (best.saturating_sub(reach + 1), (best + reach + 1).min(self.told.len() - 1));
+            let pairs = [(low, low + 1), (high - 1, high)];
+            for (a, b) in pairs.into_iter().filter(|(a, b)| a < b && *b < self.told.len()) {
+                let middle = (self.told[a].0 * self.told[b].0).sqrt();
+                let apart = self.told[b].0 / self.told[a].0;
+                if apart > 1.0 + 1e-4 && !self.waiting.contains(&middle) {
+                    self.waiting.insert(0, middle);
+                }
+            }
+            if self.waiting.len() >= 2 {
+                return;
+            }
+        }
+    }
+}
+
+impl Searcher for KnapsackSearcher {
+    fn ask(&mut self, environment: &Environment<'_>, most: usize) -> Result<Vec<Proposal>, CostError> {
+        if self.waiting.is_empty() {
+            self.refine();
+        }
+        self.asked.clear();
+        let mut proposals = Vec::new();
+        while proposals.len() < most
+            && let Some(lambda) = self.waiting.pop()
+        {
+            let candidate = knapsack(environment.guide, environment.space, lambda);
+            if let Some(candidate) = environment.within_budget(candidate) {
+                self.asked.push(lambda);
+                proposals.push(Proposal { candidate, origin: "scan" });
+            }
+        }
+        Ok(proposals)
+    }
+
+    fn tell(&mut self, _: &Environment<'_>, results: &[Evaluated]) {
+        self.told.extend(self.asked.drain(..).zip(results.iter().map(|result| result.reward)));
+        self.told.sort_by(|a, b| a.0.total_cmp(&b.0));
+        self.told.dedup_by(|a, b| a.0 == b.0);
+    }
+}
+
+/// The sparsest mask of the space: one block a row in the smallest size at the coarsest precision. What no budget may
+/// undercut.
+pub(crate) fn sparsest(environment: &Environment<'_>) -> Candidate {
+    let (size, precision): (_, Precision) = (environment.space.block_sizes[0], environment.space.precisions[0]);
+    let heads = environment.guide.heads();
+    Candidate::from_fn(environment.shape, |head, of| -> HeadMask {
+        let guide = heads[head].at(size);
+        let none = vec![None; guide.rows * guide.columns];
+        repaired(of, size, none, |block| influence(guide, block), precision)
+    })
+}

@@ -1,0 +1,196 @@
+use std::collections::BTreeMap;
+
+use maskwright_blueprint::{Digest, Provenance};
+use maskwright_evaluator::{Evaluator, Split};
+
+use crate::{
+    Candidate, EpisodeRecord, Evaluated, Limit, Reward, SearchError, Stage, Watch,
+    archive::Archive,
+    environment::Environment,
+    run_directory::RunDirectory,
+    searcher::{Proposal, Searcher},
+};
+
+/// Candidates that are evaluated together; a searcher learns between batches. Part of what a run is: another number
+/// gives another run.
+const BATCH: usize = 8;
+
+/// What one searcher found.
+pub(crate) struct Found {
+    /// `search` or a baseline's name.
+    pub name: String,
+    /// In the order of evaluation.
+    pub evaluated: Vec<Evaluated>,
+    /// Accuracy on the selection split without fine-tuning, with the index of the evaluation.
+    pub accuracies: Vec<(usize, f64)>,
+    /// Origins of those that improved the best, in order.
+    pub improvements: Vec<&'static str>,
+    /// Whether the searcher had nothing more to propose.
+    pub exhausted: bool,
+}
+
+/// Evaluates candidates, each once, and writes down every evaluation; or follows what was written down before.
+pub(crate) struct Trials<'a> {
+    pub evaluator: &'a Evaluator,
+    pub environment: &'a Environment<'a>,
+    pub run: &'a mut RunDirectory,
+    pub known: BTreeMap<Digest, f64>,
+    pub accuracies: BTreeMap<Digest, f64>,
+}
+
+impl Trials<'_> {
+    /// Lets one searcher evaluate `evaluations` candidates. Without a limit nothing is scored, and every accuracy is
+    /// measured: that is the scan from which the limit comes.
+    pub(crate) fn run(
+        &mut self,
+        name: &str,
+        searcher: &mut dyn Searcher,
+        evaluations: usize,
+        scoring: Option<(Reward, Limit)>,
+        watch: &mut dyn Watch,
+    ) -> Result<Found, SearchError> {
+        watch.begin(&Stage::Search(name.into()), evaluations as u64);
+        let mut found = Found {
+            name: name.into(),
+            evaluated: Vec::new(),
+            accuracies: Vec::new(),
+            improvements: Vec::new(),
+            exhausted: false,
+        };
+        let mut best = Archive::default();
+        while found.evaluated.len() < evaluations {
+            let most = BATCH.min(evaluations - found.evaluated.len());
+            let proposals = searcher.ask(self.environment, most)?;
+            if proposals.is_empty() {
+                found.exhausted = true;
+                break;
+            }
+            let results = self.evaluate(name, &proposals, scoring, &mut best, &mut found)?;
+            searcher.tell(self.environment, &results);
+            watch.advance(found.evaluated.len() as u64, &best.best().map_or(String::new(), describe));
+            if watch.is_interrupted() {
+                return Err(SearchError::Interrupted { run: self.run.path().into() });
+            }
+        }
+        watch.end(&best.best().map_or_else(|| "nothing".into(), describe));
+        Ok(found)
+    }
+
+    fn evaluate(
+        &mut self,
+        name: &str,
+        proposals: &[Proposal],
+        scoring: Option<(Reward, Limit)>,
+        best: &mut Archive,
+        found: &mut Found,
+    ) -> Result<Vec<Evaluated>, SearchError> {
+        let digests: Vec<Digest> = proposals.iter().map(|proposal| proposal.candidate.digest()).collect();
+        let recorded = self.follow(name, &digests)?;
+        self.measure(proposals, &digests);
+        let mut records = Vec::with_capacity(proposals.len());
+        let mut results = Vec::with_capacity(proposals.len());
+        for (proposal, digest) in proposals.iter().zip(&digests) {
+            let distortion = self.known[digest];
+            let speed = self.environment.pricing.speed(&proposal.candidate)?;
+            // A distortion that is no number is a failed evaluation: recorded, and worse than everything.
+            let finite = distortion.is_finite();
+            let counted = if finite { distortion } else { f64::MAX };
+            let reward = scoring.map(|(reward, limit)| reward.score(speed, counted, limit));
+            let before = best.best().map(|best| best.reward);
+            let improves = finite && reward.is_some_and(|reward| before.is_none_or(|before| reward > before));
+            let evaluated = Evaluated {
+                candidate: proposal.candidate.clone(),
+                speed,
+                distortion: counted,
+                reward: reward.unwrap_or(speed.ln()),
+            };
+            let wants_accuracy = finite && (reward.is_none() || improves);
+            let accuracy = match wants_accuracy {
+                true => Some(self.accuracy(&proposal.candidate, *digest)),
+                false => None,
+            };
+            if improves {
+                found.improvements.push(proposal.origin);
+            }
+            if finite {
+                best.insert(evaluated.clone());
+            }
+            found.accuracies.extend(accuracy.map(|accuracy| (found.evaluated.len(), accuracy)));
+            records.push(EpisodeRecord {
+                episode: found.evaluated.len() as u64,
+                searcher: name.into(),
+                origin: proposal.origin.into(),
+                candidate: *digest,
+                density: proposal.candidate.density(self.environment.shape),
+                speed,
+                distortion: finite.then_some(distortion),
+                reward,
+                best_reward: reward.and_then(|_| best.best().map(|best| best.reward)),
+                accuracy,
+                failure: (!finite).then(|| format!("the distortion is {distortion}")),
+            });
+            found.evaluated.push(evaluated.clone());
+            results.push(evaluated);
+        }
+        match recorded {
+            Some(recorded) if recorded == records => Ok(results),
+            Some(_) => Err(self.astray()),
+            None => {
+                self.run.record(&records, self.environment.shape.digest)?;
+                Ok(results)
+            }
+        }
+    }
+
+    /// What was recorded of these candidates before, now known; none when the record has come to its end.
+    fn follow(&mut self, name: &str, digests: &[Digest]) -> Result<Option<Vec<EpisodeRecord>>, SearchError> {
+        if self.run.left_to_follow() == 0 {
+            return Ok(None);
+        }
+        let mut records = Vec::with_capacity(digests.len());
+        for digest in digests {
+            let record = self.run.next_recorded().ok_or_else(|| self.astray())?;
+            if record.searcher != name || record.candidate != *digest {
+                return Err(self.astray());
+            }
+            self.known.insert(*digest, record.distortion.unwrap_or(f64::NAN));
+            if let Some(accuracy) = record.accuracy {
+                self.accuracies.insert(*digest, accuracy);
+            }
+            records.push(record);
+        }
+        Ok(Some(records))
+    }
+
+    fn astray(&self) -> SearchError {
+        let why = "its record does not follow from this configuration, data and program".into();
+        SearchError::Checkpoint { run: self.run.path().into(), why }
+    }
+
+    /// Measures the distortion of what is not known yet, side by side.
+    fn measure(&mut self, proposals: &[Proposal], digests: &[Digest]) {
+        let mut fresh: Vec<(Digest, &Candidate)> = Vec::new();
+        for (proposal, digest) in proposals.iter().zip(digests) {
+            if !self.known.contains_key(digest) && !fresh.iter().any(|(other, _)| other == digest) {
+                fresh.push((*digest, &proposal.candidate));
+            }
+        }
+        let shape = self.environment.shape;
+        let blueprints: Vec<_> =
+            fresh.iter().map(|(_, candidate)| candidate.blueprint(shape, Provenance::default())).collect();
+        let distortions = self.evaluator.distortions(&blueprints);
+        self.known.extend(fresh.into_iter().map(|(digest, _)| digest).zip(distortions));
+    }
+
+    /// Accuracy on the selection split without fine-tuning, measured once for each candidate.
+    fn accuracy(&mut self, candidate: &Candidate, digest: Digest) -> f64 {
+        *self.accuracies.entry(digest).or_insert_with(|| {
+            let blueprint = candidate.blueprint(self.environment.shape, Provenance::default());
+            self.evaluator.accuracy(self.evaluator.dense(), Some(&blueprint), Split::Selection)
+        })
+    }
+}
+
+fn describe(best: &Evaluated) -> String {
+    format!("best {:.2}x predicted, distortion {:.3}, reward {:.3}", best.speed, best.distortion, best.reward)
+}
