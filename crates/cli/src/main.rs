@@ -1,1 +1,27 @@
-fn main() {}
+//! The `maskwright` command: arguments, progress, reports. The only crate of the workspace that prints or exits.
+
+mod answer;
+mod arguments;
+mod commands;
+mod diagnosis;
+mod error;
+mod picture;
+mod progress;
+mod report;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    diagnosis::narrate(arguments.verbose);
+    let answered = commands::run(arguments).and_then(answer::Answer::print);
+    answered.unwrap_or_else(|error| {
+        diagnosis::print(&error);
+        error.exit_code()
+    })
+}

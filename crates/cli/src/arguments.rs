@@ -1,0 +1,236 @@
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+use maskwright_cost_model::Dataflow;
+use maskwright_export::{ExportError, Target};
+
+/// Searches which blocks of each attention head are computed, at which block size and precision, for one Transformer,
+/// task and device.
+///
+/// Data go to stdout, everything else to stderr. Exit code 0: done; 1: no feasible blueprint was found; 2: wrong
+/// arguments, configuration or files; 130: interrupted, with a checkpoint to go on from.
+#[derive(Debug, Parser)]
+#[command(name = "maskwright", version, propagate_version = false)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Narrate on stderr; twice for every detail.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Search(SearchArguments),
+    Cost(CostArguments),
+    Eval(EvalArguments),
+    /// Look at blueprints.
+    #[command(subcommand)]
+    Mask(MaskCommand),
+    /// Look at search configurations.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at device profiles.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    Report(ReportArguments),
+    Export(ExportArguments),
+    Completions(CompletionsArguments),
+    /// Print the reference of every command as Markdown.
+    #[command(hide = true)]
+    Reference,
+}
+
+/// Search a blueprint.
+///
+/// Trains the model, searches, compares with the baselines at as many evaluations, fine-tunes the best candidates and
+/// measures them on the test split. Everything is kept in a run directory; the same configuration and seed give the
+/// same blueprints.
+#[derive(Debug, Args)]
+pub struct SearchArguments {
+    /// The search configuration, a RON file; `maskwright config default` prints one.
+    pub config: PathBuf,
+    /// Go on with an interrupted run, under the configuration that it began with.
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Where run directories are made.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+    /// Also store the blueprint in the mask library, `masks/<model>/<task>/<device>/`.
+    #[arg(long)]
+    pub store: bool,
+    /// Print one JSON document instead of the summary.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Changes to a configuration from the command line.
+#[derive(Debug, Args)]
+pub struct Overrides {
+    /// Put another value at a place of the configuration, such as `model.encoder.layers=3`; may be given repeatedly.
+    #[arg(long = "set", value_name = "PATH=VALUE", value_parser = path_and_value)]
+    pub set: Vec<(String, String)>,
+    /// The same as `--set seed=N`.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl Overrides {
+    /// In the order in which they count.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        let seed = self.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
+        self.set.iter().cloned().chain(seed).collect()
+    }
+}
+
+/// Predict what blueprints cost on devices.
+///
+/// Nothing is measured: the figures come from the device's profile, in microseconds.
+#[derive(Debug, Args)]
+pub struct CostArguments {
+    /// Blueprints, RON or safetensors.
+    #[arg(required = true, value_name = "BLUEPRINT")]
+    pub blueprints: Vec<PathBuf>,
+    /// A profile by name (`maskwright device list`), in a power mode as `name@mode`, or a RON file; may be given
+    /// repeatedly.
+    #[arg(short, long = "device", required = true, value_name = "DEVICE")]
+    pub devices: Vec<String>,
+    /// The order in which the device computes attention: layer-wise, soft-pipe, flat, tile-flow, flash, fuse-max or mas.
+    #[arg(long, default_value = "flash")]
+    pub dataflow: Dataflow,
+    /// Examples that the device computes at once.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub batch: u32,
+    /// Print one JSON document instead of the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measure a blueprint's accuracy.
+///
+/// The model is trained, or taken from the cache, as the configuration says; the blueprint is refused for any other.
+#[derive(Debug, Args)]
+pub struct EvalArguments {
+    /// A blueprint in RON form.
+    pub blueprint: PathBuf,
+    /// The configuration that names model and task; without it, the one that the blueprint says it comes from.
+    #[arg(long, value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Where run directories lie; trained models are cached in them.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+    /// Print one JSON document instead of the sentence.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MaskCommand {
+    /// Draw the masks: one glyph a block, its width in bytes, `.` for a skipped one.
+    Show {
+        /// Blueprints, RON or safetensors.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Only this head: module and head, both counted from 0, such as `0.3`.
+        #[arg(long, value_name = "MODULE.HEAD")]
+        head: Option<String>,
+    },
+    /// Check that files are whole, valid blueprints.
+    Check {
+        /// Blueprints, RON or safetensors.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Print one JSON document instead of the list.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the configuration of the quickstart, with every field.
+    Default,
+    /// Print the JSON schema of configurations.
+    Schema,
+    /// Check a configuration without searching.
+    Check {
+        /// The search configuration, a RON file.
+        config: PathBuf,
+        #[command(flatten)]
+        overrides: Overrides,
+        /// Print the resolved configuration as one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// List the profiles that this program carries.
+    List {
+        /// Print one JSON document instead of the table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a profile's numbers, each with its source.
+    Show {
+        /// A profile by name, or a RON file.
+        device: String,
+        /// Print the profile as the RON file that `--device` reads, to make one of your own from.
+        #[arg(long, conflicts_with = "json")]
+        ron: bool,
+        /// Print one JSON document instead of the table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a profile of your own.
+    Check {
+        /// A device profile, a RON file.
+        file: PathBuf,
+    },
+}
+
+/// Write a finished run's `report.html` anew.
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// The run directory.
+    pub run: PathBuf,
+}
+
+/// Hand a blueprint over to a deployment build.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// A blueprint, RON or safetensors.
+    pub blueprint: PathBuf,
+    /// The form: safetensors, c-header or rust-table.
+    #[arg(short, long, value_parser = target)]
+    pub target: Target,
+    /// The folder to write into.
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Print one JSON document instead of the sentence.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Print completions for a shell.
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    pub shell: Shell,
+}
+
+fn path_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((path, value)) if !path.is_empty() && !value.is_empty() => Ok((path.into(), value.into())),
+        _ => Err("write PATH=VALUE, such as `evaluations=80`".into()),
+    }
+}
+
+fn target(name: &str) -> Result<Target, ExportError> {
+    name.parse()
+}

@@ -1,0 +1,35 @@
+//! One file for each command. A command reads its arguments, asks the libraries, and returns what is to be printed.
+
+mod completions;
+mod config;
+mod cost;
+mod device;
+mod eval;
+mod export;
+mod mask;
+mod reference;
+mod report;
+mod search;
+
+use crate::{
+    answer::Answer,
+    arguments::{Arguments, Command},
+    error::CliError,
+};
+
+/// Does what the arguments ask for.
+pub fn run(arguments: Arguments) -> Result<Answer, CliError> {
+    let verbose = arguments.verbose;
+    match arguments.command {
+        Command::Search(arguments) => search::run(&arguments, verbose),
+        Command::Cost(arguments) => cost::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments, verbose),
+        Command::Mask(command) => mask::run(&command),
+        Command::Config(command) => config::run(&command),
+        Command::Device(command) => device::run(&command),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Completions(arguments) => Ok(completions::run(&arguments)),
+        Command::Reference => Ok(Answer::text(reference::markdown())),
+    }
+}

@@ -1,0 +1,146 @@
+//! Errors as people see them: what is wrong, the place in the file, the way out. All on stderr.
+
+use std::{
+    error::Error,
+    fmt,
+    io::{self, IsTerminal},
+};
+
+use maskwright_blueprint::RonError;
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use tracing_subscriber::{EnvFilter, fmt::time::uptime};
+
+use crate::error::CliError;
+
+/// Widest line of an error.
+const WIDTH: usize = 100;
+
+/// Sends the libraries' narration to stderr: nothing, `-v` what happens, `-vv` every detail.
+pub fn narrate(verbose: u8) {
+    let filter = match verbose {
+        0 => "warn",
+        1 => "warn,maskwright=info,maskwright_search=info,maskwright_evaluator=info",
+        _ => "info,maskwright=debug,maskwright_search=debug,maskwright_evaluator=debug",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .with_timer(uptime())
+        .init();
+}
+
+/// Prints an error to stderr.
+pub fn print(error: &CliError) {
+    if let CliError::Interrupted { .. } = error {
+        eprintln!("{error}");
+        return;
+    }
+    eprint!("{}", drawn(error, io::stderr().is_terminal()));
+}
+
+/// The error with its causes; where one of them has a place in a file, that place.
+fn drawn(error: &(dyn Error + 'static), terminal: bool) -> String {
+    let theme = match terminal {
+        true => GraphicalTheme::default(),
+        false => GraphicalTheme::unicode_nocolor(),
+    };
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
+    let mut text = String::new();
+    let diagnosis = Diagnosis::of(error);
+    match handler.render_report(&mut text, &diagnosis) {
+        Ok(()) => text,
+        Err(fmt::Error) => format!("error: {}\n", diagnosis.message),
+    }
+}
+
+/// An error in the form that miette draws.
+#[derive(Debug)]
+struct Diagnosis {
+    message: String,
+    cause: Option<Box<Diagnosis>>,
+    help: Option<String>,
+    place: Option<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    source: NamedSource<String>,
+    label: LabeledSpan,
+}
+
+impl Diagnosis {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        match syntax_error(error) {
+            Some(syntax) => syntax,
+            None => Self {
+                message: error.to_string(),
+                cause: error.source().map(|cause| Box::new(Self::of(cause))),
+                help: None,
+                place: None,
+            },
+        }
+    }
+}
+
+/// The syntax error that this error is or only wraps.
+fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
+    let mut at = Some(error);
+    while let Some(cause) = at {
+        if let Some(syntax @ RonError::Syntax { path, text, at, message, help, .. }) = ron_error(cause) {
+            let label = LabeledSpan::new(Some(message.to_string()), at.start, at.len());
+            let source = NamedSource::new(path.display().to_string(), text.to_string());
+            return Some(Diagnosis {
+                message: syntax.to_string(),
+                cause: None,
+                help: help.clone(),
+                place: Some(Place { source, label }),
+            });
+        }
+        at = cause.source();
+    }
+    None
+}
+
+/// A transparent variant has the source of what it wraps, so the wrapped error itself is not in the chain.
+fn ron_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a RonError> {
+    use maskwright_cost_model::CostError;
+    use maskwright_search::ConfigError;
+
+    if let Some(cli) = error.downcast_ref::<CliError>() {
+        return match cli {
+            CliError::Ron(ron) => Some(ron),
+            CliError::Config(ConfigError::Ron(ron)) => Some(ron),
+            CliError::Cost(CostError::Profile(ron)) => Some(ron),
+            _ => None,
+        };
+    }
+    error.downcast_ref()
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Diagnosis {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+impl Diagnostic for Diagnosis {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.place.as_ref().map(|place| &place.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.place.as_ref().map(|place| Box::new(std::iter::once(place.label.clone())) as Box<_>)
+    }
+}

@@ -1,0 +1,68 @@
+use std::{io, path::PathBuf, process::ExitCode};
+
+use maskwright_blueprint::{RonError, SafetensorsError};
+use maskwright_cost_model::{CostError, UnknownDataflow};
+use maskwright_export::ExportError;
+use maskwright_search::{ConfigError, SearchError};
+
+/// Why a command gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Ron(#[from] RonError),
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    #[error("interrupted; everything up to here is kept in {}\n\nto go on:\n  {resume}", run.display())]
+    Interrupted { run: PathBuf, resume: String },
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    #[error(transparent)]
+    Dataflow(#[from] UnknownDataflow),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error("{} cannot be read", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} cannot be written", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("stdout cannot be written")]
+    Stdout(#[source] io::Error),
+    #[error("{}:{line} is no line that this program wrote", path.display())]
+    Record {
+        path: PathBuf,
+        line: usize,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("{} is no finished run: it has no `result.json`; `maskwright search CONFIG --resume {}` finishes it", run.display(), run.display())]
+    Unfinished { run: PathBuf },
+    #[error("{} names no configuration: give the one it was made with as `--config CONFIG`", path.display())]
+    NoConfig { path: PathBuf },
+    #[error("`{text}` is no head: write module and head with a dot between, such as `0.3`, both counted from 0")]
+    HeadText { text: String },
+    #[error("{} has no head {module}.{head}: {allowed}", path.display())]
+    NoHead { path: PathBuf, module: u32, head: u32, allowed: String },
+    #[error("{wrong} of {all} files are no valid blueprint")]
+    WrongFiles { wrong: usize, all: usize },
+}
+
+impl CliError {
+    /// 130 when interrupted, as shells expect of Ctrl-C; else 2.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Interrupted { .. } => ExitCode::from(130),
+            _ => ExitCode::from(2),
+        }
+    }
+}

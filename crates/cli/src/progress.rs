@@ -1,0 +1,97 @@
+use std::{
+    io::{self, IsTerminal},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use maskwright_search::{Stage, Watch};
+
+/// Shows a search on stderr while it runs: one bar that moves, and above it one line for each finished stage.
+///
+/// Where stderr is no terminal, or `-v` narrates, nothing moves: a finished stage is one line of narration.
+pub struct Progress {
+    bar: ProgressBar,
+    stage: String,
+    begun: Instant,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// `verbose` as on the command line. Takes over Ctrl-C: the first asks for a checkpoint, the second ends the process.
+    pub fn new(verbose: u8) -> Self {
+        let target = match verbose == 0 && io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = ProgressStyle::with_template("{prefix:<24} {bar:28.cyan/dim} {pos:>6}/{len:<6} {elapsed:>4}  {wide_msg}");
+        bar.set_style(style.expect("the template is well formed").progress_chars("━━─"));
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let (flag, shown) = (Arc::clone(&interrupted), bar.clone());
+        let taken = ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            shown.set_message("stopping at the next checkpoint; Ctrl-C again stops at once");
+        });
+        if let Err(error) = taken {
+            tracing::warn!("Ctrl-C will end the search without a checkpoint of its own: {error}");
+        }
+        Self { bar, stage: String::new(), begun: Instant::now(), interrupted }
+    }
+}
+
+impl Watch for Progress {
+    fn begin(&mut self, stage: &Stage, total: u64) {
+        self.stage = title(stage);
+        self.begun = Instant::now();
+        self.bar.reset();
+        self.bar.set_length(total);
+        self.bar.set_prefix(self.stage.clone());
+        self.bar.set_message("");
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    fn advance(&mut self, done: u64, note: &str) {
+        self.bar.set_position(done);
+        if !self.is_interrupted() {
+            self.bar.set_message(note.to_owned());
+        }
+    }
+
+    fn end(&mut self, note: &str) {
+        self.bar.disable_steady_tick();
+        let took = self.begun.elapsed().as_secs_f64();
+        if self.bar.is_hidden() {
+            tracing::info!("{}: {note} ({took:.1} s)", self.stage);
+        } else {
+            self.bar.println(format!("{:<24} {note}  ({took:.1} s)", self.stage));
+            self.bar.set_message("");
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn title(stage: &Stage) -> String {
+    match stage {
+        Stage::Train => "dense training".into(),
+        Stage::Calibrate => "calibration".into(),
+        Stage::Search(searcher) if searcher == "search" => "search".into(),
+        Stage::Search(baseline) => format!("baseline: {baseline}"),
+        Stage::FineTune(name) => format!("fine-tuning: {name}"),
+        Stage::Test => "measuring on test".into(),
+    }
+}

@@ -1,0 +1,28 @@
+//! `report.html`: everything a run found, in one file that loads nothing.
+
+mod candidates;
+mod curve;
+mod headline;
+mod mask_grid;
+mod page;
+mod palette;
+mod plot;
+mod run_files;
+
+use std::path::{Path, PathBuf};
+
+pub use headline::headline;
+pub use run_files::RunFiles;
+
+use crate::error::CliError;
+
+/// The report of a finished run.
+pub fn html(run: &Path) -> Result<String, CliError> {
+    Ok(page::page(&RunFiles::read(run)?))
+}
+
+/// Where a file lies that the run's records name: in the run directory, or as it is named.
+pub fn inside(run: &Path, file: &str) -> PathBuf {
+    let inside = run.join(file);
+    if inside.exists() { inside } else { file.into() }
+}

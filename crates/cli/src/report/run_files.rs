@@ -1,0 +1,48 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use maskwright_blueprint::Blueprint;
+use maskwright_search::{EpisodeRecord, Outcome};
+use serde::de::DeserializeOwned;
+
+use crate::{error::CliError, picture::read_blueprint, report::inside};
+
+/// What a report is made from: the files of a finished run.
+pub struct RunFiles {
+    pub outcome: Outcome,
+    /// In the order in which they were evaluated, one searcher after the other or mixed.
+    pub episodes: Vec<EpisodeRecord>,
+    /// The searched blueprint; the searcher's closest attempt when none kept within the tolerance.
+    pub blueprint: Option<Blueprint>,
+    /// The resolved configuration, as RON text.
+    pub config: String,
+}
+
+impl RunFiles {
+    /// Reads `result.json`, `episodes.jsonl`, `config.ron` and the searched blueprint.
+    pub fn read(run: &Path) -> Result<Self, CliError> {
+        let result = run.join("result.json");
+        if !result.exists() {
+            return Err(CliError::Unfinished { run: run.into() });
+        }
+        let outcome: Outcome = record(&result, 1, &text(result.clone())?)?;
+        let episodes = run.join("episodes.jsonl");
+        let lines = text(episodes.clone())?;
+        let lines = lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let episodes = lines.map(|(at, line)| record(&episodes, at + 1, line)).collect::<Result<_, _>>()?;
+        let attempt = || outcome.table.iter().rev().find_map(|row| row.blueprint.as_deref());
+        let blueprint = outcome.best.as_ref().map(|best| best.blueprint.as_str()).or_else(attempt);
+        let blueprint = blueprint.map(|file| read_blueprint(&inside(run, file))).transpose()?;
+        Ok(Self { episodes, blueprint, config: text(run.join("config.ron"))?, outcome })
+    }
+}
+
+fn text(path: PathBuf) -> Result<String, CliError> {
+    fs::read_to_string(&path).map_err(|source: io::Error| CliError::Read { path, source })
+}
+
+fn record<T: DeserializeOwned>(path: &Path, line: usize, text: &str) -> Result<T, CliError> {
+    serde_json::from_str(text).map_err(|source| CliError::Record { path: path.into(), line, source })
+}
