@@ -86,15 +86,14 @@ struct Scale {
 }
 
 impl Scale {
-    /// `max|x| / 127`. Numbers that are all below 1.2e-36, where the inverse would overflow, count as zero; one that is
-    /// not finite makes the step NaN.
+    /// `max|x| / 127`. Numbers that are all below 1.2e-36, where the inverse would overflow, count as zero; with one
+    /// that is not finite, the step is not.
     #[inline(always)]
     fn of(values: &[f32]) -> Self {
         const SMALLEST: f32 = 1.2e-36;
         // The bits of non-negative floats order like the floats, with infinity and NaN on top: a maximum that keeps NaN.
         let max = f32::from_bits(values.iter().fold(0, |max, x| max.max(x.abs().to_bits())));
         match max {
-            max if !max.is_finite() => Self { step: f32::NAN, steps_per_unit: 0.0 },
             max if max < SMALLEST => Self { step: 0.0, steps_per_unit: 0.0 },
             max => Self { step: max / 127.0, steps_per_unit: 127.0 / max },
         }

@@ -58,7 +58,7 @@ pub(crate) fn attend_row<L: Lanes>(lanes: L, job: &Job<'_>, out: &mut [f32], scr
         };
         match job.int8_softmax {
             Int8Softmax::Float => tile.attend::<Int8>(int8, &integers),
-            Int8Softmax::Integer(normalisation) => tile.attend_integer(int8, &integers, normalisation),
+            Int8Softmax::Integer(normalisation) => tile.start_with_integers(int8, &integers, normalisation),
         }
         let score_scale = std::f32::consts::LOG2_E / (job.head_dim as f32).sqrt();
         let (query_scale, value_scale, offsets) = (1.0, 1.0, &[][..]);

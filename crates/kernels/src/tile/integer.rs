@@ -8,9 +8,9 @@ use crate::{IntegerSoftmax, Normalisation, lanes::Lanes};
 const NOTHING: u32 = f32::NEG_INFINITY.to_bits();
 
 impl<L: Lanes> Tile<'_, L> {
-    /// Adds the 8-bit blocks `columns`; the group joins the row's other precisions by its maximum and sum.
+    /// Takes the 8-bit blocks `columns`. They come first in a row, so maximum and sum are theirs until others join.
     #[inline(always)]
-    pub(super) fn attend_integer(
+    pub(super) fn start_with_integers(
         &mut self,
         columns: &[u32],
         operands: &Operands<'_, u32>,
@@ -22,35 +22,16 @@ impl<L: Lanes> Tile<'_, L> {
         }
         let softmax = IntegerSoftmax::new(self.job.packed.scales.alpha);
         let (max, sum) = self.integer_weights(slots, &softmax, normalisation);
-
         let lanes = self.lanes;
-        let group_max = self.real(max, operands.score_scale);
-        let before = self.max;
-        self.max = lanes.max(group_max, before);
-        let correction = lanes.exp2(lanes.sub(before, self.max));
-        // What an exponential of this group counts in the row.
-        let share = lanes.exp2(lanes.sub(group_max, self.max));
-        let sum = lanes.mul(lanes.convert(sum), splat(lanes, 1.0 / 255.0));
-        let group_sum = lanes.mul(share, sum);
-        self.sum = lanes.mul_add(self.sum, correction, group_sum);
+        // Every query has a live key here: the first of a block is no later than the queries that look at it.
+        self.max = lanes.mul(max, splat(lanes, operands.score_scale));
+        self.sum = lanes.mul(lanes.convert(sum), splat(lanes, 1.0 / 255.0));
+        let unit = splat(lanes, operands.value_scale);
         let unit = match normalisation {
-            Normalisation::Deferred => share,
-            Normalisation::Paper => group_sum,
+            Normalisation::Deferred => unit,
+            Normalisation::Paper => lanes.mul(unit, self.sum),
         };
-        self.rescale(correction);
-        self.add_integer_values(columns, operands, lanes.mul(unit, splat(lanes, operands.value_scale)));
-    }
-
-    /// A maximum of integer scores as a score; queries without one keep the smallest number.
-    #[inline(always)]
-    fn real(&self, max: L::Float, scale: f32) -> L::Float {
-        let mut words = [0; MAX_WIDTH];
-        self.lanes.store(self.lanes.bits(max), &mut words);
-        for word in &mut words {
-            let max = f32::from_bits(*word);
-            *word = if max == f32::MIN { max } else { max * scale }.to_bits();
-        }
-        self.lanes.floats(self.lanes.load(&words))
+        self.add_integer_values(columns, operands, unit);
     }
 
     /// Products of every query with every key of `columns`, in units of `alpha`; returns the slots in use. They are kept
@@ -116,14 +97,6 @@ impl<L: Lanes> Tile<'_, L> {
             }
         }
         (max, sum)
-    }
-
-    #[inline(always)]
-    fn rescale(&mut self, correction: L::Float) {
-        let lanes = self.lanes;
-        for output in self.scratch.output.get()[..self.job.head_dim * L::WIDTH].chunks_exact_mut(L::WIDTH) {
-            lanes.store(lanes.bits(lanes.mul(lanes.floats(lanes.load(output)), correction)), output);
-        }
     }
 
     /// `output += unit * (weights * values)`, the inner product in integers.
