@@ -16,6 +16,10 @@ pub enum CostError {
     Precision { device: String, precision: Precision, supported: String },
     #[error("a batch holds 1 to {limit} examples, not {batch}")]
     Batch { batch: u32, limit: u32 },
+    #[error(
+        "`{name}` makes no sense: sizes are above zero, shares lie in [0, 1] and those that leave add up to at most 1"
+    )]
+    Alternative { name: String },
     #[error("the mask does not fit its head")]
     Mask(#[from] MaskError),
     #[error("{what} is 1 to {limit}, not {found}")]

@@ -3,8 +3,12 @@ use std::{iter::Sum, ops::Add};
 use maskwright_blueprint::{AttentionShape, Bytes, Joules, Seconds};
 
 use crate::{
-    Dataflow, HeadWork, Softmax, Units, device::MOST_LEVELS, flash, flat, fuse_max, layered, machine::Machine, mas,
-    plan::Stages,
+    Dataflow, HeadWork, Softmax, Units,
+    device::MOST_LEVELS,
+    flash, flat, fuse_max, layered,
+    machine::Machine,
+    mas,
+    plan::{Plan, Stages},
 };
 
 /// Predicted cost of one head under its mask, at the model's batch. Costs of heads add up to that of their modules.
@@ -64,6 +68,31 @@ impl HeadCost {
         Joules(self.mac_joules + self.lane_joules + self.memory_joules)
     }
 
+    /// The same work several times over; a fraction is an average.
+    pub(crate) fn times(&self, times: f64) -> Self {
+        let Self { exposed, busy, .. } = *self;
+        Self {
+            exposed: Exposed {
+                qk: exposed.qk * times,
+                softmax: exposed.softmax * times,
+                pv: exposed.pv * times,
+                memory: exposed.memory * times,
+                blocks: exposed.blocks * times,
+                fill: exposed.fill * times,
+                linears: exposed.linears * times,
+                elementwise: exposed.elementwise * times,
+            },
+            busy: Busy { matrix: busy.matrix * times, vector: busy.vector * times, overhead: busy.overhead * times },
+            mac_joules: self.mac_joules * times,
+            lane_joules: self.lane_joules * times,
+            bytes: self.bytes.map(|bytes| bytes * times),
+            memory_joules: self.memory_joules * times,
+            macs: self.macs * times,
+            ideal: self.ideal * times,
+            watts: self.watts,
+        }
+    }
+
     /// Dynamic power while everything runs at once that may: all units where they are separate, else the hungrier one.
     pub(crate) fn phase_watts(&self, machine: &Machine) -> f64 {
         let over = |joules: f64, seconds: f64| if seconds > 0.0 { joules / seconds } else { 0.0 };
@@ -121,6 +150,26 @@ impl Sum for HeadCost {
     }
 }
 
+/// How one core runs one head of one example under a dataflow.
+pub(crate) fn plan(
+    machine: &Machine,
+    dataflow: Dataflow,
+    head: &HeadWork,
+    shape: &AttentionShape,
+    softmax: Softmax,
+) -> Plan {
+    let stages = Stages::of(machine, head, shape, softmax);
+    match dataflow {
+        Dataflow::LayerWise => layered::layer_wise(machine, head, shape, &stages),
+        Dataflow::SoftPipe => layered::soft_pipe(machine, head, shape, &stages),
+        Dataflow::Flat => flat::plan(machine, head, shape, &stages),
+        Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
+        Dataflow::Flash => flash::flash(machine, head, shape, &stages, softmax),
+        Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages),
+        Dataflow::Mas => mas::plan(machine, head, shape, &stages, softmax),
+    }
+}
+
 /// Prices one head under a dataflow.
 pub(crate) fn price(
     machine: &Machine,
@@ -130,16 +179,7 @@ pub(crate) fn price(
     shape: &AttentionShape,
     softmax: Softmax,
 ) -> HeadCost {
-    let stages = Stages::of(machine, head, shape, softmax);
-    let plan = match dataflow {
-        Dataflow::LayerWise => layered::layer_wise(machine, head, shape, &stages),
-        Dataflow::SoftPipe => layered::soft_pipe(machine, head, shape, &stages),
-        Dataflow::Flat => flat::plan(machine, head, shape, &stages),
-        Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
-        Dataflow::Flash => flash::flash(machine, head, shape, &stages, softmax),
-        Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages),
-        Dataflow::Mas => mas::plan(machine, head, shape, &stages, softmax),
-    };
+    let plan = plan(machine, dataflow, head, shape, softmax);
     // Cores take whole native tiles of rows; those of the last round may stand still.
     let tiles: u32 =
         head.bands_of(machine.tile_queries).iter().map(|band| band.queries.div_ceil(machine.tile_queries)).sum();

@@ -3,7 +3,9 @@
 //! [`Work`] counts a blueprint once. A [`DeviceProfile`] is a file of numbers, each with its source. A [`CostModel`]
 //! prices work on a device under a [`Dataflow`]; its answer, a [`Cost`], is a prediction and says so.
 
+mod alternative;
 mod cost;
+mod curve;
 mod dataflow;
 mod device;
 mod device_check;
@@ -18,10 +20,15 @@ mod machine;
 mod mas;
 mod model;
 mod plan;
+mod schedule;
+mod svg;
+mod timeline;
 mod traffic;
 mod work;
 
+pub use alternative::Alternative;
 pub use cost::{Bound, Cost, EnergyBand, Kind, Term, Traffic};
+pub use curve::{Curve, Quantity, curves_to_svg};
 pub use dataflow::{Dataflow, UnknownDataflow};
 pub use device::{
     DeviceProfile, Energy, Figure, FlatStages, MatrixUnit, MemoryLevel, Mode, Overheads, Scope, Units, VectorUnit,
@@ -30,4 +37,5 @@ pub use error::CostError;
 pub use head_cost::HeadCost;
 pub use head_work::{Band, HeadWork};
 pub use model::CostModel;
+pub use timeline::{Span, Timeline, Unit};
 pub use work::{ModuleWork, Softmax, Work};

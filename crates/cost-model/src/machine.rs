@@ -122,6 +122,15 @@ impl Machine {
         f64::from(queries.next_multiple_of(self.tile_queries))
     }
 
+    /// Seconds of all cores for some cycles of one lane each.
+    pub fn lane_seconds(&self, lane_cycles: f64) -> f64 {
+        lane_cycles / self.lanes / self.cores / self.hertz
+    }
+
+    pub fn float_softmax_lane_cycles(&self) -> f64 {
+        self.softmax_lane_cycles[0]
+    }
+
     /// One core's cycles for one of the two products of a band, with half of what beginning its runs of blocks takes.
     ///
     /// The keys that the band needs are gathered into native tiles. A tile is computed at the finest precision in it, and

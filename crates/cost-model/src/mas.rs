@@ -19,7 +19,9 @@ pub(crate) fn plan(
     stages: &Stages,
     softmax: Softmax,
 ) -> Plan {
-    let tiling = steady(machine, head, shape, softmax, &head.bands[row_tile(machine, head, shape, softmax)]);
+    let bands = &head.bands[row_tile(machine, head, shape, softmax)];
+    let native = native_stages(machine, head, shape, softmax);
+    let tiling = steady(machine, head, shape, bands, &tiles(&native, bands.len()));
     let mut bytes = crate::traffic::fused(machine, head, shape);
     if let Some(last) = bytes.last_mut() {
         *last = tiling.dram_bytes;
@@ -39,10 +41,10 @@ pub(crate) fn plan(
 /// a head cheaper.
 pub(crate) fn row_tile(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> usize {
     let dense = HeadWork::dense(shape, head.block_size, machine.finest());
-    let native = dense.bands_of(machine.tile_queries).len();
-    let tilings = dense.bands.iter().enumerate().filter(|(_, bands)| bands.len() <= native);
+    let native = native_stages(machine, &dense, shape, softmax);
+    let tilings = dense.bands.iter().enumerate().filter(|(_, bands)| bands.len() <= native.len());
     tilings
-        .map(|(level, bands)| (level, steady(machine, &dense, shape, softmax, bands).cycles))
+        .map(|(level, bands)| (level, steady(machine, &dense, shape, bands, &tiles(&native, bands.len())).cycles))
         .reduce(|best, next| if next.1 < best.1 { next } else { best })
         .expect("the whole head is one tile")
         .0
@@ -58,7 +60,7 @@ struct Steady {
     dram_bytes: f64,
 }
 
-fn steady(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax, bands: &[Band]) -> Steady {
+fn steady(machine: &Machine, head: &HeadWork, shape: &AttentionShape, bands: &[Band], tiles: &[Stages]) -> Steady {
     let width = f64::from(head.whole().finest().bytes());
     let whole = key_bytes(head.whole(), shape.head_dim);
     let rows: f64 = 4.0 * f64::from(bands[0].queries) * f64::from(shape.head_dim) * width;
@@ -75,7 +77,6 @@ fn steady(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: S
     let spilled = (-room / scores).clamp(0.0, 1.0) * 4.0 * head.active_scores() as f64 * width;
     let dram_bytes = 2.0 * query_bytes(head, shape.head_dim) + keys + spilled;
     let transfer = dram_cycles(machine, dram_bytes) / bands.len() as f64;
-    let tiles = tiles(machine, head, shape, softmax, bands.len());
     let (mut cycles, mut compute, mut vector) = (0.0, 0.0, 0.0);
     for at in 0..tiles.len() {
         let before = |back: usize| &tiles[(at + tiles.len() * back - back) % tiles.len()];
@@ -88,17 +89,21 @@ fn steady(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: S
     Steady { cycles, compute, vector, dram_bytes }
 }
 
-/// The head's native bands in `count` row tiles.
-pub(crate) fn tiles(
+/// What each of the head's native bands takes.
+pub(crate) fn native_stages(
     machine: &Machine,
     head: &HeadWork,
     shape: &AttentionShape,
     softmax: Softmax,
-    count: usize,
 ) -> Vec<Stages> {
-    let native = head.bands_of(machine.tile_queries);
+    let bands = head.bands_of(machine.tile_queries).chunks(1);
+    bands.map(|band| Stages::of_bands(machine, band, shape, softmax)).collect()
+}
+
+/// Native bands put together in `count` row tiles.
+pub(crate) fn tiles(native: &[Stages], count: usize) -> Vec<Stages> {
     let in_tile = native.len().div_ceil(count).next_power_of_two();
-    native.chunks(in_tile).map(|bands| Stages::of_bands(machine, bands, shape, softmax)).collect()
+    native.chunks(in_tile).map(|bands| bands.iter().copied().sum()).collect()
 }
 
 /// Cycles by which the pipeline's first and last tiles take longer than tiles in full swing, for native tiles of whole rows.

@@ -3,10 +3,10 @@ use std::sync::Arc;
 use maskwright_blueprint::{AttentionShape, HeadMask, Linear, Precision};
 
 use crate::{
-    Cost, CostError, Dataflow, DeviceProfile, HeadCost, HeadWork, ModuleWork, Softmax, Work,
+    Cost, CostError, Dataflow, DeviceProfile, HeadCost, HeadWork, ModuleWork, Softmax, Timeline, Work,
     head_cost::{self, Busy, Exposed},
     machine::Machine,
-    mas,
+    mas, schedule,
 };
 
 /// Prices work on one device under one dataflow, at one batch.
@@ -91,11 +91,7 @@ impl CostModel {
 
     /// One head that was counted before.
     pub fn head_work(&self, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> Result<HeadCost, CostError> {
-        for precision in Precision::ALL {
-            if head.blocks[precision.index()] > 0 {
-                self.check(precision)?;
-            }
-        }
+        self.check_head(head)?;
         Ok(head_cost::price(&self.machine, self.dataflow, f64::from(self.batch), head, shape, softmax))
     }
 
@@ -117,6 +113,18 @@ impl CostModel {
         };
         let exposed = Exposed { fill: machine.launch_seconds + transfers + pipeline, ..Exposed::default() };
         HeadCost { exposed, ..HeadCost::default() }
+    }
+
+    /// What the units of one core do when, for the heads of a module that this core gets.
+    pub fn timeline(&self, module: &ModuleWork) -> Result<Timeline, CostError> {
+        let (machine, shape) = (&self.machine, &module.shape);
+        let mine: Vec<&HeadWork> =
+            module.heads.iter().step_by(machine.cores as usize).map(|head| head.as_ref()).collect();
+        for head in &mine {
+            self.check_head(head)?;
+        }
+        let plan = |head: &HeadWork| head_cost::plan(machine, self.dataflow, head, shape, module.softmax);
+        Ok(schedule::timeline(machine, &self.device, self.dataflow, &mine, shape, module.softmax, plan))
     }
 
     /// The cost of parts together.
@@ -147,23 +155,36 @@ impl CostModel {
         Ok(sum)
     }
 
-    /// `max(compute, memory)`: weights pass once for the whole batch, activations once in and once out.
-    fn linear(&self, linear: &Linear) -> HeadCost {
+    /// One attention module of some work, or all of them.
+    pub(crate) fn layer(&self, work: &Work) -> Result<HeadCost, CostError> {
+        self.attention_sum(work)
+    }
+
+    /// Cycles of one lane for one element of a softmax in floating point.
+    pub(crate) fn softmax_lane_cycles(&self) -> f64 {
+        self.machine.float_softmax_lane_cycles()
+    }
+
+    /// Work that is nothing but its counts, for one example: units and transfers run at once where the device can.
+    pub(crate) fn roofline(&self, macs: f64, precision: Precision, lane_cycles: f64, bytes: f64) -> HeadCost {
         let (machine, batch) = (&self.machine, f64::from(self.batch));
-        let width = f64::from(self.linears.bytes());
-        let macs = linear.macs() as f64 * batch;
-        let rows = f64::from(linear.rows) * f64::from(linear.count) * batch;
-        let activations = rows * (f64::from(linear.inputs) + f64::from(linear.outputs));
-        let bytes = (linear.weights() as f64 + activations) * width;
-        let compute = machine.mac_seconds(macs, self.linears);
-        let launch = machine.launch_seconds * f64::from(linear.count);
-        let seconds = compute.max(bytes / machine.dram().bytes_per_s) + launch;
+        let (macs, lane_cycles, bytes) = (macs * batch, lane_cycles * batch, bytes * batch);
+        let matrix = machine.mac_seconds(macs, precision);
+        let vector = machine.lane_seconds(lane_cycles);
+        let combined = machine.together(matrix, vector);
         let mut by_precision = [0.0; 3];
-        by_precision[self.linears.index()] = macs;
+        by_precision[precision.index()] = macs;
         let mut cost = HeadCost {
-            exposed: Exposed { linears: seconds, ..Exposed::default() },
-            busy: Busy { matrix: compute, overhead: launch, ..Busy::default() },
-            mac_joules: macs * machine.joules_per_mac[self.linears.index()],
+            exposed: Exposed {
+                qk: matrix / 2.0,
+                softmax: combined - matrix,
+                pv: matrix / 2.0,
+                memory: (bytes / machine.dram().bytes_per_s - combined).max(0.0),
+                ..Exposed::default()
+            },
+            busy: Busy { matrix, vector, ..Busy::default() },
+            mac_joules: macs * machine.joules_per_mac[precision.index()],
+            lane_joules: lane_cycles * machine.joules_per_lane_cycle,
             macs,
             ideal: machine.ideal_seconds(by_precision),
             ..HeadCost::default()
@@ -172,22 +193,27 @@ impl CostModel {
         cost
     }
 
+    /// `max(compute, memory)`: weights pass once for the whole batch, activations once in and once out.
+    fn linear(&self, linear: &Linear) -> HeadCost {
+        let batch = f64::from(self.batch);
+        let rows = f64::from(linear.rows) * f64::from(linear.count);
+        let activations = rows * (f64::from(linear.inputs) + f64::from(linear.outputs));
+        let width = f64::from(self.linears.bytes());
+        let bytes = (linear.weights() as f64 / batch + activations) * width;
+        let mut cost = self.roofline(linear.macs() as f64, self.linears, 0.0, bytes);
+        let launch = self.machine.launch_seconds * f64::from(linear.count);
+        cost.busy.overhead = launch;
+        cost.exposed = Exposed { linears: cost.exposed.total() + launch, ..Exposed::default() };
+        cost
+    }
+
     /// Every element is read and written once.
     fn elementwise(&self, elements: u64) -> HeadCost {
-        let (machine, elements) = (&self.machine, elements as f64 * f64::from(self.batch));
+        let elements = elements as f64;
         let bytes = 2.0 * elements * f64::from(self.linears.bytes());
-        let lane_cycles = elements * machine.elementwise_lane_cycles;
-        let compute = lane_cycles / machine.lanes / machine.cores / machine.hertz;
-        let seconds = compute.max(bytes / machine.dram().bytes_per_s);
-        let mut cost = HeadCost {
-            exposed: Exposed { elementwise: seconds, ..Exposed::default() },
-            busy: Busy { vector: compute, ..Busy::default() },
-            lane_joules: lane_cycles * machine.joules_per_lane_cycle,
-            ..HeadCost::default()
-        };
-        if elements > 0.0 {
-            self.through_all_levels(&mut cost, bytes);
-        }
+        let lane_cycles = elements * self.machine.elementwise_lane_cycles;
+        let mut cost = self.roofline(0.0, self.linears, lane_cycles, bytes);
+        cost.exposed = Exposed { elementwise: cost.exposed.total(), ..Exposed::default() };
         cost
     }
 
@@ -197,6 +223,11 @@ impl CostModel {
             cost.memory_joules += bytes * level.joules_per_byte;
         }
         cost.watts = cost.phase_watts(&self.machine);
+    }
+
+    fn check_head(&self, head: &HeadWork) -> Result<(), CostError> {
+        let used = Precision::ALL.into_iter().filter(|precision| head.blocks[precision.index()] > 0);
+        used.into_iter().try_for_each(|precision| self.check(precision))
     }
 
     fn check(&self, precision: Precision) -> Result<(), CostError> {

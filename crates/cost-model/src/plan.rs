@@ -1,3 +1,5 @@
+use std::iter::Sum;
+
 use maskwright_blueprint::AttentionShape;
 
 use crate::{Band, HeadWork, Softmax, machine::Machine, traffic::tile_bytes};
@@ -50,6 +52,17 @@ impl Stages {
             vector_busy: self.softmax,
             ..Plan::default()
         }
+    }
+}
+
+impl Sum for Stages {
+    fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+        items.fold(Self::default(), |a, b| Self {
+            product: a.product + b.product,
+            softmax: a.softmax + b.softmax,
+            runs: a.runs + b.runs,
+            blocks: a.blocks + b.blocks,
+        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the cost model promises, and the published figures it is held against.
 
+mod alternatives;
 mod board;
 mod devices;
 mod fusemax;
 mod mas_attention;
 mod properties;
+mod timelines;
 
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision};
 use maskwright_cost_model::{Cost, CostModel, Dataflow, DeviceProfile, Softmax, Work};
