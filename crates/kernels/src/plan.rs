@@ -94,6 +94,7 @@ impl AttentionPlan {
             Int8Softmax::Integer(_) => rows.iter().map(Row::int8_keys).max().unwrap_or(0),
         };
         let workspace = WorkspaceSize {
+            queries: shape.queries as usize,
             keys: shape.keys as usize,
             head_dim: shape.head_dim as usize,
             heads: masks.iter().map(|mask| (uses(mask, Precision::Half), uses(mask, Precision::Int8))).collect(),
@@ -195,7 +196,7 @@ impl Call<'_> {
             live_keys: self.live_keys,
             causal: self.plan.shape.kind == AttentionKind::CausalSelfAttention,
             int8_softmax: self.plan.options.int8_softmax,
-            q: &q[row.queries.start * d..row.queries.end * d],
+            q,
             k,
             v,
             packed,

@@ -7,6 +7,8 @@
 mod integer;
 mod operand;
 
+use std::ops::Range;
+
 use operand::{Half, Int8, Operand, Single};
 
 use crate::{Int8Softmax, lanes::Lanes, packed::PackedHead, row::Row, workspace::Scratch};
@@ -19,7 +21,7 @@ pub(crate) const CHUNK: usize = 256;
 /// Every block takes a multiple of this many slots of a chunk, also a ragged one.
 const SLOTS: usize = 8;
 
-/// A row of blocks with everything its queries look at, all of one head and `[tokens][head_dim]`.
+/// A row of blocks and its head; `q`, `k` and `v` are `[tokens][head_dim]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
     pub row: &'a Row,
@@ -30,7 +32,6 @@ pub(crate) struct Job<'a> {
     pub live_keys: usize,
     pub causal: bool,
     pub int8_softmax: Int8Softmax,
-    /// Of this row only.
     pub q: &'a [f32],
     pub k: &'a [f32],
     pub v: &'a [f32],
@@ -40,51 +41,48 @@ pub(crate) struct Job<'a> {
 /// Computes one block row into `out`, `[queries of the row][head_dim]`.
 #[inline(always)]
 pub(crate) fn attend_row<L: Lanes>(lanes: L, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
-    let tile_len = L::WIDTH * job.head_dim;
-    let tiles = job.q.chunks(tile_len).zip(out.chunks_mut(tile_len));
-    for (at, (q, out)) in tiles.enumerate() {
-        let first_query = job.row.queries.start + at * L::WIDTH;
-        let mut tile = Tile::start(lanes, job, first_query, q, scratch);
-        let scales = &job.packed.scales;
-        let [int8, half, single] =
-            Precision::ALL.map(|precision| &job.columns[job.row.blocks[precision.index()].clone()]);
-        let integers = Operands {
-            keys: &job.packed.int8_keys,
-            values: &job.packed.int8_values,
-            offsets: &job.packed.int8_offsets,
-            query_scale: scales.query_steps,
-            score_scale: scales.score,
-            value_scale: scales.value / 255.0,
-        };
+    let head = job.packed;
+    let integers = Operands {
+        queries: &head.int8.queries[..],
+        keys: &head.int8.keys[..],
+        values: &head.int8.values[..],
+        offsets: &head.int8_offsets,
+        score_scale: head.int8_scales.score,
+        value_scale: head.int8_scales.value / 255.0,
+    };
+    let (score_scale, value_scale) = (std::f32::consts::LOG2_E / (job.head_dim as f32).sqrt(), 1.0);
+    let halves = Operands {
+        queries: &head.half.queries[..],
+        keys: &head.half.keys[..],
+        values: &head.half.values[..],
+        offsets: &[],
+        score_scale,
+        value_scale,
+    };
+    let singles = Operands { queries: job.q, keys: job.k, values: job.v, offsets: &[], score_scale, value_scale };
+    let [of_int8, of_half, of_single] =
+        Precision::ALL.map(|precision| &job.columns[job.row.blocks[precision.index()].clone()]);
+    for (at, out) in out.chunks_mut(L::WIDTH * job.head_dim).enumerate() {
+        let first = job.row.queries.start + at * L::WIDTH;
+        let queries = first..(first + L::WIDTH).min(job.row.queries.end);
+        let mut tile = Tile::start(lanes, job, queries, scratch);
         match job.int8_softmax {
-            Int8Softmax::Float => tile.attend::<Int8>(int8, &integers),
-            Int8Softmax::Integer(normalisation) => tile.start_with_integers(int8, &integers, normalisation),
+            Int8Softmax::Float => tile.attend::<Int8>(of_int8, &integers),
+            Int8Softmax::Integer(normalisation) => tile.start_with_integers(of_int8, &integers, normalisation),
         }
-        let score_scale = std::f32::consts::LOG2_E / (job.head_dim as f32).sqrt();
-        let (query_scale, value_scale, offsets) = (1.0, 1.0, &[][..]);
-        let halves = Operands {
-            keys: &job.packed.half_keys[..],
-            values: &job.packed.half_values[..],
-            offsets,
-            query_scale,
-            score_scale,
-            value_scale,
-        };
-        tile.attend::<Half>(half, &halves);
-        let singles = Operands { keys: job.k, values: job.v, offsets, query_scale, score_scale, value_scale };
-        tile.attend::<Single>(single, &singles);
+        tile.attend::<Half>(of_half, &halves);
+        tile.attend::<Single>(of_single, &singles);
         tile.finish(out);
     }
 }
 
-/// Keys and values of a head as one precision sees them.
+/// A head as one precision sees it.
 struct Operands<'a, Element> {
+    queries: &'a [Element],
     keys: &'a [Element],
     values: &'a [Element],
     /// What each key's product starts from, where that is not zero.
     offsets: &'a [u32],
-    /// A query is multiplied by this before it is rounded.
-    query_scale: f32,
     /// From a product to a score in powers of two.
     score_scale: f32,
     /// From a weighted sum to values.
@@ -95,8 +93,7 @@ struct Operands<'a, Element> {
 struct Tile<'a, L: Lanes> {
     lanes: L,
     job: &'a Job<'a>,
-    first_query: usize,
-    q: &'a [f32],
+    queries: Range<usize>,
     max: L::Float,
     sum: L::Float,
     scratch: &'a mut Scratch,
@@ -104,12 +101,12 @@ struct Tile<'a, L: Lanes> {
 
 impl<'a, L: Lanes> Tile<'a, L> {
     #[inline(always)]
-    fn start(lanes: L, job: &'a Job<'a>, first_query: usize, q: &'a [f32], scratch: &'a mut Scratch) -> Self {
+    fn start(lanes: L, job: &'a Job<'a>, queries: Range<usize>, scratch: &'a mut Scratch) -> Self {
         scratch.output.get()[..job.head_dim * L::WIDTH].fill(0);
         // The smallest finite number, not minus infinity: then a difference of maxima is never NaN.
         let max = lanes.floats(lanes.splat(f32::MIN.to_bits()));
         let sum = lanes.floats(lanes.splat(0));
-        Self { lanes, job, first_query, q, max, sum, scratch }
+        Self { lanes, job, queries, max, sum, scratch }
     }
 
     /// Adds the blocks `columns`, all computed as `O` says.
@@ -118,7 +115,7 @@ impl<'a, L: Lanes> Tile<'a, L> {
         if columns.is_empty() {
             return;
         }
-        self.load_query::<O>(operands.query_scale);
+        self.load_queries::<O>(operands);
         let mut chunk = Chunk::new();
         let mut rest = columns;
         while chunk.fill(&mut rest, self.job) {
@@ -127,26 +124,28 @@ impl<'a, L: Lanes> Tile<'a, L> {
             let scale = splat(self.lanes, operands.score_scale);
             for segment in chunk.segments() {
                 let scores = &mut scores[segment.slot * L::WIDTH..][..segment.slots() * L::WIDTH];
-                let query = &self.scratch.query.get()[..words * L::WIDTH];
-                score_segment::<L, O>(self.lanes, query, segment, operands, |slot, product| {
+                let queries = &self.scratch.queries.get()[..words * L::WIDTH];
+                score_segment::<L, O>(self.lanes, queries, segment, operands, |slot, product| {
                     let score = self.lanes.mul(O::float(self.lanes, product), scale);
                     self.lanes.store(self.lanes.bits(score), &mut scores[slot * L::WIDTH..]);
                 });
-                hide::<L>(self.first_query, segment, scores, f32::NEG_INFINITY.to_bits());
+                hide::<L>(self.queries.start, segment, scores, f32::NEG_INFINITY.to_bits());
             }
             let correction = self.weigh::<O>(&chunk);
             self.add_values::<O>(&chunk, operands, correction);
         }
     }
 
-    /// Transposes the queries: vector `t` holds word `t` of every query.
+    /// Transposes the queries: vector `t` holds word `t` of every query. Lanes beyond the last query keep what they
+    /// have; their results go nowhere.
     #[inline(always)]
-    fn load_query<O: Operand<L>>(&mut self, scale: f32) {
-        let d = self.job.head_dim;
-        let query = self.scratch.query.get();
-        for (lane, q) in self.q.chunks_exact(d).enumerate() {
-            for (at, numbers) in q.chunks_exact(O::PER_WORD).enumerate() {
-                query[at * L::WIDTH + lane] = O::query_word(numbers, scale);
+    fn load_queries<O: Operand<L>>(&mut self, operands: &Operands<'_, O::Element>) {
+        let words = self.job.head_dim / O::PER_WORD;
+        let queries = &operands.queries[self.queries.start * words..self.queries.end * words];
+        let vectors = self.scratch.queries.get();
+        for (lane, query) in queries.chunks_exact(words).enumerate() {
+            for (vector, &element) in vectors.chunks_exact_mut(L::WIDTH).zip(query) {
+                vector[lane] = O::word(element);
             }
         }
     }
@@ -231,12 +230,12 @@ fn hide<L: Lanes>(first_query: usize, segment: &Segment, scores: &mut [u32], not
 #[inline(always)]
 fn score_segment<L: Lanes, O: Operand<L>>(
     lanes: L,
-    query: &[u32],
+    queries: &[u32],
     segment: &Segment,
     operands: &Operands<'_, O::Element>,
     mut put: impl FnMut(usize, O::Sum),
 ) {
-    let words = query.len() / L::WIDTH;
+    let words = queries.len() / L::WIDTH;
     // Packed keys are padded to whole groups; others end where the caller's slice does.
     let whole = if O::PADDED { segment.slots() } else { segment.len };
     let mut slot = 0;
@@ -245,17 +244,17 @@ fn score_segment<L: Lanes, O: Operand<L>>(
         let keys = &operands.keys[key * words..];
         if L::SUMS == 8 && slot + 8 <= whole {
             let sums = starts::<L, O, 8>(lanes, operands.offsets, key);
-            let sums = multiply::<L, O, 8>(lanes, sums, query, keys, 1, words);
+            let sums = multiply::<L, O, 8>(lanes, sums, queries, keys, 1, words);
             put_all(&sums, slot, &mut put);
             slot += 8;
         } else if slot + 4 <= whole {
             let sums = starts::<L, O, 4>(lanes, operands.offsets, key);
-            let sums = multiply::<L, O, 4>(lanes, sums, query, keys, 1, words);
+            let sums = multiply::<L, O, 4>(lanes, sums, queries, keys, 1, words);
             put_all(&sums, slot, &mut put);
             slot += 4;
         } else {
             let sums = starts::<L, O, 1>(lanes, operands.offsets, key);
-            let [sum] = multiply::<L, O, 1>(lanes, sums, query, keys, 1, words);
+            let [sum] = multiply::<L, O, 1>(lanes, sums, queries, keys, 1, words);
             put(slot, sum);
             slot += 1;
         }

@@ -16,6 +16,7 @@ pub struct Workspace {
 /// What decides how large a workspace is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WorkspaceSize {
+    pub queries: usize,
     pub keys: usize,
     pub head_dim: usize,
     /// For each head: whether it has 16-bit blocks, and 8-bit ones.
@@ -29,7 +30,8 @@ pub(crate) struct WorkspaceSize {
 
 impl Workspace {
     pub(crate) fn new(size: &WorkspaceSize) -> Self {
-        let head = |&(half, int8): &(bool, bool)| PackedHead::with_room(size.keys, size.head_dim, half, int8);
+        let head =
+            |&(half, int8): &(bool, bool)| PackedHead::with_room(size.queries, size.keys, size.head_dim, half, int8);
         Self {
             size: size.clone(),
             heads: size.heads.iter().map(head).collect(),
@@ -39,11 +41,10 @@ impl Workspace {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let heads = self.heads.iter().flat_map(|head| {
-            [&head.half_keys, &head.half_values, &head.int8_keys, &head.int8_values, &head.int8_offsets].map(Vec::len)
-        });
+        let of_head = |head: &PackedHead| head.half.words() + head.int8.words() + head.int8_offsets.len();
+        let heads = self.heads.iter().map(of_head);
         let scratch = self.scratch.iter().flat_map(|scratch| {
-            [&scratch.query, &scratch.scores, &scratch.output, &scratch.integers].map(|words| words.words.len())
+            [&scratch.queries, &scratch.scores, &scratch.output, &scratch.integers].map(|words| words.words.len())
         });
         4 * heads.chain(scratch).sum::<usize>()
     }
@@ -53,7 +54,7 @@ impl Workspace {
 #[derive(Debug)]
 pub(crate) struct Scratch {
     /// The queries, transposed: `[head_dim]` vectors, or fewer where a word holds several numbers.
-    pub query: AlignedWords,
+    pub queries: AlignedWords,
     /// Scores, then weights, of the keys at hand: `[CHUNK]` vectors.
     pub scores: AlignedWords,
     /// Weighted values so far: `[head_dim]` vectors.
@@ -66,7 +67,7 @@ impl Scratch {
     fn new(size: &WorkspaceSize) -> Self {
         let vectors = |count: usize| AlignedWords::zeroed(count * size.lanes);
         Self {
-            query: vectors(size.head_dim),
+            queries: vectors(size.head_dim),
             scores: vectors(CHUNK),
             output: vectors(size.head_dim),
             integers: vectors(size.integer_keys),

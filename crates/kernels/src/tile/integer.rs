@@ -20,7 +20,7 @@ impl<L: Lanes> Tile<'_, L> {
         if slots == 0 {
             return;
         }
-        let softmax = IntegerSoftmax::new(self.job.packed.scales.alpha);
+        let softmax = IntegerSoftmax::new(self.job.packed.int8_scales.alpha);
         let (max, sum) = self.integer_weights(slots, &softmax, normalisation);
         let lanes = self.lanes;
         // Every query has a live key here: the first of a block is no later than the queries that look at it.
@@ -41,17 +41,17 @@ impl<L: Lanes> Tile<'_, L> {
         if columns.is_empty() {
             return 0;
         }
-        self.load_query::<Int8>(operands.query_scale);
+        self.load_queries::<Int8>(operands);
         let (mut chunk, mut rest, mut slots) = (Chunk::new(), columns, 0);
         while chunk.fill(&mut rest, self.job) {
             let scores = &mut self.scratch.integers.get()[slots * L::WIDTH..][..chunk.slots * L::WIDTH];
-            let query = &self.scratch.query.get()[..self.job.head_dim / 4 * L::WIDTH];
+            let queries = &self.scratch.queries.get()[..self.job.head_dim / 4 * L::WIDTH];
             for segment in chunk.segments() {
                 let scores = &mut scores[segment.slot * L::WIDTH..][..segment.slots() * L::WIDTH];
-                score_segment::<L, Int8>(self.lanes, query, segment, operands, |slot, product| {
+                score_segment::<L, Int8>(self.lanes, queries, segment, operands, |slot, product| {
                     self.lanes.store(self.lanes.bits(self.lanes.convert(product)), &mut scores[slot * L::WIDTH..]);
                 });
-                hide::<L>(self.first_query, segment, scores, NOTHING);
+                hide::<L>(self.queries.start, segment, scores, NOTHING);
             }
             slots += chunk.slots;
         }

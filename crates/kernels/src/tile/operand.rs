@@ -1,12 +1,9 @@
-use crate::{
-    lanes::{Lanes, bf16_bits},
-    packed::{bytes, signed_byte},
-};
+use crate::lanes::Lanes;
 
 /// How one precision multiplies: a word of numbers a lane (queries, then weights) with a word for all lanes (keys, then
 /// values).
 pub(super) trait Operand<L: Lanes> {
-    /// What keys and values are made of.
+    /// What queries, keys and values are made of.
     type Element: Copy;
     type Sum: Copy;
     /// Numbers in one word.
@@ -24,8 +21,8 @@ pub(super) trait Operand<L: Lanes> {
         Self::zero(lanes)
     }
 
-    /// `PER_WORD` neighbouring numbers of a query.
-    fn query_word(numbers: &[f32], scale: f32) -> u32;
+    /// An element of a query as a word of a vector.
+    fn word(element: Self::Element) -> u32;
 
     /// Writes weights from 0 to 1 of four keys, and returns the sum that they are divided by at the end.
     fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float;
@@ -55,8 +52,8 @@ impl<L: Lanes> Operand<L> for Single {
     }
 
     #[inline(always)]
-    fn query_word(numbers: &[f32], scale: f32) -> u32 {
-        (numbers[0] * scale).to_bits()
+    fn word(element: f32) -> u32 {
+        element.to_bits()
     }
 
     #[inline(always)]
@@ -93,8 +90,8 @@ impl<L: Lanes> Operand<L> for Half {
     }
 
     #[inline(always)]
-    fn query_word(numbers: &[f32], scale: f32) -> u32 {
-        bf16_bits(numbers[0] * scale) | bf16_bits(numbers[1] * scale) << 16
+    fn word(element: u32) -> u32 {
+        element
     }
 
     #[inline(always)]
@@ -106,8 +103,7 @@ impl<L: Lanes> Operand<L> for Half {
     }
 }
 
-/// 8-bit operands, exact 32-bit sums. Queries are stored plus 128, because the products take one side unsigned; weights
-/// are in units of 1/255.
+/// 8-bit operands, exact 32-bit sums; weights are in units of 1/255.
 pub(super) struct Int8;
 
 impl<L: Lanes> Operand<L> for Int8 {
@@ -137,8 +133,8 @@ impl<L: Lanes> Operand<L> for Int8 {
     }
 
     #[inline(always)]
-    fn query_word(numbers: &[f32], scale: f32) -> u32 {
-        bytes(std::array::from_fn(|at| signed_byte(numbers[at] * scale) ^ 0x80))
+    fn word(element: u32) -> u32 {
+        element
     }
 
     /// The sum is of the rounded weights, so that they still sum to one after the division.
