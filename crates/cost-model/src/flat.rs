@@ -3,7 +3,7 @@
 //! Which band and which operands stay on chip is decided for the dense shape, once, as FLAT's own search did; a mask then
 //! changes the counts but never the mapping, so that a block more never makes a head cheaper.
 
-use maskwright_blueprint::{AttentionShape, Precision};
+use maskwright_blueprint::{AttentionShape, BlockSize, Precision};
 
 use crate::{
     FlatStages, HeadWork,
@@ -44,14 +44,20 @@ impl Resident {
 }
 
 /// How FLAT runs a shape on a machine.
-struct Mapping {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mapping {
     /// Query tokens of a band.
     band: u32,
     resident: Resident,
 }
 
-pub(crate) fn plan(machine: &Machine, head: &HeadWork, shape: &AttentionShape, stages: &Stages) -> Plan {
-    let mapping = Mapping::choose(machine, head, shape);
+pub(crate) fn plan(
+    machine: &Machine,
+    mapping: &Mapping,
+    head: &HeadWork,
+    shape: &AttentionShape,
+    stages: &Stages,
+) -> Plan {
     let dram = mapping.dram_bytes(machine, head, shape, SPILLED_PASSES).min(streamed(machine, head, shape));
     let mut bytes = crate::traffic::fused(machine, head, shape);
     if let Some(last) = bytes.last_mut() {
@@ -69,10 +75,10 @@ pub(crate) fn plan(machine: &Machine, head: &HeadWork, shape: &AttentionShape, s
 impl Mapping {
     /// The largest band that fits, and the fewest resident operands with which DRAM keeps pace with an output-stationary
     /// matrix unit; where none keeps pace, or nothing overlaps, those with the least traffic.
-    fn choose(machine: &Machine, head: &HeadWork, shape: &AttentionShape) -> Self {
+    pub fn choose(machine: &Machine, block_size: BlockSize, shape: &AttentionShape) -> Self {
         let precision = machine.finest();
         let width = f64::from(precision.bytes());
-        let dense = HeadWork::dense(shape, head.block_size, precision);
+        let dense = HeadWork::dense(shape, block_size, precision);
         let capacity = on_chip(machine);
         let row = f64::from(shape.keys) * width;
         let mut band = machine.tile_queries;

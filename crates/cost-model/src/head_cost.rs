@@ -1,6 +1,6 @@
 use std::{iter::Sum, ops::Add};
 
-use maskwright_blueprint::{AttentionShape, Bytes, Joules, Seconds};
+use maskwright_blueprint::{AttentionShape, BlockSize, Bytes, Joules, Seconds};
 
 use crate::{
     Dataflow, HeadWork, Softmax, Units,
@@ -150,36 +150,64 @@ impl Sum for HeadCost {
     }
 }
 
-/// How one core runs one head of one example under a dataflow.
+/// A dataflow with what it decides for a shape, block size and softmax, whatever the mask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mapping {
+    /// Nothing to decide.
+    Of(Dataflow),
+    Flat(flat::Mapping),
+    /// Which bands are row tiles.
+    Mas(usize),
+}
+
+impl Mapping {
+    pub fn choose(
+        machine: &Machine,
+        dataflow: Dataflow,
+        block_size: BlockSize,
+        shape: &AttentionShape,
+        softmax: Softmax,
+    ) -> Self {
+        match dataflow {
+            Dataflow::Flat => Self::Flat(flat::Mapping::choose(machine, block_size, shape)),
+            Dataflow::Mas => Self::Mas(mas::row_tile(machine, block_size, shape, softmax)),
+            other => Self::Of(other),
+        }
+    }
+}
+
+/// How one core runs one head of one example.
 pub(crate) fn plan(
     machine: &Machine,
-    dataflow: Dataflow,
+    mapping: &Mapping,
     head: &HeadWork,
     shape: &AttentionShape,
     softmax: Softmax,
 ) -> Plan {
     let stages = Stages::of(machine, head, shape, softmax);
-    match dataflow {
-        Dataflow::LayerWise => layered::layer_wise(machine, head, shape, &stages),
-        Dataflow::SoftPipe => layered::soft_pipe(machine, head, shape, &stages),
-        Dataflow::Flat => flat::plan(machine, head, shape, &stages),
-        Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
-        Dataflow::Flash => flash::flash(machine, head, shape, &stages, softmax),
-        Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages),
-        Dataflow::Mas => mas::plan(machine, head, shape, &stages, softmax),
+    match *mapping {
+        Mapping::Of(dataflow) => match dataflow {
+            Dataflow::LayerWise => layered::layer_wise(machine, head, shape, &stages),
+            Dataflow::SoftPipe => layered::soft_pipe(machine, head, shape, &stages),
+            Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
+            Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages),
+            _ => flash::flash(machine, head, shape, &stages, softmax),
+        },
+        Mapping::Flat(mapping) => flat::plan(machine, &mapping, head, shape, &stages),
+        Mapping::Mas(row_tile) => mas::plan(machine, row_tile, head, shape, &stages, softmax),
     }
 }
 
 /// Prices one head under a dataflow.
 pub(crate) fn price(
     machine: &Machine,
-    dataflow: Dataflow,
+    mapping: &Mapping,
     batch: f64,
     head: &HeadWork,
     shape: &AttentionShape,
     softmax: Softmax,
 ) -> HeadCost {
-    let plan = plan(machine, dataflow, head, shape, softmax);
+    let plan = plan(machine, mapping, head, shape, softmax);
     // Cores take whole native tiles of rows; those of the last round may stand still.
     let tiles: u32 =
         head.bands_of(machine.tile_queries).iter().map(|band| band.queries.div_ceil(machine.tile_queries)).sum();

@@ -3,7 +3,7 @@
 //! While the vector unit computes `P_{i-1} = softmax(C_{i-1})`, the matrix unit computes `O_{i-2} = P_{i-2} V` and then
 //! `C_i = Q_i K^T`; DRAM loads ahead. Tiles of neighbouring heads follow each other without a gap.
 
-use maskwright_blueprint::AttentionShape;
+use maskwright_blueprint::{AttentionShape, BlockSize};
 
 use crate::{
     Band, HeadWork, Softmax,
@@ -14,12 +14,13 @@ use crate::{
 
 pub(crate) fn plan(
     machine: &Machine,
+    row_tile: usize,
     head: &HeadWork,
     shape: &AttentionShape,
     stages: &Stages,
     softmax: Softmax,
 ) -> Plan {
-    let bands = &head.bands[row_tile(machine, head, shape, softmax)];
+    let bands = &head.bands[row_tile];
     let native = native_stages(machine, head, shape, softmax);
     let tiling = steady(machine, head, shape, bands, &tiles(&native, bands.len()));
     let mut bytes = crate::traffic::fused(machine, head, shape);
@@ -39,8 +40,8 @@ pub(crate) fn plan(
 ///
 /// Every tiling is tried, on the dense shape: a mask changes counts but never the tiling, so that a block more never makes
 /// a head cheaper.
-pub(crate) fn row_tile(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> usize {
-    let dense = HeadWork::dense(shape, head.block_size, machine.finest());
+pub(crate) fn row_tile(machine: &Machine, block_size: BlockSize, shape: &AttentionShape, softmax: Softmax) -> usize {
+    let dense = HeadWork::dense(shape, block_size, machine.finest());
     let native = native_stages(machine, &dense, shape, softmax);
     let tilings = dense.bands.iter().enumerate().filter(|(_, bands)| bands.len() <= native.len());
     tilings

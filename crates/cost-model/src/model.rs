@@ -4,7 +4,7 @@ use maskwright_blueprint::{AttentionShape, HeadMask, Linear, Precision};
 
 use crate::{
     Cost, CostError, Dataflow, DeviceProfile, HeadCost, HeadWork, ModuleWork, Softmax, Timeline, Work,
-    head_cost::{self, Busy, Exposed},
+    head_cost::{self, Busy, Exposed, Mapping},
     machine::Machine,
     mas, schedule,
 };
@@ -91,8 +91,7 @@ impl CostModel {
 
     /// One head that was counted before.
     pub fn head_work(&self, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> Result<HeadCost, CostError> {
-        self.check_head(head)?;
-        Ok(head_cost::price(&self.machine, self.dataflow, f64::from(self.batch), head, shape, softmax))
+        self.mapped(&self.mapping(head, shape, softmax), head, shape, softmax)
     }
 
     /// What a module costs beside its heads: launch, first load, last store. It depends on the shape alone.
@@ -123,7 +122,14 @@ impl CostModel {
         for head in &mine {
             self.check_head(head)?;
         }
-        let plan = |head: &HeadWork| head_cost::plan(machine, self.dataflow, head, shape, module.softmax);
+        let plan = |head: &HeadWork| {
+            let mapping = self.mapping(head, shape, module.softmax);
+            let rows = match mapping {
+                Mapping::Mas(level) => head.bands[level].len(),
+                _ => head.bands_of(machine.tile_queries).len(),
+            };
+            (rows, head_cost::plan(machine, &mapping, head, shape, module.softmax))
+        };
         Ok(schedule::timeline(machine, &self.device, self.dataflow, &mine, shape, module.softmax, plan))
     }
 
@@ -142,13 +148,20 @@ impl CostModel {
         let mut sum = HeadCost::default();
         for ModuleWork { shape, softmax, heads, .. } in &work.modules {
             sum = sum + self.module(shape, *softmax);
-            let mut last: Option<(&Arc<HeadWork>, HeadCost)> = None;
+            // Heads often have the same block size as the one before, and sometimes the same mask.
+            let mut last: Option<(&Arc<HeadWork>, Mapping, HeadCost)> = None;
             for head in heads {
-                let cost = match last {
-                    Some((same, cost)) if Arc::ptr_eq(same, head) => cost,
-                    _ => self.head_work(head, shape, *softmax)?,
+                let (mapping, cost) = match last {
+                    Some((same, mapping, cost)) if Arc::ptr_eq(same, head) => (mapping, cost),
+                    Some((before, mapping, _)) if before.block_size == head.block_size => {
+                        (mapping, self.mapped(&mapping, head, shape, *softmax)?)
+                    }
+                    _ => {
+                        let mapping = self.mapping(head, shape, *softmax);
+                        (mapping, self.mapped(&mapping, head, shape, *softmax)?)
+                    }
                 };
-                last = Some((head, cost));
+                last = Some((head, mapping, cost));
                 sum = sum + cost;
             }
         }
@@ -163,6 +176,21 @@ impl CostModel {
     /// Cycles of one lane for one element of a softmax in floating point.
     pub(crate) fn softmax_lane_cycles(&self) -> f64 {
         self.machine.float_softmax_lane_cycles()
+    }
+
+    fn mapping(&self, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> Mapping {
+        Mapping::choose(&self.machine, self.dataflow, head.block_size, shape, softmax)
+    }
+
+    fn mapped(
+        &self,
+        mapping: &Mapping,
+        head: &HeadWork,
+        shape: &AttentionShape,
+        softmax: Softmax,
+    ) -> Result<HeadCost, CostError> {
+        self.check_head(head)?;
+        Ok(head_cost::price(&self.machine, mapping, f64::from(self.batch), head, shape, softmax))
     }
 
     /// Work that is nothing but its counts, for one example: units and transfers run at once where the device can.

@@ -60,7 +60,7 @@ impl Jobs {
     }
 }
 
-/// What one core does for the heads that it gets of a module, one example at a time.
+/// What one core does for the heads that it gets of a module, one example at a time; `plan` says in how many row tiles.
 pub(crate) fn timeline(
     machine: &Machine,
     device: &str,
@@ -68,18 +68,14 @@ pub(crate) fn timeline(
     heads: &[&HeadWork],
     shape: &AttentionShape,
     softmax: Softmax,
-    plan: impl Fn(&HeadWork) -> Plan,
+    plan: impl Fn(&HeadWork) -> (usize, Plan),
 ) -> Timeline {
     let mut jobs = Jobs::default();
     let mut streamed = Vec::new();
     let (mut shown, mut complete) = (0, true);
     for (at, head) in heads.iter().enumerate() {
-        let count = match dataflow {
-            Dataflow::LayerWise | Dataflow::SoftPipe => 1,
-            Dataflow::Mas => head.bands[mas::row_tile(machine, head, shape, softmax)].len(),
-            _ => head.bands_of(machine.tile_queries).len(),
-        };
-        let plan = plan(head);
+        let (rows, plan) = plan(head);
+        let count = if matches!(dataflow, Dataflow::LayerWise | Dataflow::SoftPipe) { 1 } else { rows };
         let dram = plan.bytes.last().copied().unwrap_or(0.0);
         let mut tiles = mas::tiles(&mas::native_stages(machine, head, shape, softmax), count);
         let room = MOST_TILES - shown;
