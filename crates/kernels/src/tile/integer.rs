@@ -1,7 +1,7 @@
 //! 8-bit blocks of a row under the integer softmax: all their scores are kept, because the maximum and the exponentials
 //! are those of the whole group, as the definition has it.
 
-use super::{Chunk, Int8, MAX_WIDTH, Operands, Tile, hide, score_segment, splat, weighted_values};
+use super::{Chunk, Int8, MAX_WIDTH, Operands, Tile, hide, operand::FOUR_ONES, score_segment, splat, weighted_values};
 use crate::{IntegerSoftmax, Normalisation, lanes::Lanes};
 
 /// Stands for a score that does not exist.
@@ -67,7 +67,6 @@ impl<L: Lanes> Tile<'_, L> {
         softmax: &IntegerSoftmax,
         normalisation: Normalisation,
     ) -> (L::Float, L::Word) {
-        const FOUR_ONES: u32 = 0x0101_0101;
         let lanes = self.lanes;
         let scores = &mut self.scratch.integers.get()[..slots * L::WIDTH];
         let mut max = splat(lanes, f32::MIN);

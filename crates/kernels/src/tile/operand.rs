@@ -24,7 +24,8 @@ pub(super) trait Operand<L: Lanes> {
     /// An element of a query as a word of a vector.
     fn word(element: Self::Element) -> u32;
 
-    /// Writes weights from 0 to 1 of four keys, and returns the sum that they are divided by at the end.
+    /// Writes weights from 0 to 1 of four keys, and returns their sum as written, so that they add up to one after the
+    /// division.
     fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float;
 }
 
@@ -61,7 +62,8 @@ impl<L: Lanes> Operand<L> for Single {
         for (weight, to) in weights.into_iter().zip(to.chunks_exact_mut(L::WIDTH)) {
             lanes.store(lanes.bits(weight), to);
         }
-        sum(lanes, weights)
+        let [a, b, c, d] = weights;
+        lanes.add(lanes.add(a, b), lanes.add(c, d))
     }
 }
 
@@ -97,9 +99,12 @@ impl<L: Lanes> Operand<L> for Half {
     #[inline(always)]
     fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
         let [a, b, c, d] = weights;
-        lanes.store(lanes.pack_bf16(a, b), to);
-        lanes.store(lanes.pack_bf16(c, d), &mut to[L::WIDTH..]);
-        sum(lanes, weights)
+        let (low, high) = (lanes.pack_bf16(a, b), lanes.pack_bf16(c, d));
+        lanes.store(low, to);
+        lanes.store(high, &mut to[L::WIDTH..]);
+        // Times two bf16 ones.
+        let ones = lanes.splat(0x3f80_3f80);
+        lanes.dot_bf16(lanes.dot_bf16(<Self as Operand<L>>::zero(lanes), low, ones), high, ones)
     }
 }
 
@@ -137,22 +142,19 @@ impl<L: Lanes> Operand<L> for Int8 {
         element
     }
 
-    /// The sum is of the rounded weights, so that they still sum to one after the division.
     #[inline(always)]
     fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
         let full = lanes.floats(lanes.splat(255_f32.to_bits()));
         let share = lanes.floats(lanes.splat((1.0_f32 / 255.0).to_bits()));
-        let (mut integers, mut rounded) = ([lanes.splat(0); 4], weights);
-        for (integer, weight) in integers.iter_mut().zip(&mut rounded) {
-            *integer = lanes.round(lanes.mul(*weight, full));
-            *weight = lanes.convert(*integer);
+        let mut integers = [lanes.splat(0); 4];
+        for (integer, weight) in integers.iter_mut().zip(weights) {
+            *integer = lanes.round(lanes.mul(weight, full));
         }
-        lanes.store(lanes.pack_u8(integers), to);
-        lanes.mul(sum(lanes, rounded), share)
+        let packed = lanes.pack_u8(integers);
+        lanes.store(packed, to);
+        lanes.mul(lanes.convert(lanes.dot_u8_i8(lanes.splat(0), packed, lanes.splat(FOUR_ONES))), share)
     }
 }
 
-#[inline(always)]
-fn sum<L: Lanes>(lanes: L, [a, b, c, d]: [L::Float; 4]) -> L::Float {
-    lanes.add(lanes.add(a, b), lanes.add(c, d))
-}
+/// Four bytes of one: a product with it is the sum of four bytes.
+pub(super) const FOUR_ONES: u32 = 0x0101_0101;

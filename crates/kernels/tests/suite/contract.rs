@@ -232,13 +232,13 @@ fn numbers_of_any_finite_size_end_in_a_result() {
 }
 
 #[test]
-fn weights_add_up_to_one_also_after_rounding_to_8_bit() {
+fn weights_add_up_to_one_also_after_rounding() {
     let shape = AttentionShape { queries: 300, keys: 300, ..SHAPE };
     let tensors = Tensors::gaussian(&shape, 11);
     let ones = vec![1.0; tensors.v.len()];
     let in_the_paper = Int8Softmax::Integer(Normalisation::Paper);
     for options in options().filter(|options| options.int8_softmax != in_the_paper) {
-        for precisions in [&[Precision::Int8][..], &[Precision::Single], &[Precision::Int8, Precision::Single]] {
+        for precisions in [&Precision::ALL[..1], &Precision::ALL[1..2], &Precision::ALL[2..], &Precision::ALL] {
             let mut rng = ChaCha8Rng::seed_from_u64(12);
             let masks = [(); 2].map(|()| random_mask(&shape, BlockSize::B16, 0.5, precisions, &mut rng));
             let found = run(options, &masks, shape, Inputs::new(&tensors.q, &tensors.k, &ones));
