@@ -7,6 +7,8 @@ use std::{
 };
 
 use maskwright_blueprint::RonError;
+use maskwright_cost_model::CostError;
+use maskwright_search::{ConfigError, SearchError};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use tracing_subscriber::{EnvFilter, fmt::time::uptime};
 
@@ -88,35 +90,31 @@ impl Diagnosis {
 fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
     let mut at = Some(error);
     while let Some(cause) = at {
-        if let Some(syntax @ RonError::Syntax { path, text, at, message, help, .. }) = ron_error(cause) {
-            let label = LabeledSpan::new(Some(message.to_string()), at.start, at.len());
+        if let Some(RonError::Syntax { path, text, at, message, help, .. }) = ron_error(cause) {
+            let label = LabeledSpan::new(Some("here".into()), at.start, at.len());
             let source = NamedSource::new(path.display().to_string(), text.to_string());
-            return Some(Diagnosis {
-                message: syntax.to_string(),
-                cause: None,
-                help: help.clone(),
-                place: Some(Place { source, label }),
-            });
+            let place = Some(Place { source, label });
+            return Some(Diagnosis { message: message.to_string(), cause: None, help: help.clone(), place });
         }
         at = cause.source();
     }
     None
 }
 
-/// A transparent variant has the source of what it wraps, so the wrapped error itself is not in the chain.
+/// A transparent variant stands for the error in it, which is then missing in the chain of sources.
 fn ron_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a RonError> {
-    use maskwright_cost_model::CostError;
-    use maskwright_search::ConfigError;
-
-    if let Some(cli) = error.downcast_ref::<CliError>() {
-        return match cli {
-            CliError::Ron(ron) => Some(ron),
-            CliError::Config(ConfigError::Ron(ron)) => Some(ron),
-            CliError::Cost(CostError::Profile(ron)) => Some(ron),
+    match error.downcast_ref::<CliError>() {
+        Some(CliError::Ron(ron) | CliError::Config(ConfigError::Ron(ron)) | CliError::Cost(CostError::Profile(ron))) => {
+            Some(ron)
+        }
+        Some(CliError::Search(search)) => match search {
+            SearchError::Ron(ron)
+            | SearchError::Config(ConfigError::Ron(ron))
+            | SearchError::Cost(CostError::Profile(ron)) => Some(ron),
             _ => None,
-        };
+        },
+        _ => error.downcast_ref(),
     }
-    error.downcast_ref()
 }
 
 impl fmt::Display for Diagnosis {

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod curve;
+mod decades;
 mod headline;
 mod mask_grid;
 mod page;
@@ -9,7 +10,7 @@ mod palette;
 mod plot;
 mod run_files;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use headline::headline;
 pub use run_files::RunFiles;
@@ -19,10 +20,4 @@ use crate::error::CliError;
 /// The report of a finished run.
 pub fn html(run: &Path) -> Result<String, CliError> {
     Ok(page::page(&RunFiles::read(run)?))
-}
-
-/// Where a file lies that the run's records name: in the run directory, or as it is named.
-pub fn inside(run: &Path, file: &str) -> PathBuf {
-    let inside = run.join(file);
-    if inside.exists() { inside } else { file.into() }
 }

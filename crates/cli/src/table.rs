@@ -1,33 +1,34 @@
-use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 /// One line under the headings and nothing else.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// A table without frames. The first column is names, on the left; all others are figures, on the right.
-pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
-    let mut table = framed(headings);
-    for row in rows {
-        table.add_row(row.map(Cell::new));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+/// A table without frames, as text without a line end. The first column is names, on the left; all others are figures,
+/// on the right.
+pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    drawn(headings, rows, CellAlignment::Right)
 }
 
-/// A table in which every column is text, on the left.
-pub fn text_table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
-    let mut table = framed(headings);
-    for row in rows {
-        table.add_row(row.map(Cell::new));
-    }
-    table
+/// The same with every column on the left.
+pub fn text_table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    drawn(headings, rows, CellAlignment::Left)
 }
 
-fn framed<const N: usize>(headings: [&str; N]) -> Table {
+fn drawn<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    alignment: CellAlignment,
+) -> String {
     let mut table = Table::new();
     table.load_style(STYLE).set_header(headings);
-    table
+    for row in rows {
+        table.add_row(row);
+    }
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        column.set_cell_alignment(if at == 0 { CellAlignment::Left } else { alignment });
+    }
+    table.trim_fmt()
 }
 
 /// A share in [0, 1] as a person reads it: `9.8 %`.
@@ -44,4 +45,38 @@ pub fn points(difference: f64) -> String {
 /// A ratio: `12.4x`.
 pub fn times(ratio: f64) -> String {
     format!("{ratio:.2}x")
+}
+
+/// Running text in lines of at most `width` characters, where its words are not longer.
+pub fn wrapped(text: &str, width: usize) -> String {
+    let (mut lines, mut length) = (String::new(), 0);
+    for word in text.split(' ') {
+        let characters = word.chars().count();
+        if length > 0 && length + 1 + characters > width {
+            lines.push('\n');
+            length = 0;
+        } else if length > 0 {
+            lines.push(' ');
+            length += 1;
+        }
+        lines += word;
+        length += characters;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_full_as_they_can_be() {
+        assert_eq!(wrapped("one two three four", 9), "one two\nthree\nfour");
+        assert_eq!(wrapped("incomparable is long", 7), "incomparable\nis long");
+    }
+
+    #[test]
+    fn a_difference_that_rounds_to_nothing_has_no_minus() {
+        assert_eq!([points(-0.0001), points(0.004), points(-0.012)], ["+0.0", "+0.4", "-1.2"]);
+    }
 }

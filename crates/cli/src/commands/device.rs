@@ -23,9 +23,9 @@ pub fn run(command: &DeviceCommand) -> Result<Answer, CliError> {
     }
 }
 
-/// A profile by name, or from a RON file: whatever ends in `.ron` or holds a path separator is a file.
+/// A profile by name, or, where the name ends in `.ron`, from that file.
 pub fn profile(device: &str) -> Result<DeviceProfile, CostError> {
-    match device.ends_with(".ron") || device.contains(['/', '\\']) {
+    match device.ends_with(".ron") {
         true => Ok(DeviceProfile::load(Path::new(device))?),
         false => DeviceProfile::named(device),
     }
@@ -101,7 +101,11 @@ fn verified(device: &DeviceProfile) -> usize {
     device.figures().into_iter().filter(|(_, figure)| figure.verified).count()
 }
 
-/// Up to the first clause that is too long for a table.
+/// The first clause, or as much of it as a table has room for.
 fn shortened(summary: &str) -> String {
-    summary.split([':', ';']).next().unwrap_or(summary).chars().take(72).collect()
+    let clause = summary.split([':', ';', '(']).next().unwrap_or(summary).trim_end();
+    match clause.char_indices().nth(60) {
+        Some((end, _)) => format!("{} ..", clause[..end].rsplit_once(' ').map_or(clause, |(words, _)| words)),
+        None => clause.to_owned(),
+    }
 }

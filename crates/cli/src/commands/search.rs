@@ -1,9 +1,6 @@
-use std::{
-    fmt::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use maskwright_blueprint::{Joules, MaskLibrary, Seconds, write_whole};
+use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
 use maskwright_search::{Outcome, Search, SearchError, load_config};
 
 use crate::{
@@ -12,12 +9,15 @@ use crate::{
     error::CliError,
     picture,
     progress::Progress,
-    report::{self, RunFiles},
-    table::{percent, points, table, times},
+    report::{self, RunFiles, headline},
+    table::{percent, points, table, times, wrapped},
 };
 
 /// The folder of the mask library, in the working directory.
 const LIBRARY: &str = "masks";
+
+/// Widest line of running text.
+const WIDTH: usize = 100;
 
 pub fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, CliError> {
     let config = load_config(&arguments.config, &arguments.overrides.pairs())?;
@@ -35,76 +35,74 @@ pub fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, CliError>
 
     let report = run.join("report.html");
     let page = report::html(&run)?;
-    write_whole(&report, page.as_bytes()).map_err(|source| CliError::Write { path: report, source })?;
-    let stored = match arguments.store {
-        true => store(&run, &outcome)?,
-        false => None,
+    write_whole(&report, page.as_bytes()).map_err(|source| CliError::Write { path: report.clone(), source })?;
+    let files = RunFiles::read(&run)?;
+    let stored = match (&outcome.best, &files.blueprint) {
+        (Some(_), Some((_, blueprint))) if arguments.store => Some(store(blueprint)?),
+        _ => None,
     };
     let answer = match arguments.json {
         true => Answer::json("search", &outcome),
-        false => Answer::text(summary(&run, &outcome, stored.as_deref())?),
+        false => Answer::text(summary(&files, &report, stored.as_deref())),
     };
     Ok(answer.with_code(if outcome.best.is_some() { 0 } else { 1 }))
 }
 
-/// Puts the best blueprint into the mask library, if there is one.
-fn store(run: &Path, outcome: &Outcome) -> Result<Option<PathBuf>, CliError> {
-    let Some(best) = &outcome.best else { return Ok(None) };
-    let blueprint = picture::read_blueprint(&report::inside(run, &best.blueprint))?;
+/// Puts a blueprint into the mask library.
+fn store(blueprint: &Blueprint) -> Result<PathBuf, CliError> {
     let library = MaskLibrary::new(LIBRARY);
-    let stored = library.store(&blueprint);
-    stored.map(Some).map_err(|source| CliError::Write { path: library.place(&blueprint), source })
+    library.store(blueprint).map_err(|source| CliError::Write { path: library.place(blueprint), source })
 }
 
 /// The closing summary: what was found, how it compares, one mask, where the files are, what to type next.
-fn summary(run: &Path, outcome: &Outcome, stored: Option<&Path>) -> Result<String, CliError> {
-    let files = RunFiles::read(run)?;
-    let mut text = format!("\n{}\n\n{}\n", report::headline(outcome), rows(outcome));
-    let allowed = outcome.details.tolerance;
-    if outcome.table.iter().any(|row| !row.within_tolerance) {
-        let points = 100.0 * allowed;
-        text += &format!(
-            "* lost more than the {points:.1} points that are allowed on the selection split: that searcher's closest \
-             attempt\n"
-        );
+fn summary(run: &RunFiles, report: &Path, stored: Option<&Path>) -> String {
+    let outcome = &run.outcome;
+    let mut text = format!("{}\n\n{}\n{}", wrapped(&headline(outcome), WIDTH), rows(outcome), notes(outcome));
+    if let Some((_, blueprint)) = &run.blueprint {
+        let head = picture::head(blueprint, picture::telling_head(blueprint));
+        text += &format!("\n{head}one glyph a block: bytes per element, `.` is skipped\n");
     }
+    text += &format!("\nreport     {}\n", report.display());
+    if let Some((path, _)) = &run.blueprint {
+        text += &format!("blueprint  {}\n", path.display());
+    }
+    if let Some(stored) = stored {
+        text += &format!("stored     {}\n", stored.display());
+    }
+    match (&outcome.best, &run.blueprint) {
+        (Some(_), Some((path, _))) => {
+            let (path, device) = (quoted(&path.display().to_string()), quoted(&outcome.details.device));
+            text += &format!(
+                "\nnext\n  maskwright mask show {path}\n  maskwright cost {path} --device {device}\n  maskwright export \
+                 {path} --target c-header\n"
+            );
+        }
+        _ => {
+            text += "\nnext: allow a larger drop (`--set 'tolerance=Absolute(0.03)'`) or more evaluations (`--set \
+                     evaluations=400`)\n";
+        }
+    }
+    text
+}
+
+/// How to read the table.
+fn notes(outcome: &Outcome) -> String {
     let details = &outcome.details;
-    writeln!(
-        text,
-        "predicted: cost model of {}, {} dataflow, attention against dense at the device's finest precision\nmeasured: \
-         accuracy on {} test examples that the search never saw, fine-tuned unless dense; always answering the \
-         commonest class gives {}",
+    let dataflow = outcome.table.first().map_or("its", |row| row.predicted.dataflow.as_str());
+    let mut text = format!(
+        "predicted: cost model of {}, {dataflow} dataflow; speed-ups against dense at the device's finest precision\n\
+         measured: {} test examples that no searcher saw, fine-tuned unless dense; the commonest class alone gives {}\n",
         details.device,
-        dataflow(outcome),
         details.test_examples,
         percent(details.majority_accuracy),
-    )
-    .expect("a string takes every text");
-
-    if let Some(blueprint) = &files.blueprint {
-        let head = picture::head(blueprint, picture::telling_head(blueprint));
-        let legend = "one glyph a block: bytes per element, `.` is skipped";
-        text += &format!("\n{head}{legend}\n");
-    }
-
-    text += &format!("\nreport     {}\n", run.join("report.html").display());
-    if let Some(best) = &outcome.best {
-        let blueprint = report::inside(run, &best.blueprint);
-        text += &format!("blueprint  {}\n", blueprint.display());
-        if let Some(stored) = stored {
-            text += &format!("stored     {}\n", stored.display());
-        }
-        let path = quoted(&blueprint.display().to_string());
+    );
+    if outcome.table.iter().any(|row| !row.within_tolerance) {
         text += &format!(
-            "\nnext\n  maskwright mask show {path}\n  maskwright cost {path} --device {}\n  maskwright export {path} \
-             --target c-header\n",
-            quoted(&details.device)
+            "* lost more than the {:.1} points that are allowed on the selection split; a searcher's closest attempt\n",
+            100.0 * details.tolerance
         );
-    } else {
-        text += "\nnext: allow more with `--set 'tolerance=Absolute(0.03)'`, or more evaluations with \
-                 `--set evaluations=400`\n";
     }
-    Ok(text)
+    text
 }
 
 fn rows(outcome: &Outcome) -> String {
@@ -124,28 +122,16 @@ fn rows(outcome: &Outcome) -> String {
         [
             format!("{}{mark}", row.name),
             percent(row.density),
-            time(row.predicted.seconds),
+            row.predicted.seconds.to_string(),
             times(row.predicted.speedup),
             times(row.predicted.end_to_end_speedup),
-            energy(row.predicted.joules),
+            row.predicted.joules.to_string(),
             percent(row.accuracy),
             points(row.accuracy_drop),
             row.evaluations.to_string(),
         ]
     });
-    table(headings, rows).to_string()
-}
-
-fn time(seconds: Seconds) -> String {
-    seconds.to_string()
-}
-
-fn energy(joules: Joules) -> String {
-    joules.to_string()
-}
-
-fn dataflow(outcome: &Outcome) -> &str {
-    outcome.table.first().map_or("its", |row| row.predicted.dataflow.as_str())
+    table(headings, rows)
 }
 
 /// What finishes an interrupted run: the same command with `--resume`.

@@ -1,7 +1,10 @@
+use std::ops::Range;
+
 use maskwright_search::{EpisodeRecord, Outcome};
 use plotters::prelude::*;
 
 use crate::report::{
+    decades::Decades,
     palette::{self, GRID, INK, LIMIT, PAPER},
     plot::{by_searcher, label_style, svg, tick_style},
 };
@@ -24,18 +27,14 @@ pub fn candidates(episodes: &[EpisodeRecord], outcome: &Outcome) -> String {
     svg("Predicted speed-up against distortion, one point a candidate", |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(52)
-            .build_cartesian_2d(x.clone(), y.clone())?;
+            .x_label_area_size(48)
+            .y_label_area_size(60)
+            .build_cartesian_2d(Decades(x.clone()), Decades(y.clone()))?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID.color())
             .axis_style(INK.color())
-            .x_labels(6)
-            .y_labels(6)
-            .x_label_formatter(&|x| short(10f64.powf(*x)))
-            .y_label_formatter(&|y| short(10f64.powf(*y)))
             .x_desc("distortion, nats (left is better)")
             .y_desc("predicted speed-up of attention")
             .axis_desc_style(label_style())
@@ -64,12 +63,10 @@ pub fn candidates(episodes: &[EpisodeRecord], outcome: &Outcome) -> String {
     })
 }
 
-/// Whether a candidate became its searcher's row of the table: the same share of scores is computed at the same speed.
+/// Whether a candidate became its searcher's row of the table.
 fn is_finalist(searcher: &str, episode: &EpisodeRecord, outcome: &Outcome) -> bool {
-    let row = if searcher == "search" { "searched" } else { searcher };
-    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs();
-    let same = |of: &&maskwright_search::Row| of.name == row && near(of.density, episode.density);
-    outcome.table.iter().filter(same).any(|of| near(of.predicted.speedup, episode.speed) || episode.accuracy.is_some())
+    let name = if searcher == "search" { "searched" } else { searcher };
+    outcome.table.iter().any(|row| row.name == name && row.found_at == Some(episode.episode + 1))
 }
 
 /// Logarithms of distortion and speed. A distortion of nothing counts as a ten-thousandth of a nat.
@@ -78,31 +75,11 @@ fn point(episode: &EpisodeRecord) -> Option<(f64, f64)> {
 }
 
 /// From lowest to highest, with a margin, without the share `outliers` at either end.
-fn span(values: impl Iterator<Item = f64>, outliers: f64) -> Option<std::ops::Range<f64>> {
+fn span(values: impl Iterator<Item = f64>, outliers: f64) -> Option<Range<f64>> {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     let cut = (outliers * values.len() as f64) as usize;
     let (low, high) = (values.get(cut)?, values.get(values.len() - 1 - cut)?);
     let margin = 0.06 * (high - low).max(0.1);
     Some(low - margin..high + margin)
-}
-
-/// Two digits that count: `0.032`, `1.6`, `25`.
-fn short(value: f64) -> String {
-    let decimals = (1.0 - value.abs().max(1e-9).log10().floor()).clamp(0.0, 6.0) as usize;
-    let text = format!("{value:.decimals$}");
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_have_two_digits_that_count() {
-        assert_eq!([0.0316, 1.58, 25.1, 100.0, 3.0].map(short), ["0.032", "1.6", "25", "100", "3"]);
-    }
 }

@@ -24,8 +24,8 @@ pub fn reward_curve(episodes: &[EpisodeRecord]) -> String {
     svg("Best reward so far against evaluations, one line a searcher", |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(52)
+            .x_label_area_size(48)
+            .y_label_area_size(60)
             .build_cartesian_2d(0.0..evaluations, low - margin..high + margin)?;
         chart
             .configure_mesh()

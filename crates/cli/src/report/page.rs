@@ -31,7 +31,7 @@ pub fn page(run: &RunFiles) -> String {
     html += &format!("<p class=\"headline\">{}</p>\n", escaped(&headline(outcome)));
     html += &results(outcome);
     html += &plots(run);
-    if let Some(blueprint) = &run.blueprint {
+    if let Some((_, blueprint)) = &run.blueprint {
         html += &section("Masks of all heads", &masks_note(outcome, blueprint.density()));
         html += LEGEND;
         html += &mask_grids(blueprint);
@@ -125,8 +125,12 @@ fn plots(run: &RunFiles) -> String {
             )
         })
         .collect();
-    let note = "Every candidate that was evaluated in the loop, by the searcher that proposed it; the number is how many \
-                each evaluated.";
+    let mut note = "Every candidate that was evaluated in the loop, by the searcher that proposed it; the number is how \
+                    many each evaluated."
+        .to_owned();
+    if searchers.iter().any(|(name, _)| *name == "scan") {
+        note += " The scan is for all of them: it sets how much distortion the tolerance allows.";
+    }
     format!(
         "{}<p class=\"legend\">{legend}</p>\n<div class=\"plots\">\n<figure>{}<figcaption>Best reward so far. The reward \
          is what the search maximises: speed, less what distortion costs beyond its limit.</figcaption></figure>\n\
@@ -134,7 +138,7 @@ fn plots(run: &RunFiles) -> String {
          candidates that became rows of the table. Dashed: {:.3} nats stand for the accuracy that may be lost before \
          fine-tuning, {:.3} nats are what the loop allows, since fine-tuning wins most of it \
          back.</figcaption></figure>\n</div>\n",
-        section("The search", note),
+        section("The search", &note),
         reward_curve(&run.episodes),
         candidates(&run.episodes, &run.outcome),
         details.kappa,
@@ -194,7 +198,7 @@ fn provenance(run: &RunFiles) -> String {
         ("Configuration", details.config.clone()),
         ("Seed", details.seed.to_string()),
     ];
-    if let Some(blueprint) = &run.blueprint {
+    if let Some((_, blueprint)) = &run.blueprint {
         let made = &blueprint.provenance;
         rows.push(("Made by", made.tool.clone()));
         rows.push(("Blueprint", blueprint.digest().to_string()));

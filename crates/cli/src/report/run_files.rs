@@ -7,15 +7,18 @@ use maskwright_blueprint::Blueprint;
 use maskwright_search::{EpisodeRecord, Outcome};
 use serde::de::DeserializeOwned;
 
-use crate::{error::CliError, picture::read_blueprint, report::inside};
+use crate::{error::CliError, picture::read_blueprint};
+
+/// Where a run keeps the searched blueprint.
+const SEARCHED: &str = "best/searched.ron";
 
 /// What a report is made from: the files of a finished run.
 pub struct RunFiles {
     pub outcome: Outcome,
     /// In the order in which they were evaluated, one searcher after the other or mixed.
     pub episodes: Vec<EpisodeRecord>,
-    /// The searched blueprint; the searcher's closest attempt when none kept within the tolerance.
-    pub blueprint: Option<Blueprint>,
+    /// The searched blueprint and its file; the closest attempt when none kept within the tolerance.
+    pub blueprint: Option<(PathBuf, Blueprint)>,
     /// The resolved configuration, as RON text.
     pub config: String,
 }
@@ -32,9 +35,8 @@ impl RunFiles {
         let lines = text(episodes.clone())?;
         let lines = lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let episodes = lines.map(|(at, line)| record(&episodes, at + 1, line)).collect::<Result<_, _>>()?;
-        let attempt = || outcome.table.iter().rev().find_map(|row| row.blueprint.as_deref());
-        let blueprint = outcome.best.as_ref().map(|best| best.blueprint.as_str()).or_else(attempt);
-        let blueprint = blueprint.map(|file| read_blueprint(&inside(run, file))).transpose()?;
+        let searched = run.join(SEARCHED);
+        let blueprint = searched.exists().then(|| read_blueprint(&searched)).transpose()?.map(|read| (searched, read));
         Ok(Self { episodes, blueprint, config: text(run.join("config.ron"))?, outcome })
     }
 }

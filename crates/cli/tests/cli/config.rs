@@ -1,0 +1,41 @@
+use crate::program::Folder;
+
+#[test]
+fn the_default_is_a_configuration() {
+    let folder = Folder::new();
+    let default = folder.run(["config", "default"]).good();
+    let folder = folder.with("default.ron", &default);
+    assert!(folder.run(["config", "check", "default.ron"]).good().starts_with("ok  default.ron: a search for "));
+}
+
+#[test]
+fn check_prints_the_resolved_configuration() {
+    let folder = Folder::new();
+    let default = folder.run(["config", "default"]).good();
+    let folder = folder.with("c.ron", &default);
+    let config = folder
+        .run(["config", "check", "c.ron", "--set", "evaluations=7", "--set", "seed=3", "--seed", "4", "--json"])
+        .result("config check");
+    assert_eq!((config["evaluations"].as_u64(), config["seed"].as_u64()), (Some(7), Some(4)));
+}
+
+#[test]
+fn the_schema_names_the_fields() {
+    let schema: serde_json::Value = serde_json::from_str(&Folder::new().run(["config", "schema"]).good()).unwrap();
+    for field in ["seed", "device", "budget", "tolerance", "evaluations"] {
+        assert!(schema["properties"].get(field).is_some(), "no `{field}` in {schema}");
+    }
+}
+
+#[test]
+fn a_mistyped_key_is_shown_where_it_stands() {
+    let folder = Folder::new().with("typo.ron", "(\n  version: 1,\n  evaluation: 80,\n)\n");
+    let stderr = folder.run(["config", "check", "typo.ron"]).refused();
+    assert!(stderr.contains("typo.ron:3:3") && stderr.contains("did you mean `evaluations`?"), "{stderr}");
+}
+
+#[test]
+fn an_override_without_a_value_is_refused() {
+    let stderr = Folder::new().run(["config", "check", "c.ron", "--set", "seed"]).refused();
+    assert!(stderr.contains("write PATH=VALUE"), "{stderr}");
+}

@@ -1,0 +1,83 @@
+use std::fs;
+
+use crate::program::{Folder, beside};
+
+const FILES: [&str; 4] = ["result.json", "episodes.jsonl", "config.ron", "best/searched.ron"];
+
+/// A copy of the fixture, whose figures are invented.
+fn run_directory() -> Folder {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("run/best")).unwrap();
+    for file in FILES {
+        fs::copy(beside("fixture-run").join(file), folder.path("run").join(file)).unwrap();
+    }
+    folder
+}
+
+fn page(folder: &Folder) -> String {
+    assert_eq!(folder.run(["report", "run"]).good(), "run/report.html\n");
+    fs::read_to_string(folder.path("run/report.html")).unwrap()
+}
+
+#[test]
+fn the_page_loads_nothing() {
+    let page = page(&run_directory());
+    for loader in ["<script", "<link", "<img", "@import", "url(", "src="] {
+        assert!(!page.contains(loader), "{loader} in the page");
+    }
+    let addresses: Vec<_> = page.match_indices("http").map(|(at, _)| &page[at..at + 26]).collect();
+    assert!(addresses.iter().all(|address| *address == "http://www.w3.org/2000/svg"), "{addresses:?}");
+}
+
+#[test]
+fn the_same_run_gives_the_same_page() {
+    let folder = run_directory();
+    assert!(page(&folder) == page(&folder));
+}
+
+#[test]
+fn the_page_shows_table_plots_and_every_head() {
+    let page = page(&run_directory());
+    assert_eq!(page.matches("<svg class=\"plot\"").count(), 2);
+    assert_eq!(page.matches("<figcaption><b>head ").count(), 4); // two modules of two heads
+    for row in ["dense", "dense int8", "random *", "fixed", "knapsack", "searched"] {
+        assert!(page.contains(&format!("<th>{row}</th>")), "no row {row}");
+    }
+}
+
+#[test]
+fn text_of_the_run_is_escaped() {
+    let page = page(&run_directory());
+    assert!(page.contains("// Invented for tests: &lt;no&gt; search was made with this."));
+    assert!(!page.contains("<no>"));
+}
+
+#[test]
+fn without_a_blueprint_the_page_says_so() {
+    let folder = run_directory();
+    let result = folder.path("run/result.json");
+    let mut outcome: serde_json::Value = serde_json::from_str(&fs::read_to_string(&result).unwrap()).unwrap();
+    outcome["best"] = serde_json::Value::Null;
+    fs::write(&result, outcome.to_string()).unwrap();
+    let page = page(&folder);
+    assert!(page.contains("No mask for fixture-model on fixture-task kept within the 1.0 points of accuracy"), "{page}");
+    assert!(page.contains("The closest attempt computes"));
+}
+
+#[test]
+fn a_run_that_is_not_finished_is_refused() {
+    let folder = run_directory();
+    fs::remove_file(folder.path("run/result.json")).unwrap();
+    let stderr = folder.run(["report", "run"]).refused();
+    assert!(stderr.contains("run is no finished run: it has no `result.json`"), "{stderr}");
+}
+
+#[test]
+fn a_foreign_line_is_shown_where_it_stands() {
+    let folder = run_directory();
+    let episodes = folder.path("run/episodes.jsonl");
+    let text = fs::read_to_string(&episodes).unwrap();
+    fs::write(&episodes, text.replacen('\n', "\n{}\n", 1)).unwrap();
+    let stderr = folder.run(["report", "run"]).refused();
+    assert!(stderr.contains("episodes.jsonl:2 is no line that this program wrote"), "{stderr}");
+}
