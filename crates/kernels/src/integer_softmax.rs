@@ -88,10 +88,10 @@ impl IntegerSoftmax {
     /// beyond 257 equal keys. Scores and exponentials are paired up to the shorter of the two.
     pub fn exponentials(&self, scores: &[i32], exponentials: &mut [u8]) -> u32 {
         let max = scores.iter().copied().max().unwrap_or(0);
-        let mut sum = 0;
+        let mut sum = 0_u32;
         for (exponential, &score) in exponentials.iter_mut().zip(scores) {
             *exponential = self.exponential(max.abs_diff(score));
-            sum += u32::from(*exponential);
+            sum = sum.saturating_add(u32::from(*exponential));
         }
         sum
     }
@@ -106,8 +106,11 @@ impl Normalisation {
         match self {
             Self::Deferred => exponential,
             Self::Paper if sum == 0 => 0,
-            // round(255 E / sum), ties up; E <= sum, so it fits.
-            Self::Paper => ((510 * u64::from(exponential) + u64::from(sum)) / (2 * u64::from(sum))) as u8,
+            // round(255 E / sum), ties up; 255 at most, as E <= sum in a row.
+            Self::Paper => {
+                let (exponential, sum) = (u64::from(exponential), u64::from(sum));
+                ((510 * exponential + sum) / (2 * sum)).min(255) as u8
+            }
         }
     }
 }

@@ -83,6 +83,19 @@ fn kernels_are_named_and_unknown_names_refused_with_the_known_ones() {
     );
 }
 
+#[test]
+fn a_kernel_beyond_the_cpu_is_refused_with_those_that_run() {
+    for kernel in [Kernel::Portable, Kernel::Avx2, Kernel::Avx512] {
+        let parsed = kernel.name().parse::<Kernel>();
+        match Kernel::available().any(|available| available == kernel) {
+            true => assert_eq!(parsed, Ok(kernel)),
+            false => assert!(matches!(parsed, Err(KernelError::Unsupported { .. }))),
+        }
+    }
+    let refused = KernelError::Unsupported { kernel: "avx512", available: "portable, avx2".into() };
+    assert_eq!(refused.to_string(), "this CPU cannot run kernel `avx512`: it can run portable, avx2");
+}
+
 /// Every kernel with every way of 8-bit softmax.
 fn options() -> impl Iterator<Item = PlanOptions> {
     let integer = |form| Int8Softmax::Integer(form);

@@ -79,6 +79,7 @@ fn normalisation_in_the_paper_rounds_shares_to_255ths() {
     assert_eq!(Normalisation::Paper.weight(1, 510), 1); // a share of 1/510 is the last that counts
     assert_eq!(Normalisation::Paper.weight(1, 511), 0);
     assert_eq!(Normalisation::Paper.weight(0, 0), 0);
+    assert_eq!(Normalisation::Paper.weight(2, 1), 255); // no row has such a sum
     assert_eq!(Normalisation::Deferred.weight(17, 510), 17);
 }
 
