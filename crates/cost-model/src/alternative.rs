@@ -149,9 +149,9 @@ impl CostModel {
         // Q, K, V and O once.
         let operands = heads * 2.0 * (queries + keys) * dim * width;
         let float = self.softmax_lane_cycles();
-        let fused = |macs: f64, lane_cycles: f64, bytes: f64| {
-            self.module(shape, Softmax::Float) + self.roofline(macs, precision, lane_cycles, bytes)
-        };
+        let module = self.module(shape, Softmax::Float);
+        let fused =
+            |macs: f64, lane_cycles: f64, bytes: f64| module + self.roofline(macs, precision, lane_cycles, bytes);
         Ok(match alternative {
             Alternative::Dense => stack(dense, every),
             Alternative::Local { .. } | Alternative::Strided { .. } | Alternative::BigBird { .. } => {
@@ -198,11 +198,12 @@ impl CostModel {
             }
             Alternative::StateSpace { state } => {
                 let updates = heads * queries * dim * f64::from(*state) * STATE_OPERATIONS;
-                stack(fused(0.0, updates, operands), every)
+                stack(module + self.on_lanes(precision, updates, operands), every)
             }
             Alternative::HybridConvolution { attending, kernel } => {
                 let taps = heads * queries * dim * f64::from(*kernel);
-                let convolution = fused(0.0, taps, heads * 2.0 * queries * dim * width);
+                let bytes = heads * 2.0 * queries * dim * width;
+                let convolution = module + self.on_lanes(precision, taps, bytes);
                 self.total([dense.times(every * attending), convolution.times(every * (1.0 - attending))])
             }
         })

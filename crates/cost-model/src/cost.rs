@@ -68,10 +68,13 @@ pub struct Term {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {
     MatrixUnit,
+    /// By softmax.
     VectorUnit,
+    /// The vector unit, by normalisations, activations, sums, convolutions and recurrences.
+    Elementwise,
     /// A level of memory by its name.
     Memory(String),
-    /// Finding blocks and beginning runs of them.
+    /// Finding blocks, beginning runs of them, arranging rows.
     Overhead,
 }
 
@@ -80,8 +83,9 @@ impl fmt::Display for Bound {
         match self {
             Self::MatrixUnit => f.write_str("limited by matrix unit: products"),
             Self::VectorUnit => f.write_str("limited by vector unit: softmax"),
+            Self::Elementwise => f.write_str("limited by vector unit: elementwise operations"),
             Self::Memory(level) => write!(f, "limited by {level} bandwidth"),
-            Self::Overhead => f.write_str("limited by overhead: addressing blocks"),
+            Self::Overhead => f.write_str("limited by overhead: blocks and rows"),
         }
     }
 }
@@ -131,7 +135,7 @@ fn terms(exposed: &Exposed) -> Vec<Term> {
         ("Q K^T", exposed.qk),
         ("softmax", exposed.softmax),
         ("P V", exposed.pv),
-        ("blocks", exposed.blocks),
+        ("blocks and rows", exposed.blocks),
         ("memory", exposed.memory),
         ("fill and launch", exposed.fill),
         ("linears", exposed.linears),
@@ -152,6 +156,7 @@ fn bound(machine: &Machine, sum: &HeadCost) -> Bound {
         }
     };
     consider(sum.busy.vector, Bound::VectorUnit);
+    consider(sum.busy.elementwise, Bound::Elementwise);
     for (level, bytes) in machine.levels.iter().zip(sum.bytes) {
         consider(bytes / level.bytes_per_s, Bound::Memory(level.name.clone()));
     }

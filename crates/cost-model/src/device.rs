@@ -105,6 +105,8 @@ pub struct Overheads {
     pub block_cycles: Figure,
     /// Cycles of one core to begin a run of blocks of one precision in a row.
     pub run_cycles: Figure,
+    /// Cycles of one core to load and arrange a native tile's query rows, and to finish and store their output.
+    pub row_cycles: Figure,
     /// Seconds to start one attention module or linear.
     pub launch_seconds: Figure,
 }
@@ -260,6 +262,7 @@ impl DeviceProfile {
         add("vector.elementwise_lane_cycles".into(), &self.vector.elementwise_lane_cycles);
         add("overheads.block_cycles".into(), &self.overheads.block_cycles);
         add("overheads.run_cycles".into(), &self.overheads.run_cycles);
+        add("overheads.row_cycles".into(), &self.overheads.row_cycles);
         add("overheads.launch_seconds".into(), &self.overheads.launch_seconds);
         for level in &self.memory {
             add(format!("memory.{}.bytes", level.name), &level.bytes);

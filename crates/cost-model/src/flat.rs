@@ -6,7 +6,7 @@
 use maskwright_blueprint::{AttentionShape, BlockSize, Precision};
 
 use crate::{
-    FlatStages, HeadWork,
+    FlatStages, HeadWork, Softmax,
     machine::Machine,
     plan::{Plan, Stages, dram_cycles},
     traffic::{key_bytes, query_bytes},
@@ -74,7 +74,7 @@ pub(crate) fn plan(
 
 impl Mapping {
     /// The largest band that fits, and the fewest resident operands with which DRAM keeps pace with an output-stationary
-    /// matrix unit; where none keeps pace, or nothing overlaps, those with the least traffic.
+    /// matrix unit and with the units as they are; where none keeps pace, or nothing overlaps, those with the least traffic.
     pub fn choose(machine: &Machine, block_size: BlockSize, shape: &AttentionShape) -> Self {
         let precision = machine.finest();
         let width = f64::from(precision.bytes());
@@ -92,7 +92,9 @@ impl Mapping {
             dense.bands_of(machine.tile_queries).iter().map(|of| machine.product(*of, shape.head_dim).cycles).sum();
         // P V fills as many columns of the array as a head is wide, and takes as long as if it filled all.
         let stretch = f64::from(shape.head_dim.next_multiple_of(machine.tile_keys)) / f64::from(shape.head_dim);
-        let pace = product * (1.0 + stretch);
+        let bands = dense.bands_of(machine.tile_queries).iter();
+        let softmax: f64 = bands.map(|band| machine.softmax_cycles(*band, Softmax::Float)).sum();
+        let pace = (product * (1.0 + stretch)).min(machine.together(2.0 * product, softmax));
         let mut choices = Resident::CHOICES.map(|resident| Self { band, resident });
         choices.sort_by(|a, b| a.resident_bytes(shape, width).total_cmp(&b.resident_bytes(shape, width)));
         let traffic = |mapping: &Self| mapping.dram_bytes(machine, &dense, shape, SPILLED_PASSES_OF_PRODUCTS);

@@ -47,7 +47,10 @@ pub(crate) struct Exposed {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Busy {
     pub matrix: f64,
+    /// With softmax.
     pub vector: f64,
+    /// The vector unit with anything else.
+    pub elementwise: f64,
     pub overhead: f64,
 }
 
@@ -82,7 +85,12 @@ impl HeadCost {
                 linears: exposed.linears * times,
                 elementwise: exposed.elementwise * times,
             },
-            busy: Busy { matrix: busy.matrix * times, vector: busy.vector * times, overhead: busy.overhead * times },
+            busy: Busy {
+                matrix: busy.matrix * times,
+                vector: busy.vector * times,
+                elementwise: busy.elementwise * times,
+                overhead: busy.overhead * times,
+            },
             mac_joules: self.mac_joules * times,
             lane_joules: self.lane_joules * times,
             bytes: self.bytes.map(|bytes| bytes * times),
@@ -98,7 +106,8 @@ impl HeadCost {
         let over = |joules: f64, seconds: f64| if seconds > 0.0 { joules / seconds } else { 0.0 };
         let transfers = self.bytes.iter().zip(&machine.levels).map(|(bytes, level)| bytes / level.bytes_per_s);
         let memory = over(self.memory_joules, transfers.fold(0.0, f64::max));
-        let (matrix, vector) = (over(self.mac_joules, self.busy.matrix), over(self.lane_joules, self.busy.vector));
+        let (matrix, vector) =
+            (over(self.mac_joules, self.busy.matrix), over(self.lane_joules, self.busy.vector + self.busy.elementwise));
         memory
             + match machine.units {
                 Units::Separate => matrix + vector,
@@ -131,6 +140,7 @@ impl Add for HeadCost {
             busy: Busy {
                 matrix: a.busy.matrix + b.busy.matrix,
                 vector: a.busy.vector + b.busy.vector,
+                elementwise: a.busy.elementwise + b.busy.elementwise,
                 overhead: a.busy.overhead + b.busy.overhead,
             },
             mac_joules: a.mac_joules + b.mac_joules,
@@ -235,6 +245,7 @@ pub(crate) fn price(
         busy: Busy {
             matrix: seconds(plan.matrix_busy),
             vector: seconds(plan.vector_busy),
+            elementwise: 0.0,
             overhead: seconds(plan.blocks),
         },
         mac_joules: macs.iter().zip(machine.joules_per_mac).map(|(macs, joules)| macs * joules).sum::<f64>()

@@ -19,6 +19,7 @@ pub(crate) struct Machine {
     pub flat_stages: FlatStages,
     pub block_cycles: f64,
     run_cycles: f64,
+    pub row_cycles: f64,
     pub launch_seconds: f64,
     pub levels: Vec<Level>,
     pub joules_per_mac: [f64; 3],
@@ -75,6 +76,7 @@ impl Machine {
             flat_stages: profile.flat_stages,
             block_cycles: profile.overheads.block_cycles.value,
             run_cycles: profile.overheads.run_cycles.value,
+            row_cycles: profile.overheads.row_cycles.value,
             launch_seconds: profile.overheads.launch_seconds.value,
             levels: levels.collect(),
             joules_per_mac: Precision::ALL

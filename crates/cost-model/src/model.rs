@@ -221,6 +221,14 @@ impl CostModel {
         cost
     }
 
+    /// Work of the vector unit that is no softmax.
+    pub(crate) fn on_lanes(&self, precision: Precision, lane_cycles: f64, bytes: f64) -> HeadCost {
+        let mut cost = self.roofline(0.0, precision, lane_cycles, bytes);
+        cost.exposed = Exposed { elementwise: cost.exposed.total(), ..Exposed::default() };
+        cost.busy.elementwise = std::mem::take(&mut cost.busy.vector);
+        cost
+    }
+
     /// `max(compute, memory)`: weights pass once for the whole batch, activations once in and once out.
     fn linear(&self, linear: &Linear) -> HeadCost {
         let batch = f64::from(self.batch);
@@ -240,9 +248,7 @@ impl CostModel {
         let elements = elements as f64;
         let bytes = 2.0 * elements * f64::from(self.linears.bytes());
         let lane_cycles = elements * self.machine.elementwise_lane_cycles;
-        let mut cost = self.roofline(0.0, self.linears, lane_cycles, bytes);
-        cost.exposed = Exposed { elementwise: cost.exposed.total(), ..Exposed::default() };
-        cost
+        self.on_lanes(self.linears, lane_cycles, bytes)
     }
 
     fn through_all_levels(&self, cost: &mut HeadCost, bytes: f64) {

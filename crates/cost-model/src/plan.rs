@@ -12,14 +12,16 @@ pub(crate) struct Stages {
     pub softmax: f64,
     /// Beginning runs of blocks, which both products contain a half of.
     pub runs: f64,
-    /// Finding and addressing blocks.
+    /// Finding and addressing blocks, and arranging rows for them.
     pub blocks: f64,
 }
 
 impl Stages {
     pub fn of(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> Self {
         let mut stages = Self::of_bands(machine, head.bands_of(machine.tile_queries), shape, softmax);
-        stages.blocks = machine.block_cycles * head.active_blocks() as f64;
+        let rows: u32 =
+            head.bands_of(machine.tile_queries).iter().map(|band| band.queries.div_ceil(machine.tile_queries)).sum();
+        stages.blocks = machine.block_cycles * head.active_blocks() as f64 + machine.row_cycles * f64::from(rows);
         stages
     }
 

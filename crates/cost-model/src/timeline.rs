@@ -87,7 +87,10 @@ impl Timeline {
             for span in self.spans.iter().filter(|span| span.unit == unit) {
                 let (left, right) = (x(span.start), x(span.end));
                 let title = format!("{}: {} to {}", span.label, span.start, span.end);
-                picture.bar(left, y + 4.0, right - left, ROW - 8.0, unit.colour(), &escape(&title));
+                // Outputs lighter than scores, so that the two streams can be told apart.
+                let output = unit == Unit::Matrix && span.label.starts_with('O');
+                let colour = if output { "#99bbdd" } else { unit.colour() };
+                picture.bar(left, y + 4.0, right - left, ROW - 8.0, colour, &escape(&title));
                 if right - left > 9.0 * span.label.len() as f64 {
                     picture.text((left + right) / 2.0, y + 26.0, "middle", &span.label);
                 }

@@ -6,6 +6,7 @@ mod devices;
 mod fusemax;
 mod mas_attention;
 mod properties;
+mod server_core;
 mod timelines;
 
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision};
