@@ -67,7 +67,17 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn exp2(self, x: Self::Float) -> Self::Float {
-        each(|lane| exp2(x[lane]))
+        // Step by step for all lanes, and without branches: whole polynomials a lane are not vectorised.
+        let shifted = each(|lane| x[lane] + ROUNDER);
+        let f = each(|lane| x[lane] - (shifted[lane] - ROUNDER));
+        let mut q = [0.0; WIDTH];
+        for &c in EXP2.iter().rev() {
+            q = each(|lane| q[lane] * f[lane] + c);
+        }
+        let power = each(|lane| q[lane] * f[lane] + 1.0);
+        let exponent = each(|lane| (shifted[lane].to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
+        let scaled = each(|lane| power[lane] * f32::from_bits(exponent[lane]));
+        each(|lane| if x[lane] < -126.0 { 0.0 } else { scaled[lane] })
     }
 
     #[inline(always)]
@@ -124,19 +134,6 @@ fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; WIDTH] {
         *to = f(lane);
     }
     lanes
-}
-
-/// See [`Lanes::exp2`]; without branches, so that it vectorises.
-#[inline(always)]
-fn exp2(x: f32) -> f32 {
-    let shifted = x + ROUNDER;
-    let f = x - (shifted - ROUNDER);
-    let mut q = 0.0;
-    for &c in EXP2.iter().rev() {
-        q = q * f + c;
-    }
-    let two_to_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
-    if x < -126.0 { 0.0 } else { (q * f + 1.0) * two_to_n }
 }
 
 /// The nearest bf16, ties to even, as its 16 bits; without branches, so that it vectorises.
