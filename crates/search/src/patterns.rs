@@ -50,14 +50,14 @@ pub(crate) fn fixed_patterns(shape: &ModelShape, space: &Space) -> Vec<Candidate
 
 fn patterns(widest: usize) -> Vec<Pattern> {
     let mut patterns = Vec::new();
-    for width in 0..widest.min(5) {
+    for width in 0..widest.min(8) {
         patterns.push(Pattern::Local { width });
         patterns.push(Pattern::ClassToken { width });
-        for stride in [2, 3, 4] {
+        for stride in 2..6 {
             patterns.push(Pattern::Strided { width, stride });
             patterns.push(Pattern::Fixed { width, stride });
         }
-        for random in [1, 2] {
+        for random in 1..4 {
             patterns.push(Pattern::BigBird { width, random });
         }
     }
