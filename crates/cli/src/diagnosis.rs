@@ -104,9 +104,9 @@ fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
 /// A transparent variant stands for the error in it, which is then missing in the chain of sources.
 fn ron_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a RonError> {
     match error.downcast_ref::<CliError>() {
-        Some(CliError::Ron(ron) | CliError::Config(ConfigError::Ron(ron)) | CliError::Cost(CostError::Profile(ron))) => {
-            Some(ron)
-        }
+        Some(
+            CliError::Ron(ron) | CliError::Config(ConfigError::Ron(ron)) | CliError::Cost(CostError::Profile(ron)),
+        ) => Some(ron),
         Some(CliError::Search(search)) => match search {
             SearchError::Ron(ron)
             | SearchError::Config(ConfigError::Ron(ron))

@@ -28,7 +28,8 @@ impl Progress {
             false => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        let style = ProgressStyle::with_template("{prefix:<24} {bar:28.cyan/dim} {pos:>6}/{len:<6} {elapsed:>4}  {wide_msg}");
+        let style =
+            ProgressStyle::with_template("{prefix:<24} {bar:28.cyan/dim} {pos:>6}/{len:<6} {elapsed:>4}  {wide_msg}");
         bar.set_style(style.expect("the template is well formed").progress_chars("━━─"));
         let interrupted = Arc::new(AtomicBool::new(false));
         let (flag, shown) = (Arc::clone(&interrupted), bar.clone());
@@ -90,6 +91,7 @@ fn title(stage: &Stage) -> String {
         Stage::Train => "dense training".into(),
         Stage::Calibrate => "calibration".into(),
         Stage::Search(searcher) if searcher == "search" => "search".into(),
+        Stage::Search(searcher) if searcher == "scan" => "scan for the limit".into(),
         Stage::Search(baseline) => format!("baseline: {baseline}"),
         Stage::FineTune(name) => format!("fine-tuning: {name}"),
         Stage::Test => "measuring on test".into(),

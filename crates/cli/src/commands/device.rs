@@ -3,12 +3,7 @@ use std::path::Path;
 use maskwright_cost_model::{CostError, DeviceProfile};
 use serde::Serialize;
 
-use crate::{
-    answer::Answer,
-    arguments::DeviceCommand,
-    error::CliError,
-    table::text_table,
-};
+use crate::{answer::Answer, arguments::DeviceCommand, error::CliError, table::text_table};
 
 pub fn run(command: &DeviceCommand) -> Result<Answer, CliError> {
     match command {

@@ -3,9 +3,7 @@ use std::{fs, path::PathBuf};
 use maskwright_blueprint::write_whole;
 use serde::Serialize;
 
-use crate::{
-    answer::Answer, arguments::ExportArguments, error::CliError, picture::read_blueprint, table::percent,
-};
+use crate::{answer::Answer, arguments::ExportArguments, error::CliError, picture::read_blueprint, table::percent};
 
 /// What was written.
 #[derive(Serialize)]

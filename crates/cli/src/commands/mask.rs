@@ -40,13 +40,13 @@ fn show(files: &[PathBuf], head: Option<&str>) -> Result<Answer, CliError> {
 /// Model, size and origin on one line, the figures that the file carries on the next.
 fn title(path: &Path, blueprint: &Blueprint) -> String {
     let (model, made) = (blueprint.model(), &blueprint.provenance);
-    let heads = model.heads().count();
+    let (heads, modules) = (model.heads().count(), model.modules.len());
     let origin = if made.origin.is_empty() { "unknown origin" } else { &made.origin };
     let mut text = format!(
-        "{}: {}, {heads} heads in {} modules, density {}, by {origin}\n",
+        "{}: {}, {heads} heads in {modules} attention module{}, density {}, by {origin}\n",
         path.display(),
         model.name,
-        model.modules.len(),
+        if modules == 1 { "" } else { "s" },
         percent(blueprint.density()),
     );
     if let Some(predicted) = &made.predicted {

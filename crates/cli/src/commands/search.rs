@@ -71,10 +71,11 @@ fn summary(run: &RunFiles, report: &Path, stored: Option<&Path>) -> String {
     }
     match (&outcome.best, &run.blueprint) {
         (Some(_), Some((path, _))) => {
+            let program = program();
             let (path, device) = (quoted(&path.display().to_string()), quoted(&outcome.details.device));
             text += &format!(
-                "\nnext\n  maskwright mask show {path}\n  maskwright cost {path} --device {device}\n  maskwright export \
-                 {path} --target c-header\n"
+                "\nnext\n  {program} mask show {path}\n  {program} cost {path} --device {device}\n  {program} export {path} \
+                 --target c-header\n"
             );
         }
         _ => {
@@ -96,6 +97,9 @@ fn notes(outcome: &Outcome) -> String {
         details.test_examples,
         percent(details.majority_accuracy),
     );
+    if outcome.table.iter().any(|row| row.name == "shuffled") {
+        text += "shuffled: a control, as many blocks as the searched masks have, elsewhere by chance\n";
+    }
     if outcome.table.iter().any(|row| !row.within_tolerance) {
         text += &format!(
             "* lost more than the {:.1} points that are allowed on the selection split; a searcher's closest attempt\n",
@@ -136,7 +140,7 @@ fn rows(outcome: &Outcome) -> String {
 
 /// What finishes an interrupted run: the same command with `--resume`.
 fn resume_command(arguments: &SearchArguments, run: &Path) -> String {
-    let mut command = format!("maskwright search {}", quoted(&arguments.config.display().to_string()));
+    let mut command = format!("{} search {}", program(), quoted(&arguments.config.display().to_string()));
     for (path, value) in arguments.overrides.pairs() {
         command += &format!(" --set {}", quoted(&format!("{path}={value}")));
     }
@@ -144,6 +148,12 @@ fn resume_command(arguments: &SearchArguments, run: &Path) -> String {
         command += if given { flag } else { "" };
     }
     command + &format!(" --resume {}", quoted(&run.display().to_string()))
+}
+
+/// How this program was called, for commands to type next.
+fn program() -> String {
+    let called = std::env::args().next().filter(|called| !called.is_empty());
+    quoted(&called.unwrap_or_else(|| "maskwright".into()))
 }
 
 /// As a POSIX shell reads it back.

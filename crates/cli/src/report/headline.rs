@@ -36,7 +36,8 @@ pub fn headline(outcome: &Outcome) -> String {
 fn comparison(outcome: &Outcome) -> Option<String> {
     let best = outcome.best.as_ref()?;
     // Controls have no evaluations of their own.
-    let baseline = |row: &&Row| row.evaluations > 0 && outcome.baselines.iter().any(|baseline| baseline.name == row.name);
+    let baseline =
+        |row: &&Row| row.evaluations > 0 && outcome.baselines.iter().any(|baseline| baseline.name == row.name);
     let rows: Vec<&Row> = outcome.table.iter().filter(baseline).collect();
     let speedup = |row: &&Row| row.predicted.speedup;
     let kept = rows.iter().copied().filter(|row| row.within_tolerance);

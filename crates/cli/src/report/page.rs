@@ -4,12 +4,7 @@ use maskwright_search::{Outcome, StopReason};
 
 use crate::{
     report::{
-        RunFiles,
-        candidates::candidates,
-        curve::reward_curve,
-        headline,
-        mask_grid::mask_grids,
-        palette,
+        RunFiles, candidates::candidates, curve::reward_curve, headline, mask_grid::mask_grids, palette,
         plot::by_searcher,
     },
     table::{percent, points, times},
@@ -94,6 +89,10 @@ fn results(outcome: &Outcome) -> String {
         html += &format!("<tr{class}><th>{}{mark}</th>{cells}</tr>\n", escaped(&row.name));
     }
     html += "</tbody>\n</table></div>\n";
+    if outcome.table.iter().any(|row| row.name == "shuffled") {
+        html += "<p class=\"note\">Shuffled is a control: as many blocks as the searched masks have, elsewhere by \
+                 chance.</p>\n";
+    }
     if outcome.table.iter().any(|row| !row.within_tolerance) {
         html += &format!(
             "<p class=\"note\">* lost more than the {} points that are allowed on the selection split; that searcher's \
@@ -125,9 +124,10 @@ fn plots(run: &RunFiles) -> String {
             )
         })
         .collect();
-    let mut note = "Every candidate that was evaluated in the loop, by the searcher that proposed it; the number is how \
+    let mut note =
+        "Every candidate that was evaluated in the loop, by the searcher that proposed it; the number is how \
                     many each evaluated."
-        .to_owned();
+            .to_owned();
     if searchers.iter().any(|(name, _)| *name == "scan") {
         note += " The scan is for all of them: it sets how much distortion the tolerance allows.";
     }
@@ -179,7 +179,10 @@ fn controls(run: &RunFiles) -> String {
         + &facts([
             ("Commonest class", format!("{} for always answering it", percent(details.majority_accuracy))),
             ("Dense accuracy", format!("{} measured on test", percent(outcome.dense.accuracy))),
-            ("Tolerance", format!("{} points on the selection split", points(details.tolerance).trim_start_matches('+'))),
+            (
+                "Tolerance",
+                format!("{} points on the selection split", points(details.tolerance).trim_start_matches('+')),
+            ),
             ("Does the loop see what counts?", correlation),
             ("Search", format!("{} episodes, {} evaluations; {stop}", outcome.episodes, outcome.evaluations)),
             ("Its improvements", none_if_empty(&improvements)),

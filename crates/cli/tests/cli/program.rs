@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A blueprint over 20 tokens: two heads in one module, blocks of 16 and of 8 tokens. One computes 336 of 400 scores, the
-/// other 192.
+/// other 176.
 pub const BLUEPRINT: &str = r#"(
   version: 1,
   model: (

@@ -60,7 +60,10 @@ fn without_a_blueprint_the_page_says_so() {
     outcome["best"] = serde_json::Value::Null;
     fs::write(&result, outcome.to_string()).unwrap();
     let page = page(&folder);
-    assert!(page.contains("No mask for fixture-model on fixture-task kept within the 1.0 points of accuracy"), "{page}");
+    assert!(
+        page.contains("No mask for fixture-model on fixture-task kept within the 1.0 points of accuracy"),
+        "{page}"
+    );
     assert!(page.contains("The closest attempt computes"));
 }
 
