@@ -3,7 +3,7 @@ use std::sync::Arc;
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, Precision};
 use serde::{Deserialize, Serialize};
 
-use crate::{Cost, CostError, CostModel, HeadCost, HeadWork, ModuleWork, Softmax, Work};
+use crate::{Cost, CostError, CostModel, HeadCost, HeadWork, ModuleWork, Softmax, Work, work::check_grid};
 
 /// Another way of saving attention, so that a blueprint can be compared with what it replaces.
 ///
@@ -43,9 +43,8 @@ pub enum Alternative {
 /// Blocks of the sparse patterns.
 const PATTERN_BLOCK: BlockSize = BlockSize::B32;
 
-/// Longer stacks and larger patterns are refused: nothing that a stranger asks for takes unbounded time.
+/// Longer stacks and busier patterns are refused: nothing that a stranger asks for takes unbounded time.
 const MOST_LAYERS: u32 = 4096;
-const MOST_PATTERN_BLOCKS: u64 = 1 << 24;
 const MOST_RANDOM_BLOCKS: u32 = 256;
 
 /// One 8-bit MAC's time and energy buys this many one-bit products: its bits.
@@ -212,11 +211,8 @@ impl CostModel {
 
 /// One module whose heads all have the blocks that are `active`.
 fn pattern(shape: &AttentionShape, precision: Precision, active: impl Fn(u32, u32) -> bool) -> Result<Work, CostError> {
+    check_grid(shape, PATTERN_BLOCK)?;
     let (rows, columns) = (PATTERN_BLOCK.cover(shape.queries), PATTERN_BLOCK.cover(shape.keys));
-    let found = u64::from(rows) * u64::from(columns);
-    if found > MOST_PATTERN_BLOCKS {
-        return Err(CostError::Shape { what: "the number of a pattern's blocks", found, limit: MOST_PATTERN_BLOCKS });
-    }
     let cells = (0..rows)
         .flat_map(|row| (0..columns).map(move |column| (row, column)))
         .map(|(row, column)| active(row, column).then_some(precision))

@@ -107,6 +107,8 @@ pub struct Overheads {
     pub run_cycles: Figure,
     /// Cycles of one core to load and arrange a native tile's query rows, and to finish and store their output.
     pub row_cycles: Figure,
+    /// Cycles of one core to convert and pack one element of K or V for a head.
+    pub pack_cycles: Figure,
     /// Seconds to start one attention module or linear.
     pub launch_seconds: Figure,
 }
@@ -263,6 +265,7 @@ impl DeviceProfile {
         add("overheads.block_cycles".into(), &self.overheads.block_cycles);
         add("overheads.run_cycles".into(), &self.overheads.run_cycles);
         add("overheads.row_cycles".into(), &self.overheads.row_cycles);
+        add("overheads.pack_cycles".into(), &self.overheads.pack_cycles);
         add("overheads.launch_seconds".into(), &self.overheads.launch_seconds);
         for level in &self.memory {
             add(format!("memory.{}.bytes", level.name), &level.bytes);
@@ -290,10 +293,8 @@ impl DeviceProfile {
 impl<'de> Deserialize<'de> for DeviceProfile {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let profile = Self::deserialize(from)?;
-        match profile.problems().into_iter().next() {
-            Some(problem) => Err(de::Error::custom(problem)),
-            None => Ok(profile),
-        }
+        let problems = profile.problems();
+        if problems.is_empty() { Ok(profile) } else { Err(de::Error::custom(problems.join("; "))) }
     }
 }
 

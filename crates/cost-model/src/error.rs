@@ -20,6 +20,10 @@ pub enum CostError {
         "`{name}` makes no sense: sizes are above zero, shares lie in [0, 1] and those that leave add up to at most 1"
     )]
     Alternative { name: String },
+    #[error(
+        "a calibration takes a profile with shared units, {least} timings to fit and some to hold out, not {fit} and {held_out}"
+    )]
+    Calibration { fit: usize, least: usize, held_out: usize },
     #[error("the mask does not fit its head")]
     Mask(#[from] MaskError),
     #[error("{what} is 1 to {limit}, not {found}")]

@@ -8,7 +8,7 @@ use crate::{
     flash, flat, fuse_max, layered,
     machine::Machine,
     mas,
-    plan::{Plan, Stages},
+    plan::{Plan, Stages, native_rows},
 };
 
 /// Predicted cost of one head under its mask, at the model's batch. Costs of heads add up to that of their modules.
@@ -219,9 +219,7 @@ pub(crate) fn price(
 ) -> HeadCost {
     let plan = plan(machine, mapping, head, shape, softmax);
     // Cores take whole native tiles of rows; those of the last round may stand still.
-    let tiles: u32 =
-        head.bands_of(machine.tile_queries).iter().map(|band| band.queries.div_ceil(machine.tile_queries)).sum();
-    let rounds = f64::from(shape.heads) * batch * f64::from(tiles) / machine.cores;
+    let rounds = f64::from(shape.heads) * batch * native_rows(machine, head) / machine.cores;
     let idle = rounds.ceil() / rounds;
     let seconds = |cycles: f64| cycles * batch / machine.cores / machine.hertz * idle;
     // Transfers belong to the whole device: idle cores do not slow them down, and leave more time to hide them in.

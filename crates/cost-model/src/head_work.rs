@@ -100,8 +100,12 @@ impl HeadWork {
     }
 
     /// Every block active at one precision, without a mask in memory.
+    ///
+    /// # Panics
+    /// When `shape` has no query or no key.
     pub fn dense(shape: &AttentionShape, size: BlockSize, precision: Precision) -> Self {
         let (rows, columns) = (size.cover(shape.queries), size.cover(shape.keys));
+        assert!(rows > 0 && columns > 0, "a head has at least one query and one key");
         let (mut blocks, mut scores) = ([0; 3], [0; 3]);
         blocks[precision.index()] = u64::from(rows) * u64::from(columns);
         scores[precision.index()] = shape.scores();

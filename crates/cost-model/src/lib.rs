@@ -4,6 +4,8 @@
 //! prices work on a device under a [`Dataflow`]; its answer, a [`Cost`], is a prediction and says so.
 
 mod alternative;
+mod break_even;
+mod calibration;
 mod cost;
 mod curve;
 mod dataflow;
@@ -27,6 +29,7 @@ mod traffic;
 mod work;
 
 pub use alternative::Alternative;
+pub use calibration::{Calibration, PredictionError, Sample, calibrate};
 pub use cost::{Bound, Cost, EnergyBand, Kind, Term, Traffic};
 pub use curve::{Curve, Quantity, curves_to_svg};
 pub use dataflow::{Dataflow, UnknownDataflow};

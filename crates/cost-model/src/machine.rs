@@ -20,6 +20,7 @@ pub(crate) struct Machine {
     pub block_cycles: f64,
     run_cycles: f64,
     pub row_cycles: f64,
+    pub pack_cycles: f64,
     pub launch_seconds: f64,
     pub levels: Vec<Level>,
     pub joules_per_mac: [f64; 3],
@@ -77,6 +78,7 @@ impl Machine {
             block_cycles: profile.overheads.block_cycles.value,
             run_cycles: profile.overheads.run_cycles.value,
             row_cycles: profile.overheads.row_cycles.value,
+            pack_cycles: profile.overheads.pack_cycles.value,
             launch_seconds: profile.overheads.launch_seconds.value,
             levels: levels.collect(),
             joules_per_mac: Precision::ALL
@@ -91,6 +93,11 @@ impl Machine {
 
     pub fn supports(&self, precision: Precision) -> bool {
         self.peak_macs_per_cycle[precision.index()] > 0.0
+    }
+
+    /// Multiply-accumulates a cycle and core at the peak.
+    pub fn peak_rate(&self, precision: Precision) -> f64 {
+        self.peak_macs_per_cycle[precision.index()]
     }
 
     /// The finest precision that the device computes at.

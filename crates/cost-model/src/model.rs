@@ -7,6 +7,7 @@ use crate::{
     head_cost::{self, Busy, Exposed, Mapping},
     machine::Machine,
     mas, schedule,
+    work::check_shape,
 };
 
 /// Prices work on one device under one dataflow, at one batch.
@@ -91,6 +92,7 @@ impl CostModel {
 
     /// One head that was counted before.
     pub fn head_work(&self, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> Result<HeadCost, CostError> {
+        check_shape(shape)?;
         self.mapped(&self.mapping(head, shape, softmax), head, shape, softmax)
     }
 
@@ -117,6 +119,7 @@ impl CostModel {
     /// What the units of one core do when, for the heads of a module that this core gets.
     pub fn timeline(&self, module: &ModuleWork) -> Result<Timeline, CostError> {
         let (machine, shape) = (&self.machine, &module.shape);
+        check_shape(shape)?;
         let mine: Vec<&HeadWork> =
             module.heads.iter().step_by(machine.cores as usize).map(|head| head.as_ref()).collect();
         for head in &mine {
@@ -147,6 +150,7 @@ impl CostModel {
     fn attention_sum(&self, work: &Work) -> Result<HeadCost, CostError> {
         let mut sum = HeadCost::default();
         for ModuleWork { shape, softmax, heads, .. } in &work.modules {
+            check_shape(shape)?;
             sum = sum + self.module(shape, *softmax);
             // Heads often have the same block size as the one before, and sometimes the same mask.
             let mut last: Option<(&Arc<HeadWork>, Mapping, HeadCost)> = None;

@@ -19,9 +19,9 @@ pub(crate) struct Stages {
 impl Stages {
     pub fn of(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> Self {
         let mut stages = Self::of_bands(machine, head.bands_of(machine.tile_queries), shape, softmax);
-        let rows: u32 =
-            head.bands_of(machine.tile_queries).iter().map(|band| band.queries.div_ceil(machine.tile_queries)).sum();
-        stages.blocks = machine.block_cycles * head.active_blocks() as f64 + machine.row_cycles * f64::from(rows);
+        stages.blocks = machine.block_cycles * head.active_blocks() as f64
+            + machine.row_cycles * native_rows(machine, head)
+            + machine.pack_cycles * packed_elements(head, shape);
         stages
     }
 
@@ -55,6 +55,17 @@ impl Stages {
             ..Plan::default()
         }
     }
+}
+
+/// Native tiles of query rows.
+pub(crate) fn native_rows(machine: &Machine, head: &HeadWork) -> f64 {
+    let bands = head.bands_of(machine.tile_queries).iter();
+    bands.map(|band| f64::from(band.queries.div_ceil(machine.tile_queries))).sum()
+}
+
+/// Elements of K and V that some block needs.
+pub(crate) fn packed_elements(head: &HeadWork, shape: &AttentionShape) -> f64 {
+    2.0 * f64::from(head.whole().keys[0]) * f64::from(shape.head_dim)
 }
 
 impl Sum for Stages {

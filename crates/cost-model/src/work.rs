@@ -50,6 +50,19 @@ const MOST_TOKENS: u64 = 1 << 22;
 const MOST_HEADS: u64 = 1 << 16;
 const MOST_HEAD_DIM: u64 = 1 << 16;
 
+/// Masks that are made for a shape, not read from a file, are bounded as well.
+const MOST_BLOCKS: u64 = 1 << 24;
+
+/// Refuses a shape whose mask in blocks of this size would be too large to make.
+pub(crate) fn check_grid(shape: &AttentionShape, block_size: BlockSize) -> Result<(), CostError> {
+    check_shape(shape)?;
+    let found = u64::from(block_size.cover(shape.queries)) * u64::from(block_size.cover(shape.keys));
+    if found > MOST_BLOCKS {
+        return Err(CostError::Shape { what: "the number of blocks of a head", found, limit: MOST_BLOCKS });
+    }
+    Ok(())
+}
+
 impl Work {
     /// Counts a blueprint once; every device prices the same counts.
     pub fn of(blueprint: &Blueprint) -> Self {
@@ -124,7 +137,8 @@ impl Work {
     }
 }
 
-fn check_shape(shape: &AttentionShape) -> Result<(), CostError> {
+/// Refuses sizes of zero and sizes beyond what anything here is made for.
+pub(crate) fn check_shape(shape: &AttentionShape) -> Result<(), CostError> {
     let limits = [
         ("the number of heads", u64::from(shape.heads), MOST_HEADS),
         ("the number of query tokens", shape.queries.into(), MOST_TOKENS),

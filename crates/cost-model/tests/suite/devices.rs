@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use maskwright_blueprint::{BlockSize, Precision, RonError, parse_ron};
+use maskwright_blueprint::{BlockSize, HeadMask, Precision, RonError, parse_ron};
 use maskwright_cost_model::{CostError, CostModel, Dataflow, DeviceProfile, Softmax, Work};
 
 use crate::{dense, self_attention};
@@ -120,4 +120,23 @@ fn peaks_are_those_of_the_data_sheets() {
         let off = peak(name, precision) / published - 1.0;
         assert!(off.abs() < 0.01, "{name} at {precision}: off by {:.1} %", 100.0 * off);
     }
+}
+
+#[test]
+fn shapes_without_tokens_or_beyond_all_measure_are_refused() {
+    let model = CostModel::new(&DeviceProfile::named("h200").unwrap(), Dataflow::Flat, 1).unwrap();
+    for (shape, says) in [
+        (self_attention(0, 32, 8), "the number of heads is 1 to 65536, not 0"),
+        (self_attention(1, 0, 8), "the number of query tokens is 1 to 4194304, not 0"),
+        (self_attention(1, 32, 0), "the head dimension is 1 to 65536, not 0"),
+        (self_attention(1, u32::MAX, 8), "the number of query tokens is 1 to 4194304, not 4294967295"),
+    ] {
+        let error = Work::bare(&shape, BlockSize::B16, Precision::Half).unwrap_err().to_string();
+        assert_eq!(error, says);
+    }
+    let (square, flat) = (self_attention(1, 16, 8), self_attention(1, 16, 0));
+    let mask = HeadMask::dense(&square, BlockSize::B16, Precision::Half);
+    assert!(model.head(&mask, &square, Softmax::Float).is_ok());
+    let error = model.head(&mask, &flat, Softmax::Float).unwrap_err().to_string();
+    assert_eq!(error, "the head dimension is 1 to 65536, not 0");
 }

@@ -2,6 +2,7 @@
 
 mod alternatives;
 mod board;
+mod calibration;
 mod devices;
 mod fusemax;
 mod mas_attention;
