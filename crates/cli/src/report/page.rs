@@ -89,16 +89,18 @@ fn results(outcome: &Outcome) -> String {
         html += &format!("<tr{class}><th>{}{mark}</th>{cells}</tr>\n", escaped(&row.name));
     }
     html += "</tbody>\n</table></div>\n";
+    let mut notes = Vec::new();
     if outcome.table.iter().any(|row| row.name == "shuffled") {
-        html += "<p class=\"note\">Shuffled is a control: as many blocks as the searched masks have, elsewhere by \
-                 chance.</p>\n";
+        notes.push("Shuffled is a control: as many blocks as the searched masks have, elsewhere by chance.".to_owned());
     }
     if outcome.table.iter().any(|row| !row.within_tolerance) {
-        html += &format!(
-            "<p class=\"note\">* lost more than the {} points that are allowed on the selection split; that searcher's \
-             closest attempt.</p>\n",
+        notes.push(format!(
+            "* lost more than the {} points that are allowed on the selection split; a searcher's closest attempt.",
             points(details.tolerance).trim_start_matches('+')
-        );
+        ));
+    }
+    if !notes.is_empty() {
+        html += &format!("<p class=\"note below\">{}</p>\n", notes.join("<br>"));
     }
     html
 }
