@@ -17,24 +17,43 @@ const EXPONENTIAL: f64 = 8.0;
 /// Per native tile: scores and their maximum while the last tile's output is rescaled; the running maximum; exponentials
 /// and sums; `P V` while the output is corrected. Elementwise steps take one cycle of every processing element.
 pub(crate) fn plan(machine: &Machine, head: &HeadWork, shape: &AttentionShape, stages: &Stages) -> Plan {
-    let dim = f64::from(shape.head_dim);
-    // One value for each query row and native tile of keys on the lanes.
-    let (mut on_matrix, mut on_vector, mut rows) = (0.0, 0.0, 0.0);
+    let (mut combined, mut vector, mut on_matrix) = (stages.blocks, 0.0, 0.0);
     for band in head.bands_of(machine.tile_queries) {
-        on_vector += f64::from(band.queries * band.keys[0].div_ceil(machine.tile_keys)) / machine.lanes;
+        for phase in phases(machine, *band, shape.head_dim) {
+            combined += machine.together(phase.matrix, phase.vector);
+            vector += phase.vector;
+        }
         on_matrix += machine.elementwise_on_matrix(*band);
-        rows += f64::from(band.queries) / machine.lanes;
     }
-    let scores = machine.together(stages.product + on_matrix, on_vector * (1.0 + dim) + rows * dim);
-    let exponentials = machine.together(EXPONENTIAL * on_matrix, EXPONENTIAL * on_vector);
-    let outputs = machine.together(stages.product, dim * on_vector);
-    let combined = scores + on_vector + exponentials + outputs + stages.blocks;
-    let vector = on_vector * (2.0 + 2.0 * dim + EXPONENTIAL) + rows * dim;
     let bytes = dram_bytes(machine, head, shape);
     let mut plan = Plan::overlapped(machine, head, shape, stages, (combined, vector), bytes);
     plan.matrix_busy += (1.0 + EXPONENTIAL) * on_matrix;
     plan.elementwise = EXPONENTIAL;
     plan
+}
+
+/// One core's cycles of both units in one phase.
+pub(crate) struct Phase {
+    /// For a drawing: what each unit does.
+    pub names: [&'static str; 2],
+    pub matrix: f64,
+    pub vector: f64,
+}
+
+/// The phases of one band, in order; the units of a phase run at once.
+pub(crate) fn phases(machine: &Machine, band: Band, head_dim: u32) -> [Phase; 4] {
+    let dim = f64::from(head_dim);
+    let product = machine.product(band, head_dim).cycles;
+    let on_matrix = machine.elementwise_on_matrix(band);
+    // One value for each query row and native tile of keys on the lanes, and one for each row of the output.
+    let on_vector = f64::from(band.queries) * f64::from(band.keys[0].div_ceil(machine.tile_keys)) / machine.lanes;
+    let rows = f64::from(band.queries) / machine.lanes;
+    [
+        Phase { names: ["C", "sums"], matrix: product + on_matrix, vector: on_vector * (1.0 + dim) + rows * dim },
+        Phase { names: ["", "maximum"], matrix: 0.0, vector: on_vector },
+        Phase { names: ["exp", "exp"], matrix: EXPONENTIAL * on_matrix, vector: EXPONENTIAL * on_vector },
+        Phase { names: ["O", "scale"], matrix: product, vector: dim * on_vector },
+    ]
 }
 
 /// Q, the output and each row's maximum, sum and correction stay on chip for a band of queries, in half of the level for

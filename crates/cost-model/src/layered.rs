@@ -11,30 +11,43 @@ use crate::{
 
 /// `max(memory, compute)` of `Q K^T`, softmax and `P V`, one after the other; every operand passes DRAM once a stage.
 pub(crate) fn layer_wise(machine: &Machine, head: &HeadWork, shape: &AttentionShape, stages: &Stages) -> Plan {
-    let queries = traffic::query_bytes(head, shape.head_dim);
-    let keys = traffic::key_bytes(head.whole(), shape.head_dim);
-    let (scores, probabilities) = (score_bytes(head), probability_bytes(head));
-    let dram = [queries + keys + scores, scores + probabilities, probabilities + keys + queries];
+    let dram = layer_wise_bytes(head, shape);
     let compute = [stages.product, stages.softmax, stages.product];
-    let memory = dram.iter().zip(compute).map(|(bytes, cycles)| (dram_cycles(machine, *bytes) - cycles).max(0.0)).sum();
-    Plan { memory, bytes: through_dram(machine, head, shape, dram.iter().sum()), ..stages.in_sequence() }
+    Plan {
+        memory: waiting(machine, &dram, &compute),
+        bytes: through_dram(machine, head, shape, dram.iter().sum()),
+        ..stages.in_sequence()
+    }
 }
 
 /// As layer-wise, but softmax takes each row from `Q K^T` while it is on chip.
 pub(crate) fn soft_pipe(machine: &Machine, head: &HeadWork, shape: &AttentionShape, stages: &Stages) -> Plan {
-    let queries = traffic::query_bytes(head, shape.head_dim);
-    let keys = traffic::key_bytes(head.whole(), shape.head_dim);
-    let probabilities = probability_bytes(head);
-    let dram = [queries + keys + probabilities, probabilities + keys + queries];
+    let dram = soft_pipe_bytes(head, shape);
     let first = machine.together(stages.product, stages.softmax);
-    let compute = [first, stages.product];
-    let memory = dram.iter().zip(compute).map(|(bytes, cycles)| (dram_cycles(machine, *bytes) - cycles).max(0.0)).sum();
     Plan {
         softmax: first - stages.product,
-        memory,
+        memory: waiting(machine, &dram, &[first, stages.product]),
         bytes: through_dram(machine, head, shape, dram.iter().sum()),
         ..stages.in_sequence()
     }
+}
+
+/// DRAM traffic of `Q K^T`, softmax and `P V`.
+pub(crate) fn layer_wise_bytes(head: &HeadWork, shape: &AttentionShape) -> [f64; 3] {
+    let operands = traffic::query_bytes(head, shape.head_dim) + traffic::key_bytes(head.whole(), shape.head_dim);
+    let (scores, probabilities) = (score_bytes(head), probability_bytes(head));
+    [operands + scores, scores + probabilities, probabilities + operands]
+}
+
+/// DRAM traffic of `Q K^T` with softmax, and of `P V`.
+pub(crate) fn soft_pipe_bytes(head: &HeadWork, shape: &AttentionShape) -> [f64; 2] {
+    let [_, _, output] = layer_wise_bytes(head, shape);
+    [output, output]
+}
+
+/// Cycles by which transfers take longer than the stages that they run beside.
+fn waiting(machine: &Machine, dram: &[f64], compute: &[f64]) -> f64 {
+    dram.iter().zip(compute).map(|(bytes, cycles)| (dram_cycles(machine, *bytes) - cycles).max(0.0)).sum()
 }
 
 /// Bytes of the score matrix as it leaves for DRAM; 8-bit products leave at 16 bit.

@@ -3,8 +3,9 @@
 use maskwright_blueprint::{AttentionShape, Seconds};
 
 use crate::{
-    Dataflow, FlatStages, HeadWork, Softmax, Span, Timeline, Unit, Units,
+    Band, Dataflow, FlatStages, HeadWork, Softmax, Span, Timeline, Unit, Units,
     cost::Kind,
+    fuse_max, layered,
     machine::Machine,
     mas,
     plan::{Plan, Stages, dram_cycles},
@@ -78,15 +79,26 @@ pub(crate) fn timeline(
         let count = if matches!(dataflow, Dataflow::LayerWise | Dataflow::SoftPipe) { 1 } else { rows };
         let dram = plan.bytes.last().copied().unwrap_or(0.0);
         let mut tiles = mas::tiles(&mas::native_stages(machine, head, shape, softmax), count);
+        // An online softmax also rescales its output.
+        let softmaxes: f64 = tiles.iter().map(|tile| tile.softmax).sum();
+        for tile in &mut tiles {
+            tile.softmax *= plan.vector_busy / softmaxes;
+        }
         let room = MOST_TILES - shown;
         let dram = dram * room.min(tiles.len()) as f64 / tiles.len() as f64;
         complete &= tiles.len() <= room;
         tiles.truncate(room);
         shown += tiles.len();
         match (dataflow, machine.flat_stages) {
-            (Dataflow::LayerWise | Dataflow::SoftPipe, _) => layers(&mut jobs, machine, dataflow, &plan, dram),
+            (Dataflow::LayerWise | Dataflow::SoftPipe, _) => {
+                layers(&mut jobs, machine, dataflow, &plan, head, shape);
+            }
             (Dataflow::Flat, FlatStages::Sequential) => in_sequence(&mut jobs, machine, &tiles, dram, Loads::First),
             (Dataflow::TileFlow, _) => in_sequence(&mut jobs, machine, &tiles, dram, Loads::Ahead),
+            (Dataflow::FuseMax, _) => {
+                let bands = &head.bands_of(machine.tile_queries)[..tiles.len()];
+                waterfall(&mut jobs, machine, bands, shape.head_dim, dram);
+            }
             _ => streamed.push(Streamed::new(machine, head, shape, tiles, dram)),
         }
         if shown == MOST_TILES {
@@ -105,7 +117,14 @@ pub(crate) fn timeline(
 }
 
 /// One operator after the other, each beside its transfers.
-fn layers(jobs: &mut Jobs, machine: &Machine, dataflow: Dataflow, plan: &Plan, dram: f64) {
+fn layers(
+    jobs: &mut Jobs,
+    machine: &Machine,
+    dataflow: Dataflow,
+    plan: &Plan,
+    head: &HeadWork,
+    shape: &AttentionShape,
+) {
     let before = jobs.0.len().checked_sub(1);
     // The last job of every stage waits for the stage's other jobs, so that it alone carries the order on.
     let mut stage = |label: &str, work: &[(Unit, &str, f64)], bytes: f64, before: Option<usize>| {
@@ -119,17 +138,15 @@ fn layers(jobs: &mut Jobs, machine: &Machine, dataflow: Dataflow, plan: &Plan, d
     let scores = (Unit::Matrix, "C", plan.qk + plan.blocks);
     let softmax = (Unit::Vector, "P", plan.vector_busy);
     let output = (Unit::Matrix, "O", plan.pv);
-    // Shares of the traffic: four passes of the scores, or two, and four operands.
-    match dataflow {
-        Dataflow::LayerWise => {
-            let first = stage("Q, K in, C out", &[scores], dram / 4.0, before);
-            let second = stage("C in, P out", &[softmax], dram / 2.0, first);
-            stage("P, V in, O out", &[output], dram / 4.0, second);
-        }
-        _ => {
-            let first = stage("Q, K in, P out", &[scores, softmax], dram / 2.0, before);
-            stage("P, V in, O out", &[output], dram / 2.0, first);
-        }
+    if dataflow == Dataflow::LayerWise {
+        let [first, second, third] = layered::layer_wise_bytes(head, shape);
+        let scores = stage("Q, K in, C out", &[scores], first, before);
+        let softmax = stage("C in, P out", &[softmax], second, scores);
+        stage("P, V in, O out", &[output], third, softmax);
+    } else {
+        let [first, second] = layered::soft_pipe_bytes(head, shape);
+        let softmax = stage("Q, K in, P out", &[scores, softmax], first, before);
+        stage("P, V in, O out", &[output], second, softmax);
     }
 }
 
@@ -143,9 +160,20 @@ enum Loads {
 fn in_sequence(jobs: &mut Jobs, machine: &Machine, tiles: &[Stages], dram: f64, loads: Loads) {
     let transfer = dram_cycles(machine, dram) / tiles.len() as f64;
     let mut last = jobs.0.len().checked_sub(1);
+    let mut ahead = None;
     for (at, tile) in tiles.iter().enumerate() {
         let label = |what: &str| format!("{what}{}", at + 1);
-        let load = jobs.add(Unit::Dram, label("Q"), 0.75 * transfer, &[last.filter(|_| loads == Loads::First)]);
+        let mut fetch = |tile: usize, after: Option<usize>| {
+            jobs.add(Unit::Dram, format!("Q, K, V{tile}"), 0.75 * transfer, &[after])
+        };
+        let load = match loads {
+            Loads::First => fetch(at + 1, last),
+            Loads::Ahead => {
+                let load = ahead.unwrap_or_else(|| fetch(at + 1, None));
+                ahead = (at + 1 < tiles.len()).then(|| fetch(at + 2, None));
+                load
+            }
+        };
         let scores = jobs.add(Unit::Matrix, label("C"), tile.product, &[Some(load), last]);
         let softmax = jobs.add(Unit::Vector, label("P"), tile.softmax, &[Some(scores)]);
         let output = jobs.add(Unit::Matrix, label("O"), tile.product, &[Some(softmax)]);
@@ -174,6 +202,31 @@ impl Streamed {
         // Traffic is a sum of many terms: what rounding leaves is no reload.
         let again = if rest > 1e-6 * keys { rest / (count - 1.0).max(1.0) } else { 0.0 };
         Self { tiles, rows, keys, again }
+    }
+}
+
+/// FuseMax's phases: both units begin one together, and transfers run ahead.
+fn waterfall(jobs: &mut Jobs, machine: &Machine, bands: &[Band], head_dim: u32, dram: f64) {
+    let transfer = dram_cycles(machine, dram) / bands.len() as f64;
+    let mut last = jobs.0.len().checked_sub(1);
+    let mut ahead = None;
+    for (at, band) in bands.iter().enumerate() {
+        let label = |what: &str| format!("{what}{}", at + 1);
+        let mut fetch = |tile: usize| jobs.add(Unit::Dram, format!("Q, K, V{tile}"), 0.75 * transfer, &[]);
+        let load = ahead.unwrap_or_else(|| fetch(at + 1));
+        ahead = (at + 1 < bands.len()).then(|| fetch(at + 2));
+        for phase in fuse_max::phases(machine, *band, head_dim) {
+            let mut done = Vec::new();
+            for (unit, name, cycles) in
+                [(Unit::Matrix, phase.names[0], phase.matrix), (Unit::Vector, phase.names[1], phase.vector)]
+            {
+                if cycles > 0.0 {
+                    done.push(Some(jobs.add(unit, label(name), cycles, &[Some(load), last])));
+                }
+            }
+            last = Some(jobs.add(Unit::Matrix, String::new(), 0.0, &done));
+        }
+        jobs.add(Unit::Dram, label("O"), 0.25 * transfer, &[last]);
     }
 }
 

@@ -140,3 +140,11 @@ fn shapes_without_tokens_or_beyond_all_measure_are_refused() {
     let error = model.head(&mask, &flat, Softmax::Float).unwrap_err().to_string();
     assert_eq!(error, "the head dimension is 1 to 65536, not 0");
 }
+
+#[test]
+fn every_device_has_a_row_in_the_documentation() {
+    let page = include_str!("../../../../docs/devices.md");
+    for name in DeviceProfile::names() {
+        assert!(page.contains(&format!("`{name}`")), "{name} is missing in docs/devices.md");
+    }
+}

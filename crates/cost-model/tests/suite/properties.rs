@@ -3,6 +3,8 @@ use maskwright_blueprint::{
     Precision, Provenance,
 };
 use maskwright_cost_model::{Cost, CostModel, Dataflow, DeviceProfile, Softmax, Work};
+
+use crate::self_attention;
 use proptest::{prelude::*, sample::select};
 
 /// Rounding of sums of up to a few thousand terms.
@@ -191,4 +193,25 @@ fn a_small_block_costs_a_whole_native_tile() {
     };
     assert_eq!(products(BlockSize::B8), products(BlockSize::B16));
     assert_eq!(products(BlockSize::B32) / products(BlockSize::B16), 4.0 / 2.0); // two bands on two cores
+}
+
+/// Attention's share of BERT-Base's arithmetic: 2 N 768 of 2 N 768 + 4 * 768^2 + 2 * 768 * 3072 for each token and layer.
+#[test]
+fn the_whole_model_holds_more_than_attention() {
+    let model = CostModel::new(&DeviceProfile::named("h200").unwrap(), Dataflow::Flash, 1).unwrap();
+    for (tokens, percent) in [(128, 2.7), (512, 10.0), (4096, 47.1)] {
+        let shape = self_attention(12, tokens, 64);
+        let mut work = Work::bare(&shape, BlockSize::B32, Precision::Half).unwrap();
+        work.linears = vec![
+            Linear { rows: tokens, inputs: 768, outputs: 768, count: 4 },
+            Linear { rows: tokens, inputs: 768, outputs: 3072, count: 1 },
+            Linear { rows: tokens, inputs: 3072, outputs: 768, count: 1 },
+        ];
+        work.elementwise = u64::from(tokens) * (4 * 768 + 3072);
+        let (attention, whole) = (model.attention(&work).unwrap(), model.end_to_end(&work).unwrap());
+        assert!((100.0 * attention.operations / whole.operations - percent).abs() < 0.05, "{tokens} tokens");
+        assert!(attention.seconds.0 < whole.seconds.0 && attention.joules.value.0 < whole.joules.value.0);
+        let names: Vec<_> = whole.terms.iter().map(|term| term.name).collect();
+        assert!(names.ends_with(&["linears", "elementwise"]), "{names:?}");
+    }
 }

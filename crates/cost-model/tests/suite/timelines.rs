@@ -70,3 +70,19 @@ fn a_long_schedule_is_cut_off_and_says_so() {
     assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
     assert!(svg.len() < 1 << 20, "{} bytes", svg.len());
 }
+
+/// Everything but the first loads and last stores, which a formula over whole heads leaves out.
+#[test]
+fn every_drawn_schedule_is_about_as_long_as_its_formula() {
+    for device in ["mas-edge", "flat-cloud"] {
+        for dataflow in Dataflow::ALL {
+            let (timeline, predicted) = drawn(device, dataflow, &self_attention(8, 1024, 64));
+            let off = timeline.end.0 / predicted - 1.0;
+            assert!(
+                timeline.complete && (-0.02..0.12).contains(&off),
+                "{dataflow} on {device}: off by {:.1} %",
+                100.0 * off
+            );
+        }
+    }
+}
