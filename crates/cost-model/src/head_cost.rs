@@ -1,6 +1,6 @@
 use std::{iter::Sum, ops::Add};
 
-use maskwright_blueprint::{AttentionShape, BlockSize, Bytes, Joules, Seconds};
+use maskwright_blueprint::{AttentionShape, BlockSize, Joules, Seconds};
 
 use crate::{
     Dataflow, HeadWork, Softmax, Units,
@@ -113,11 +113,6 @@ impl HeadCost {
                 Units::Separate => matrix + vector,
                 Units::Shared => matrix.max(vector),
             }
-    }
-
-    /// Bytes that leave the innermost memory level.
-    pub fn on_chip_bytes(&self) -> Bytes {
-        Bytes(self.bytes[0])
     }
 }
 

@@ -130,11 +130,6 @@ impl Work {
         }
         macs
     }
-
-    /// Scores that pass a softmax.
-    pub fn softmax_elements(&self) -> u64 {
-        self.modules.iter().flat_map(|module| &module.heads).map(|head| head.scores.iter().sum::<u64>()).sum()
-    }
 }
 
 /// Refuses sizes of zero and sizes beyond what anything here is made for.

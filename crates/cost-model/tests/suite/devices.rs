@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use maskwright_blueprint::{BlockSize, HeadMask, Precision, RonError, parse_ron};
+use maskwright_blueprint::{BlockSize, HeadMask, Linear, Precision, RonError, parse_ron};
 use maskwright_cost_model::{CostError, CostModel, Dataflow, DeviceProfile, Softmax, Work};
 
 use crate::{dense, self_attention};
@@ -147,4 +147,29 @@ fn every_device_has_a_row_in_the_documentation() {
     for name in DeviceProfile::names() {
         assert!(page.contains(&format!("`{name}`")), "{name} is missing in docs/devices.md");
     }
+}
+
+#[test]
+fn numbers_that_nobody_compared_with_their_source_are_listed() {
+    let profile = DeviceProfile::named("flat-cloud").unwrap();
+    let unverified = profile.unverified();
+    assert!(unverified.iter().any(|(place, _)| place == "energy.limit_watts"));
+    assert!(unverified.iter().all(|(place, figure)| !figure.verified && place != "clock_hz"));
+    assert!(unverified.len() < profile.figures().len());
+}
+
+#[test]
+fn linears_are_priced_at_the_precision_that_was_asked_for() {
+    let jetson = CostModel::new(&DeviceProfile::named("jetson-agx-xavier").unwrap(), Dataflow::Flash, 1).unwrap();
+    assert_eq!(jetson.linears(), Precision::Half);
+    let linears = vec![Linear { rows: 512, inputs: 768, outputs: 3072, count: 1 }];
+    let work = Work { modules: vec![], linears, elementwise: 0 };
+    let seconds = |precision| jetson.clone().with_linears(precision).unwrap().end_to_end(&work).unwrap().seconds;
+    assert!(
+        seconds(Precision::Int8) < seconds(Precision::Half) && seconds(Precision::Half) < seconds(Precision::Single)
+    );
+    let controller = CostModel::new(&DeviceProfile::named("cortex-m7").unwrap(), Dataflow::Flash, 1).unwrap();
+    assert_eq!(controller.linears(), Precision::Single); // it has no 16-bit arithmetic
+    let error = controller.with_linears(Precision::Half).unwrap_err().to_string();
+    assert!(error.starts_with("cortex-m7 does not compute at 16 bit: it supports 8 bit, 32 bit"), "{error}");
 }

@@ -1,6 +1,6 @@
 use maskwright_blueprint::{
-    AttentionKind, AttentionShape, BlockMask, BlockSize, Blueprint, Digest, HeadMask, Linear, ModelShape, ModuleShape,
-    Precision, Provenance,
+    AttentionKind, AttentionShape, BlockMask, BlockSize, Blueprint, Digest, HeadId, HeadMask, Linear, ModelShape,
+    ModuleShape, Precision, Provenance,
 };
 use maskwright_cost_model::{Cost, CostModel, Dataflow, DeviceProfile, Softmax, Work};
 
@@ -133,9 +133,13 @@ proptest! {
         };
         let work = Work::of(&Blueprint::new(of, vec![masks.to_vec()], Provenance::default()).unwrap());
         let module = model.module(shape, Softmax::Float);
-        let heads = masks.map(|mask| model.head(&mask, shape, Softmax::Float).unwrap());
+        let heads = masks.each_ref().map(|mask| model.head(mask, shape, Softmax::Float).unwrap());
         let attention = model.total([module, heads[0], heads[1]]);
         prop_assert_eq!(model.attention(&work).unwrap(), attention.clone());
+        let mut changed = work.clone();
+        changed.set_head(HeadId { module: 0, head: 1 }, &masks[0]).unwrap();
+        let twice = model.total([module, heads[0], heads[0]]);
+        prop_assert_eq!(model.attention(&changed).unwrap(), twice);
         let all = model.end_to_end(&work).unwrap();
         let rest = model.total([model.rest(&work)]);
         prop_assert!((all.seconds.0 / (attention.seconds.0 + rest.seconds.0) - 1.0).abs() < ROUNDING);
