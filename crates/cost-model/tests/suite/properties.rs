@@ -3,9 +3,9 @@ use maskwright_blueprint::{
     ModuleShape, Precision, Provenance,
 };
 use maskwright_cost_model::{Cost, CostModel, Dataflow, DeviceProfile, Softmax, Work};
+use proptest::{prelude::*, sample::select};
 
 use crate::self_attention;
-use proptest::{prelude::*, sample::select};
 
 /// Rounding of sums of up to a few thousand terms.
 const ROUNDING: f64 = 1e-9;
