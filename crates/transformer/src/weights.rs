@@ -20,9 +20,10 @@ pub enum WeightsError {
     Unfit { path: PathBuf, reason: String },
 }
 
-/// A module's parameters as a safetensors file.
+/// A module's parameters as a safetensors file; the same parameters give the same bytes.
 pub fn weights_to_bytes<M: Module>(module: &M) -> Vec<u8> {
-    let mut store = SafetensorsStore::from_bytes(None);
+    // The store's own metadata come in the order of a hash table, another one each time.
+    let mut store = SafetensorsStore::from_bytes(None).clear_metadata();
     module.save_into(&mut store).expect("saving into memory has nothing to fail on");
     store.get_bytes().expect("the store was just filled")
 }
@@ -54,4 +55,44 @@ pub fn weights_digest<M: Module>(module: &M) -> Digest {
         .collect();
     tensors.sort();
     Digest::of(tensors.into_iter().flat_map(|(name, bytes)| [name.into_bytes(), bytes]))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::{Encoder, EncoderConfig, EncoderInput};
+
+    fn model(layers: u32, seed: u64) -> Encoder {
+        let input = EncoderInput::Tokens { length: 8, vocabulary: 5 };
+        EncoderConfig { input, width: 8, layers, heads: 2, mlp: 16, classes: 3 }.init(seed, &Device::flex())
+    }
+
+    #[test]
+    fn weights_come_back_as_they_were_and_always_in_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let written = model(1, 1);
+        std::fs::write(&path, weights_to_bytes(&written)).unwrap();
+        let mut read = model(1, 2);
+        assert_ne!(weights_digest(&read), weights_digest(&written));
+        load_weights(&mut read, &path).unwrap();
+        assert_eq!(weights_digest(&read), weights_digest(&written));
+        assert!((0..8).all(|_| weights_to_bytes(&written) == weights_to_bytes(&read)));
+    }
+
+    #[test]
+    fn a_truncated_file_and_another_architecture_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let bytes = weights_to_bytes(&model(1, 1));
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(load_weights(&mut model(1, 1), &path).is_err());
+        std::fs::write(&path, &bytes).unwrap();
+        let error = load_weights(&mut model(2, 1), &path).unwrap_err().to_string();
+        assert!(error.contains("holds no weights for this model"), "{error}");
+        std::fs::write(&path, weights_to_bytes(&model(2, 1))).unwrap();
+        assert!(load_weights(&mut model(1, 1), &path).is_err());
+    }
 }
