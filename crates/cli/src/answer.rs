@@ -9,7 +9,7 @@ use crate::error::CliError;
 
 /// What a command has to say on stdout, and the code to exit with.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     stdout: String,
     code: u8,
 }
@@ -24,12 +24,12 @@ struct Document<'a, T> {
 
 impl Answer {
     /// Text for a person.
-    pub fn text(stdout: impl Into<String>) -> Self {
+    pub(crate) fn text(stdout: impl Into<String>) -> Self {
         Self { stdout: stdout.into(), code: 0 }
     }
 
     /// One JSON document: `{"schema_version": 1, "command": .., "result": ..}`.
-    pub fn json<T: Serialize>(command: &str, result: &T) -> Self {
+    pub(crate) fn json<T: Serialize>(command: &str, result: &T) -> Self {
         let document = Document { schema_version: 1, command, result };
         let mut stdout = serde_json::to_string_pretty(&document).expect("results have text keys and finite numbers");
         stdout.push('\n');
@@ -37,12 +37,12 @@ impl Answer {
     }
 
     /// The same with another exit code.
-    pub fn with_code(self, code: u8) -> Self {
+    pub(crate) fn with_code(self, code: u8) -> Self {
         Self { code, ..self }
     }
 
     /// Prints. A reader that has seen enough (`| head`) is no error.
-    pub fn print(self) -> Result<ExitCode, CliError> {
+    pub(crate) fn print(self) -> Result<ExitCode, CliError> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(self.stdout.as_bytes()).and_then(|()| stdout.flush()) {
             Err(source) if source.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Stdout(source)),

@@ -12,16 +12,16 @@ use maskwright_export::{ExportError, Target};
 /// arguments, configuration or files; 130: interrupted, with a checkpoint to go on from.
 #[derive(Debug, Parser)]
 #[command(name = "maskwright", version, propagate_version = false)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
     /// Narrate on stderr; twice for every detail.
     #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     Search(SearchArguments),
     Cost(CostArguments),
     Eval(EvalArguments),
@@ -48,39 +48,39 @@ pub enum Command {
 /// measures them on the test split. Everything is kept in a run directory; the same configuration and seed give the
 /// same blueprints.
 #[derive(Debug, Args)]
-pub struct SearchArguments {
+pub(crate) struct SearchArguments {
     /// The search configuration, a RON file; `maskwright config default` prints one.
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Go on with an interrupted run, under the configuration that it began with.
     #[arg(long, value_name = "RUN")]
-    pub resume: Option<PathBuf>,
+    pub(crate) resume: Option<PathBuf>,
     #[command(flatten)]
-    pub overrides: Overrides,
+    pub(crate) overrides: Overrides,
     /// Where run directories are made.
     #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub runs: PathBuf,
+    pub(crate) runs: PathBuf,
     /// Also store the blueprint in the mask library, `masks/<model>/<task>/<device>/`.
     #[arg(long)]
-    pub store: bool,
+    pub(crate) store: bool,
     /// Print one JSON document instead of the summary.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Changes to a configuration from the command line.
 #[derive(Debug, Args)]
-pub struct Overrides {
+pub(crate) struct Overrides {
     /// Put another value at a place of the configuration, such as `model.encoder.layers=3`; may be given repeatedly.
     #[arg(long = "set", value_name = "PATH=VALUE", value_parser = path_and_value)]
-    pub set: Vec<(String, String)>,
+    pub(crate) set: Vec<(String, String)>,
     /// The same as `--set seed=N`.
     #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
 }
 
 impl Overrides {
     /// In the order in which they count.
-    pub fn pairs(&self) -> Vec<(String, String)> {
+    pub(crate) fn pairs(&self) -> Vec<(String, String)> {
         let seed = self.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
         self.set.iter().cloned().chain(seed).collect()
     }
@@ -90,47 +90,47 @@ impl Overrides {
 ///
 /// Nothing is measured: the figures come from the device's profile, in microseconds.
 #[derive(Debug, Args)]
-pub struct CostArguments {
+pub(crate) struct CostArguments {
     /// Blueprints, RON or safetensors.
     #[arg(required = true, value_name = "BLUEPRINT")]
-    pub blueprints: Vec<PathBuf>,
+    pub(crate) blueprints: Vec<PathBuf>,
     /// A profile by name (`maskwright device list`), in a power mode as `name@mode`, or a RON file; may be given
     /// repeatedly.
     #[arg(short, long = "device", required = true, value_name = "DEVICE")]
-    pub devices: Vec<String>,
+    pub(crate) devices: Vec<String>,
     /// The order in which the device computes attention: layer-wise, soft-pipe, flat, tile-flow, flash, fuse-max or mas.
     #[arg(long, default_value = "flash")]
-    pub dataflow: Dataflow,
+    pub(crate) dataflow: Dataflow,
     /// Examples that the device computes at once.
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub batch: u32,
+    pub(crate) batch: u32,
     /// Print one JSON document instead of the table.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Measure a blueprint's accuracy.
 ///
 /// The model is trained, or taken from the cache, as the configuration says; the blueprint is refused for any other.
 #[derive(Debug, Args)]
-pub struct EvalArguments {
+pub(crate) struct EvalArguments {
     /// A blueprint in RON form.
-    pub blueprint: PathBuf,
+    pub(crate) blueprint: PathBuf,
     /// The configuration that names model and task; without it, the one that the blueprint says it comes from.
     #[arg(long, value_name = "CONFIG")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
-    pub overrides: Overrides,
+    pub(crate) overrides: Overrides,
     /// Where run directories lie; trained models are cached in them.
     #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub runs: PathBuf,
+    pub(crate) runs: PathBuf,
     /// Print one JSON document instead of the sentence.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum MaskCommand {
+pub(crate) enum MaskCommand {
     /// Draw the masks: one glyph a block, its width in bytes, `.` for a skipped one.
     Show {
         /// Blueprints, RON or safetensors.
@@ -152,7 +152,7 @@ pub enum MaskCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(crate) enum ConfigCommand {
     /// Print the configuration of the quickstart, with every field.
     Default,
     /// Print the JSON schema of configurations.
@@ -170,7 +170,7 @@ pub enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum DeviceCommand {
+pub(crate) enum DeviceCommand {
     /// List the profiles that this program carries.
     List {
         /// Print one JSON document instead of the table.
@@ -197,31 +197,31 @@ pub enum DeviceCommand {
 
 /// Write a finished run's `report.html` anew.
 #[derive(Debug, Args)]
-pub struct ReportArguments {
+pub(crate) struct ReportArguments {
     /// The run directory.
-    pub run: PathBuf,
+    pub(crate) run: PathBuf,
 }
 
 /// Hand a blueprint over to a deployment build.
 #[derive(Debug, Args)]
-pub struct ExportArguments {
+pub(crate) struct ExportArguments {
     /// A blueprint, RON or safetensors.
-    pub blueprint: PathBuf,
+    pub(crate) blueprint: PathBuf,
     /// The form: safetensors, c-header or rust-table.
     #[arg(short, long, value_parser = target)]
-    pub target: Target,
+    pub(crate) target: Target,
     /// The folder to write into.
     #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Print one JSON document instead of the sentence.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Print completions for a shell.
 #[derive(Debug, Args)]
-pub struct CompletionsArguments {
-    pub shell: Shell,
+pub(crate) struct CompletionsArguments {
+    pub(crate) shell: Shell,
 }
 
 fn path_and_value(text: &str) -> Result<(String, String), String> {

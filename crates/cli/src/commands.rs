@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Does what the arguments ask for.
-pub fn run(arguments: Arguments) -> Result<Answer, CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<Answer, CliError> {
     let verbose = arguments.verbose;
     match arguments.command {
         Command::Search(arguments) => search::run(&arguments, verbose),

@@ -18,7 +18,7 @@ use crate::error::CliError;
 const WIDTH: usize = 100;
 
 /// Sends the libraries' narration to stderr: nothing, `-v` what happens, `-vv` every detail.
-pub fn narrate(verbose: u8) {
+pub(crate) fn narrate(verbose: u8) {
     let filter = match verbose {
         0 => "warn",
         1 => "warn,maskwright=info,maskwright_search=info,maskwright_evaluator=info",
@@ -34,12 +34,12 @@ pub fn narrate(verbose: u8) {
 }
 
 /// Prints an error to stderr.
-pub fn print(error: &CliError) {
-    if let CliError::Interrupted { .. } = error {
-        eprintln!("{error}");
-        return;
+#[expect(clippy::print_stderr, reason = "errors go to stderr, and this is the one place that puts them there")]
+pub(crate) fn print(error: &CliError) {
+    match error {
+        CliError::Interrupted { .. } => eprintln!("{error}"),
+        _ => eprint!("{}", drawn(error, io::stderr().is_terminal())),
     }
-    eprint!("{}", drawn(error, io::stderr().is_terminal()));
 }
 
 /// The error with its causes; where one of them has a place in a file, that place.

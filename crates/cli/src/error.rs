@@ -7,7 +7,7 @@ use maskwright_search::{ConfigError, SearchError};
 
 /// Why a command gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum CliError {
+pub(crate) enum CliError {
     #[error(transparent)]
     Ron(#[from] RonError),
     #[error(transparent)]
@@ -59,7 +59,7 @@ pub enum CliError {
 
 impl CliError {
     /// 130 when interrupted, as shells expect of Ctrl-C; else 2.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Interrupted { .. } => ExitCode::from(130),
             _ => ExitCode::from(2),

@@ -13,7 +13,7 @@ use maskwright_search::{Stage, Watch};
 /// Shows a search on stderr while it runs: one bar that moves, and above it one line for each finished stage.
 ///
 /// Where stderr is no terminal, or `-v` narrates, nothing moves: a finished stage is one line of narration.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     stage: String,
     begun: Instant,
@@ -22,7 +22,7 @@ pub struct Progress {
 
 impl Progress {
     /// `verbose` as on the command line. Takes over Ctrl-C: the first asks for a checkpoint, the second ends the process.
-    pub fn new(verbose: u8) -> Self {
+    pub(crate) fn new(verbose: u8) -> Self {
         let target = match verbose == 0 && io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),

@@ -12,12 +12,12 @@ mod run_files;
 
 use std::path::Path;
 
-pub use headline::headline;
-pub use run_files::RunFiles;
+pub(crate) use headline::headline;
+pub(crate) use run_files::RunFiles;
 
 use crate::error::CliError;
 
 /// The report of a finished run.
-pub fn html(run: &Path) -> Result<String, CliError> {
+pub(crate) fn html(run: &Path) -> Result<String, CliError> {
     Ok(page::page(&RunFiles::read(run)?))
 }

@@ -5,12 +5,12 @@ const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().f
 
 /// A table without frames, as text without a line end. The first column is names, on the left; all others are figures,
 /// on the right.
-pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(crate) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     drawn(headings, rows, CellAlignment::Right)
 }
 
 /// The same with every column on the left.
-pub fn text_table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(crate) fn text_table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     drawn(headings, rows, CellAlignment::Left)
 }
 
@@ -32,23 +32,23 @@ fn drawn<const N: usize>(
 }
 
 /// A share in [0, 1] as a person reads it: `9.8 %`.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
 /// A difference of shares in points of a hundred: `+0.4`, `-0.1`.
-pub fn points(difference: f64) -> String {
+pub(crate) fn points(difference: f64) -> String {
     let rounded = format!("{:+.1}", 100.0 * difference);
     if rounded == "-0.0" { "+0.0".into() } else { rounded }
 }
 
 /// A ratio: `12.4x`.
-pub fn times(ratio: f64) -> String {
+pub(crate) fn times(ratio: f64) -> String {
     format!("{ratio:.2}x")
 }
 
 /// Running text in lines of at most `width` characters, where its words are not longer.
-pub fn wrapped(text: &str, width: usize) -> String {
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
     let (mut lines, mut length) = (String::new(), 0);
     for word in text.split(' ') {
         let characters = word.chars().count();

@@ -3,7 +3,7 @@ use maskwright_search::{SearchConfig, load_config};
 
 use crate::{answer::Answer, arguments::ConfigCommand, commands::device::profile, error::CliError};
 
-pub fn run(command: &ConfigCommand) -> Result<Answer, CliError> {
+pub(crate) fn run(command: &ConfigCommand) -> Result<Answer, CliError> {
     match command {
         ConfigCommand::Default => Ok(Answer::text(to_ron(&SearchConfig::default()))),
         ConfigCommand::Schema => {

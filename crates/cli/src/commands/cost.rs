@@ -28,7 +28,7 @@ struct Priced {
     end_to_end: Cost,
 }
 
-pub fn run(arguments: &CostArguments) -> Result<Answer, CliError> {
+pub(crate) fn run(arguments: &CostArguments) -> Result<Answer, CliError> {
     let devices: Vec<DeviceProfile> = arguments.devices.iter().map(|name| profile(name)).collect::<Result<_, _>>()?;
     let mut all = Vec::new();
     for path in &arguments.blueprints {

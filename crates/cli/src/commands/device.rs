@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{answer::Answer, arguments::DeviceCommand, error::CliError, table::text_table};
 
-pub fn run(command: &DeviceCommand) -> Result<Answer, CliError> {
+pub(crate) fn run(command: &DeviceCommand) -> Result<Answer, CliError> {
     match command {
         DeviceCommand::List { json } => list(*json),
         DeviceCommand::Show { device, ron, json } => show(&profile(device)?, *ron, *json),
@@ -19,7 +19,7 @@ pub fn run(command: &DeviceCommand) -> Result<Answer, CliError> {
 }
 
 /// A profile by name, or, where the name ends in `.ron`, from that file.
-pub fn profile(device: &str) -> Result<DeviceProfile, CostError> {
+pub(crate) fn profile(device: &str) -> Result<DeviceProfile, CostError> {
     match device.ends_with(".ron") {
         true => Ok(DeviceProfile::load(Path::new(device))?),
         false => DeviceProfile::named(device),

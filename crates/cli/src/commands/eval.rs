@@ -11,7 +11,7 @@ use crate::{
     table::{percent, points},
 };
 
-pub fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
+pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
     let path = &arguments.blueprint;
     let named = match &arguments.config {
         Some(config) => Some(config.clone()),

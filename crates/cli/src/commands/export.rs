@@ -16,7 +16,7 @@ struct Written {
     skips_work: String,
 }
 
-pub fn run(arguments: &ExportArguments) -> Result<Answer, CliError> {
+pub(crate) fn run(arguments: &ExportArguments) -> Result<Answer, CliError> {
     let blueprint = read_blueprint(&arguments.blueprint)?;
     let exported = arguments.target.export(&blueprint)?;
     let file = arguments.out.join(&exported.file_name);

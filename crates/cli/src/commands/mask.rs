@@ -12,7 +12,7 @@ use crate::{
     table::percent,
 };
 
-pub fn run(command: &MaskCommand) -> Result<Answer, CliError> {
+pub(crate) fn run(command: &MaskCommand) -> Result<Answer, CliError> {
     match command {
         MaskCommand::Show { files, head } => show(files, head.as_deref()),
         MaskCommand::Check { files, json } => check(files, *json),

@@ -3,7 +3,7 @@ use clap::{Command, CommandFactory};
 use crate::arguments::Arguments;
 
 /// The help of every command, as one Markdown page.
-pub fn markdown() -> String {
+pub(crate) fn markdown() -> String {
     let mut page = String::from(
         "<!-- generated: `cargo run --release -- reference > docs/reference/cli.md`; a test compares -->\n\n# Command \
          line\n",

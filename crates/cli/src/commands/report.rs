@@ -2,7 +2,7 @@ use maskwright_blueprint::write_whole;
 
 use crate::{answer::Answer, arguments::ReportArguments, error::CliError, report};
 
-pub fn run(arguments: &ReportArguments) -> Result<Answer, CliError> {
+pub(crate) fn run(arguments: &ReportArguments) -> Result<Answer, CliError> {
     let page = report::html(&arguments.run)?;
     let path = arguments.run.join("report.html");
     match write_whole(&path, page.as_bytes()) {

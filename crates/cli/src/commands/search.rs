@@ -19,7 +19,7 @@ const LIBRARY: &str = "masks";
 /// Widest line of running text.
 const WIDTH: usize = 100;
 
-pub fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, CliError> {
+pub(crate) fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, CliError> {
     let config = load_config(&arguments.config, &arguments.overrides.pairs())?;
     let name = arguments.config.display().to_string();
     let search = match &arguments.resume {

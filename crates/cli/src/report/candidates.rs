@@ -14,7 +14,7 @@ const OUTLIERS: f64 = 0.01;
 
 /// Predicted speed-up against distortion, one point for each candidate that was evaluated. Both axes are logarithmic;
 /// candidates that were fine-tuned and measured have a ring.
-pub fn candidates(episodes: &[EpisodeRecord], outcome: &Outcome) -> String {
+pub(crate) fn candidates(episodes: &[EpisodeRecord], outcome: &Outcome) -> String {
     let searchers = by_searcher(episodes);
     let points = || searchers.iter().flat_map(|(_, of)| of.iter().filter_map(|of| point(of)));
     let (Some(x), Some(y)) = (span(points().map(|(x, _)| x), OUTLIERS), span(points().map(|(_, y)| y), 0.0)) else {

@@ -10,7 +10,7 @@ use crate::report::{
 const WARM_UP: usize = 3;
 
 /// Best reward so far against evaluations, one line a searcher.
-pub fn reward_curve(episodes: &[EpisodeRecord]) -> String {
+pub(crate) fn reward_curve(episodes: &[EpisodeRecord]) -> String {
     let curves: Vec<Vec<(f64, f64)>> = by_searcher(episodes).into_iter().map(|(_, of)| curve(&of)).collect();
     let evaluations = curves.iter().filter_map(|points| points.last()).map(|(x, _)| *x).fold(1.0, f64::max);
     let late = |points: &Vec<(f64, f64)>| points.get(2 * WARM_UP).or(points.last()).map(|(_, y)| *y);

@@ -5,7 +5,7 @@ use plotters::coord::types::RangedCoordf64;
 
 /// An axis of decimal logarithms that is marked at round values: 1 to 9 within a decade, 1, 2 and 5 over several, 1 over
 /// many.
-pub struct Decades(pub Range<f64>);
+pub(crate) struct Decades(pub Range<f64>);
 
 impl Ranged for Decades {
     type FormatOption = NoDefaultFormatting;

@@ -3,7 +3,7 @@ use maskwright_search::{Outcome, Row};
 use crate::table::{percent, points};
 
 /// What a run found, in one or two sentences for a person: the blueprint, then how it compares with the best baseline.
-pub fn headline(outcome: &Outcome) -> String {
+pub(crate) fn headline(outcome: &Outcome) -> String {
     let details = &outcome.details;
     let Some(best) = &outcome.best else {
         return format!(

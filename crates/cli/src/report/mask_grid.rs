@@ -5,7 +5,7 @@ use maskwright_blueprint::{AttentionShape, BlockSize, Blueprint, HeadMask, Preci
 use crate::{picture, report::page::escaped};
 
 /// All heads of a blueprint as small grids, module by module.
-pub fn mask_grids(blueprint: &Blueprint) -> String {
+pub(crate) fn mask_grids(blueprint: &Blueprint) -> String {
     let mut html = String::new();
     let mut module = None;
     for (id, shape) in blueprint.model().heads() {

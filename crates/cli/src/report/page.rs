@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The whole page. The same run gives the same bytes.
-pub fn page(run: &RunFiles) -> String {
+pub(crate) fn page(run: &RunFiles) -> String {
     let outcome = &run.outcome;
     let details = &outcome.details;
     let title = escaped(&format!("{} on {} for {}", details.model, details.task, details.device));
@@ -41,7 +41,7 @@ const LEGEND: &str = "<p class=\"legend\"><span><i class=\"box bytes-1\"></i>8 b
                       skipped\"></i>skipped</span></p>\n";
 
 /// `&`, `<`, `>` and `"` as HTML writes them.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -2,21 +2,21 @@ use plotters::style::RGBColor;
 
 /// A colour with a meaning. Plots are drawn in the light one; the page's style sheet puts the dark one in its place.
 #[derive(Debug, Clone, Copy)]
-pub struct Role {
+pub(crate) struct Role {
     /// The CSS variable, without dashes before it.
-    pub name: &'static str,
-    pub light: (u8, u8, u8),
-    pub dark: (u8, u8, u8),
+    pub(crate) name: &'static str,
+    pub(crate) light: (u8, u8, u8),
+    pub(crate) dark: (u8, u8, u8),
 }
 
 /// Text and axes of plots.
-pub const INK: Role = Role { name: "plot-ink", light: (58, 64, 72), dark: (190, 198, 208) };
+pub(crate) const INK: Role = Role { name: "plot-ink", light: (58, 64, 72), dark: (190, 198, 208) };
 /// Grid lines of plots.
-pub const GRID: Role = Role { name: "plot-grid", light: (226, 229, 233), dark: (48, 55, 64) };
+pub(crate) const GRID: Role = Role { name: "plot-grid", light: (226, 229, 233), dark: (48, 55, 64) };
 /// Limits drawn across a plot.
-pub const LIMIT: Role = Role { name: "plot-limit", light: (140, 146, 154), dark: (130, 138, 148) };
+pub(crate) const LIMIT: Role = Role { name: "plot-limit", light: (140, 146, 154), dark: (130, 138, 148) };
 /// What surrounds a point, so that it stands out of a crowd.
-pub const PAPER: Role = Role { name: "plot-paper", light: (254, 254, 254), dark: (22, 27, 34) };
+pub(crate) const PAPER: Role = Role { name: "plot-paper", light: (254, 254, 254), dark: (22, 27, 34) };
 
 /// Colours that people with any colour vision tell apart (Okabe and Ito), the search's first.
 const SEARCHERS: [Role; 6] = [
@@ -29,7 +29,7 @@ const SEARCHERS: [Role; 6] = [
 ];
 
 impl Role {
-    pub fn color(self) -> RGBColor {
+    pub(crate) fn color(self) -> RGBColor {
         let (red, green, blue) = self.light;
         RGBColor(red, green, blue)
     }
@@ -40,12 +40,12 @@ impl Role {
 }
 
 /// The colour of a searcher, by its place among the searchers of the run.
-pub fn searcher(at: usize) -> Role {
+pub(crate) fn searcher(at: usize) -> Role {
     SEARCHERS[at % SEARCHERS.len()]
 }
 
 /// The variables for both schemes, and the rules that put them where plots have their light colours.
-pub fn style() -> String {
+pub(crate) fn style() -> String {
     let hex = |(red, green, blue): (u8, u8, u8)| format!("#{red:02X}{green:02X}{blue:02X}");
     let variables = |pick: fn(&Role) -> (u8, u8, u8)| {
         Role::all().map(|role| format!("--{}:{};", role.name, hex(pick(&role)))).collect::<String>()

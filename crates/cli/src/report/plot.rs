@@ -15,12 +15,12 @@ use crate::report::palette::INK;
 const SIZE: (u32, u32) = (520, 360);
 
 /// A drawing that failed: the SVG backend writes into memory and cannot, but its interface may.
-pub type PlotError = Box<dyn std::error::Error>;
+pub(crate) type PlotError = Box<dyn std::error::Error>;
 
-pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Draws an SVG, named for people who do not see it.
-pub fn svg(label: &str, draw: impl FnOnce(&Area<'_>) -> Result<(), PlotError>) -> String {
+pub(crate) fn svg(label: &str, draw: impl FnOnce(&Area<'_>) -> Result<(), PlotError>) -> String {
     let mut text = String::new();
     let drawn = {
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
@@ -33,17 +33,17 @@ pub fn svg(label: &str, draw: impl FnOnce(&Area<'_>) -> Result<(), PlotError>) -
 }
 
 /// Labels of axes.
-pub fn label_style() -> TextStyle<'static> {
+pub(crate) fn label_style() -> TextStyle<'static> {
     ("sans-serif", 15).into_font().color(&INK.color())
 }
 
 /// Numbers beside axes.
-pub fn tick_style() -> TextStyle<'static> {
+pub(crate) fn tick_style() -> TextStyle<'static> {
     ("sans-serif", 14).into_font().color(&INK.color())
 }
 
 /// The episodes of each searcher, the search first, then the others by name.
-pub fn by_searcher(episodes: &[EpisodeRecord]) -> Vec<(&str, Vec<&EpisodeRecord>)> {
+pub(crate) fn by_searcher(episodes: &[EpisodeRecord]) -> Vec<(&str, Vec<&EpisodeRecord>)> {
     let mut searchers: BTreeMap<(bool, &str), Vec<&EpisodeRecord>> = BTreeMap::new();
     for episode in episodes {
         searchers.entry((episode.searcher != "search", &episode.searcher)).or_default().push(episode);

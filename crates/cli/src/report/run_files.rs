@@ -13,19 +13,19 @@ use crate::{error::CliError, picture::read_blueprint};
 const SEARCHED: &str = "best/searched.ron";
 
 /// What a report is made from: the files of a finished run.
-pub struct RunFiles {
-    pub outcome: Outcome,
+pub(crate) struct RunFiles {
+    pub(crate) outcome: Outcome,
     /// In the order in which they were evaluated, one searcher after the other or mixed.
-    pub episodes: Vec<EpisodeRecord>,
+    pub(crate) episodes: Vec<EpisodeRecord>,
     /// The searched blueprint and its file; the closest attempt when none kept within the tolerance.
-    pub blueprint: Option<(PathBuf, Blueprint)>,
+    pub(crate) blueprint: Option<(PathBuf, Blueprint)>,
     /// The resolved configuration, as RON text.
-    pub config: String,
+    pub(crate) config: String,
 }
 
 impl RunFiles {
     /// Reads `result.json`, `episodes.jsonl`, `config.ron` and the searched blueprint.
-    pub fn read(run: &Path) -> Result<Self, CliError> {
+    pub(crate) fn read(run: &Path) -> Result<Self, CliError> {
         let result = run.join("result.json");
         if !result.exists() {
             return Err(CliError::Unfinished { run: run.into() });

@@ -1,5 +1,7 @@
 //! The built program, run as a person runs it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
 mod program;
 
 mod completions;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// A blueprint over 20 tokens: two heads in one module, blocks of 16 and of 8 tokens. One computes 336 of 400 scores, the
 /// other 176.
-pub const BLUEPRINT: &str = r#"(
+pub(crate) const BLUEPRINT: &str = r#"(
   version: 1,
   model: (
     name: "tiny",
@@ -33,37 +33,37 @@ pub const BLUEPRINT: &str = r#"(
 "#;
 
 /// An empty folder to run the program in.
-pub struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 /// What the program left behind.
 #[derive(Debug)]
-pub struct Finished {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     /// A folder with [`BLUEPRINT`] in it as `tiny.ron`.
-    pub fn with_blueprint() -> Self {
+    pub(crate) fn with_blueprint() -> Self {
         Self::new().with("tiny.ron", BLUEPRINT)
     }
 
     /// The same folder with one more file.
-    pub fn with(self, name: &str, content: &str) -> Self {
+    pub(crate) fn with(self, name: &str, content: &str) -> Self {
         fs::write(self.path(name), content).unwrap();
         self
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn run<const N: usize>(&self, arguments: [&str; N]) -> Finished {
+    pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> Finished {
         let mut command = Command::new(env!("CARGO_BIN_EXE_maskwright"));
         let output: Output = command.args(arguments).current_dir(self.0.path()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -71,7 +71,7 @@ impl Folder {
     }
 
     /// Names of the files and folders in it.
-    pub fn entries(&self) -> Vec<String> {
+    pub(crate) fn entries(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.0.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -84,21 +84,21 @@ impl Folder {
 impl Finished {
     /// Stdout of a command that did what it was asked to, without a word on stderr.
     #[track_caller]
-    pub fn good(self) -> String {
+    pub(crate) fn good(self) -> String {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{}", self.stdout);
         self.stdout
     }
 
     /// Stderr of a command that was refused, with nothing on stdout.
     #[track_caller]
-    pub fn refused(self) -> String {
+    pub(crate) fn refused(self) -> String {
         assert_eq!((self.code, self.stdout.as_str()), (Some(2), ""), "{}", self.stderr);
         self.stderr
     }
 
     /// The result in a JSON document, whose frame is checked.
     #[track_caller]
-    pub fn result(self, command: &str) -> Value {
+    pub(crate) fn result(self, command: &str) -> Value {
         let mut document: Value = serde_json::from_str(&self.good()).unwrap();
         assert_eq!(document["schema_version"], 1);
         assert_eq!(document["command"], command);
@@ -107,6 +107,6 @@ impl Finished {
 }
 
 /// A file that lies beside these tests.
-pub fn beside(name: &str) -> PathBuf {
+pub(crate) fn beside(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(name)
 }
