@@ -1,4 +1,8 @@
-//! What `search` refuses before it trains; what it finds is tested where the search lives.
+//! What `search` refuses, and what it leaves behind; how well it finds is tested where the search lives.
+
+use std::fs;
+
+use maskwright_blueprint::Blueprint;
 
 use crate::program::Folder;
 
@@ -46,4 +50,106 @@ fn runs_that_cannot_be_written_are_named() {
     let folder = Folder::new().with("c.ron", "(version: 1)").with("runs", "a file where a folder should be");
     let stderr = folder.run(["search", "c.ron"]).refused();
     assert!(stderr.contains("runs cannot be read or written"), "{stderr}");
+}
+
+#[test]
+fn missing_pictures_are_named_with_the_folder() {
+    let folder = Folder::new().with("c.ron", "(version: 1)");
+    let stderr = folder.run(["search", "c.ron"]).refused();
+    assert!(stderr.contains("no `train-images-idx3-ubyte` in data/fashion-mnist"), "{stderr}");
+}
+
+#[test]
+fn a_budget_that_no_mask_can_meet_says_what_the_least_is() {
+    let stderr = untrained().run(["search", "c.ron", "--set", "budget=Density(0.01)"]).refused();
+    // 64 tokens in blocks of 8: one block of each row of 8.
+    assert!(stderr.contains("no mask keeps within density 0.01"), "{stderr}");
+    assert!(stderr.contains("uses 0.1250"), "{stderr}");
+}
+
+#[test]
+fn a_search_leaves_a_result_a_report_and_a_stored_blueprint() {
+    let folder = untrained();
+    let result = folder.run(["search", "c.ron", "--store", "--json"]).result("search");
+    assert_eq!((result["evaluations"].as_u64(), result["stop_reason"].as_str()), (Some(3), Some("evaluations-used")));
+    for figure in ["/dense/accuracy", "/dense/seconds", "/best/accuracy_drop", "/best/predicted/end_to_end_speedup"] {
+        assert!(result.pointer(figure).is_some_and(|value| value.is_number()), "no {figure} in {result}");
+    }
+    assert_eq!(result["baselines"][0]["name"], "random");
+
+    let run = result["run"].as_str().unwrap();
+    assert!(folder.path(run).join("report.html").is_file());
+    let searched = Blueprint::load(&folder.path(result["best"]["blueprint"].as_str().unwrap())).unwrap();
+    let library = folder.path("masks/recall/block-recall/rk3588s2");
+    let stored: Vec<_> = fs::read_dir(library).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(Blueprint::load(&stored[0]).unwrap().digest(), searched.digest());
+}
+
+#[test]
+fn a_summary_says_what_is_predicted_and_what_measured() {
+    let text = untrained().run(["search", "c.ron"]).good();
+    for word in
+        ["speed-up", "predicted", "accuracy", "measured", "searched", "random", "density", "mask show", "report"]
+    {
+        assert!(text.contains(word), "no `{word}` in {text}");
+    }
+}
+
+#[test]
+fn eval_measures_what_the_search_measured_and_refuses_another_model() {
+    let folder = untrained();
+    let best = folder.run(["search", "c.ron", "--json"]).result("search")["best"].take();
+    let blueprint = best["blueprint"].as_str().unwrap();
+    let found = folder.run(["eval", blueprint, "--json"]).result("eval");
+    assert_eq!((&found["masked"], &found["split"]), (&best["accuracy"], &"test".into()));
+
+    let stderr = folder.run(["eval", blueprint, "--seed", "2"]).refused();
+    assert!(stderr.contains("this blueprint is for model `recall`"), "{stderr}");
+}
+
+#[test]
+fn a_run_is_resumed_with_its_own_configuration_by_one_process() {
+    let folder = untrained();
+    let result = folder.run(["search", "c.ron", "--json"]).result("search");
+    let run = result["run"].as_str().unwrap();
+    assert_eq!(folder.run(["search", "c.ron", "--resume", run, "--json"]).result("search"), result);
+
+    let stderr = folder.run(["search", "c.ron", "--resume", run, "--seed", "2"]).refused();
+    assert!(stderr.contains("was started with another configuration"), "{stderr}");
+
+    let lock = fs::File::open(folder.path(run).join("lock")).unwrap();
+    lock.lock().unwrap();
+    let stderr = folder.run(["search", "c.ron", "--resume", run]).refused();
+    assert!(stderr.contains("another process works in"), "{stderr}");
+}
+
+/// A folder with a search of some tenths of a second: a model of one head that is not trained at all. Its accuracy is
+/// that of guessing, and its distortion means nothing; everything else is as in any search.
+fn untrained() -> Folder {
+    let recipe = "(epochs: 0, batch: 50, learning_rate: 0.001, warmup: 0.1, weight_decay: 0.0, label_smoothing: 0.0, \
+                  distillation: 0.0)";
+    let config = format!(
+        "(
+  version: 1,
+  model: (
+    name: \"recall\",
+    encoder: (input: Tokens(length: 64, vocabulary: 9), width: 16, layers: 1, heads: 1, mlp: 16, classes: 8),
+    training: {recipe},
+  ),
+  task: BlockRecall,
+  space: (block_sizes: [8], precisions: [4]),
+  budget: Density(1.0),
+  tolerance: Absolute(1.0),
+  agent: Write(start: Cold, features: Block),
+  kappa: Fixed(0.05),
+  evaluations: 3,
+  loop_examples: 8,
+  calibration_examples: 8,
+  finalists: 1,
+  fine_tune: {recipe},
+  baselines: [Random],
+)"
+    );
+    Folder::new().with("c.ron", &config)
 }
