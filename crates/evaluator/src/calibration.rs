@@ -111,7 +111,12 @@ fn draw_labels(logits: Tensor<2>, generator: &mut ChaCha12Rng) -> Vec<i32> {
     let probabilities: Vec<f32> = softmax(logits, 1).into_data().try_to_vec().expect("probabilities are f32");
     let draw = |row: &[f32]| {
         let mut left: f32 = generator.random();
-        row.iter().position(|p| { left -= p; left < 0.0 }).unwrap_or(classes - 1) as i32
+        row.iter()
+            .position(|p| {
+                left -= p;
+                left < 0.0
+            })
+            .unwrap_or(classes - 1) as i32
     };
     probabilities.chunks(classes).map(draw).collect()
 }
@@ -186,7 +191,10 @@ impl ModuleSums {
         self.heads.par_iter_mut().enumerate().for_each(|(head, sums)| {
             for example in 0..examples {
                 let at = (example * heads + head) * each;
-                let part = |of: &'_ [f32]| -> std::ops::Range<usize> { debug_assert!(of.len() >= at + each); at..at + each };
+                let part = |of: &'_ [f32]| -> std::ops::Range<usize> {
+                    debug_assert!(of.len() >= at + each);
+                    at..at + each
+                };
                 let scores = Scores {
                     logits: &logits[part(&logits)],
                     probabilities: &probabilities[part(&probabilities)],

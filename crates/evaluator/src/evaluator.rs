@@ -61,10 +61,7 @@ impl DenseModel {
         recipe.check().map_err(EvaluatorError::Recipe)?;
         let data = task.load()?;
         data.check_model(config)?;
-        let key = Digest::of([
-            format!("{config:?} {recipe:?} {seed}"),
-            data.train.digest().to_string(),
-        ]);
+        let key = Digest::of([format!("{config:?} {recipe:?} {seed}"), data.train.digest().to_string()]);
         let path = cache.join(format!("{name}-{}.safetensors", key.short()));
         let mut encoder = config.init(seed, &Device::flex());
         let cached = path.exists() && load_weights(&mut encoder, &path).is_ok();

@@ -14,7 +14,10 @@ pub struct Examples {
 #[derive(Debug, Clone, PartialEq)]
 enum Values {
     /// One channel, `side * side` values an example.
-    Images { side: usize, pixels: Vec<f32> },
+    Images {
+        side: usize,
+        pixels: Vec<f32>,
+    },
     Tokens(Vec<u32>),
 }
 
@@ -71,7 +74,8 @@ impl Examples {
                 Inputs::Images(Tensor::from_data(TensorData::new(values, [indices.len(), 1, *side, *side]), device))
             }
             Values::Tokens(tokens) => {
-                let values: Vec<i32> = pick(tokens, self.stride, indices).into_iter().map(|token| token as i32).collect();
+                let values: Vec<i32> =
+                    pick(tokens, self.stride, indices).into_iter().map(|token| token as i32).collect();
                 Inputs::Tokens(Tensor::from_data(TensorData::new(values, [indices.len(), self.stride]), device))
             }
         }

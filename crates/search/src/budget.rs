@@ -33,7 +33,11 @@ impl Budget {
 
     /// What all of a candidate's masks use.
     pub(crate) fn used(self, candidate: &Candidate, shape: &ModelShape) -> f64 {
-        shape.heads().zip(candidate.masks()).map(|((head, _), mask)| self.used_by(mask, shape, head.module as usize)).sum()
+        shape
+            .heads()
+            .zip(candidate.masks())
+            .map(|((head, _), mask)| self.used_by(mask, shape, head.module as usize))
+            .sum()
     }
 
     /// The wall itself, with room for rounding.

@@ -34,8 +34,7 @@ impl Candidate {
     /// When the candidate was made for another shape.
     pub fn blueprint(&self, shape: &ModelShape, provenance: Provenance) -> Blueprint {
         let mut masks = self.masks.iter().cloned();
-        let modules =
-            shape.modules.iter().map(|of| masks.by_ref().take(of.shape.heads as usize).collect()).collect();
+        let modules = shape.modules.iter().map(|of| masks.by_ref().take(of.shape.heads as usize).collect()).collect();
         Blueprint::new(shape.clone(), modules, provenance).expect("a candidate is made from masks that fit its model")
     }
 

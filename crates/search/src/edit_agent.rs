@@ -8,10 +8,10 @@ use rand::rngs::ChaCha12Rng;
 use crate::{
     Candidate,
     edit::Edit,
-    environment::{Environment, OBSERVATION, Observation},
+    environment::{Environment, Observation},
     guide::{FEATURES, SizeGuide},
     mutation::{RANKING_DEVIATION, RANKING_PRIOR, draw, edit_prior, ranked, ranking},
-    policy::Policy,
+    policy::{EditPolicy, Memory},
     random_stream::{Purpose, random_stream},
     reinforce::{Likelihood, Reinforce},
 };
@@ -21,7 +21,7 @@ const PRIOR_SHARE: f32 = 0.05;
 
 /// REINFORCE over edits: an episode passes once over the windows of an archive member and mostly leaves them alone.
 pub(crate) struct EditAgent {
-    reinforce: Reinforce,
+    reinforce: Reinforce<EditPolicy>,
 }
 
 /// What the agent did in one episode, as it must be known to learn from it.
@@ -41,7 +41,7 @@ impl EditAgent {
     pub(crate) fn new(seed: u64) -> Self {
         use rand::RngExt;
         let network_seed = random_stream(seed, Purpose::Network, 0).random();
-        let policy = Policy::editing(OBSERVATION, network_seed, &Device::flex().autodiff());
+        let policy = EditPolicy::new(network_seed, &Device::flex().autodiff());
         Self { reinforce: Reinforce::new(policy) }
     }
 
@@ -67,11 +67,11 @@ impl EditAgent {
             });
             drafts.push(environment.reset(start)?);
         }
-        let mut memory = policy.no_memory();
+        let mut memory = Memory::new();
         for _ in 0..environment.windows() {
             let observations: Vec<Observation> = drafts.iter().map(|draft| environment.observe(draft)).collect();
             let seen = tensor3(&[&observations], &Device::flex()).swap_dims(0, 1); // [episodes, 1, observation]
-            let (logits, next) = policy.edit(seen, memory);
+            let (logits, next) = policy.forward(seen, memory);
             memory = next;
             let probabilities = values(edit_probabilities(logits.edits, &prior));
             let means = values(logits.ranking);
@@ -119,11 +119,11 @@ impl EditAgent {
 }
 
 /// `ln pi` of what the episodes did: `ln` of the edit's probability, and of the ranking's density where the edit used it.
-fn likelihood(policy: &Policy, episodes: &[(&EditEpisode, f64)], prior: &[f32]) -> Likelihood {
+fn likelihood(policy: &EditPolicy, episodes: &[(&EditEpisode, f64)], prior: &[f32]) -> Likelihood {
     let device = Device::flex().autodiff();
     let (count, steps) = (episodes.len(), episodes[0].0.edits.len());
     let observations: Vec<&[Observation]> = episodes.iter().map(|(episode, _)| &episode.observations[..]).collect();
-    let (logits, _) = policy.edit(tensor3(&observations, &device), policy.no_memory());
+    let (logits, _) = policy.forward(tensor3(&observations, &device), Memory::new());
     let probabilities = edit_probabilities(logits.edits, prior); // [episodes, steps, edits]
     let log_probabilities = probabilities.clone().clamp_min(1e-9).log();
     let entropy = -(probabilities * log_probabilities.clone()).sum_dim(2).squeeze_dim(2);

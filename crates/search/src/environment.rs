@@ -70,9 +70,10 @@ impl Environment<'_> {
         let mut seen = Vec::with_capacity(OBSERVATION);
         seen.extend(&head.histogram);
         seen.extend(maskwright_blueprint::BlockSize::ALL.map(|size| if size == mask.block_size { 1.0 } else { 0.0 }));
-        seen.extend(maskwright_blueprint::Precision::ALL.map(|precision| {
-            mask.blocks.active().filter(|(_, _, p)| *p == precision).count() as f32 / active
-        }));
+        seen.extend(
+            maskwright_blueprint::Precision::ALL
+                .map(|precision| mask.blocks.active().filter(|(_, _, p)| *p == precision).count() as f32 / active),
+        );
         seen.extend([
             mask.blocks.density() as f32,
             head.id.module as f32 / modules,
@@ -143,9 +144,8 @@ impl Environment<'_> {
         let mut cells = mask.blocks.cells().to_vec();
         let mut active: Vec<usize> = (0..cells.len()).filter(|at| cells[*at].is_some()).collect();
         active.sort_by(|a, b| guide.skip[*a].total_cmp(&guide.skip[*b]));
-        let rebuilt = |cells: &[_]| {
-            repaired(&head.shape, mask.block_size, cells.to_vec(), |at| guide.skip[at], commonest(mask))
-        };
+        let rebuilt =
+            |cells: &[_]| repaired(&head.shape, mask.block_size, cells.to_vec(), |at| guide.skip[at], commonest(mask));
         let module = head.id.module as usize;
         let mut thinned = mask.clone();
         // In strides, for masks of thousands of blocks: each stride is rebuilt and measured once.

@@ -1,13 +1,10 @@
 use std::ops::ControlFlow;
 
-use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Digest, Provenance};
-use maskwright_evaluator::{Evaluator, Split, TrainingError};
-use maskwright_evaluator::EvaluatorError;
+use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance};
+use maskwright_evaluator::{Evaluator, EvaluatorError, Split, TrainingError};
 use maskwright_transformer::{Encoder, weights_digest};
 
-use crate::{
-    Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch, run_directory::tool,
-};
+use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch};
 
 /// A candidate after fine-tuning.
 pub(crate) struct Finalist {
@@ -80,35 +77,27 @@ pub(crate) fn is_interruption(error: &SearchError) -> bool {
     matches!(error, SearchError::Evaluator(EvaluatorError::Training(TrainingError::Interrupted { .. })))
 }
 
-/// A finalist as a blueprint with everything that is known of it. This is where the test split is read.
+/// A finalist as a blueprint with everything that is known of it; `provenance` says where it comes from. This is where
+/// the test split is read.
 pub(crate) fn blueprint_of(
-    name: &str,
     finalist: &Finalist,
     evaluator: &Evaluator,
     pricing: &Pricing,
-    config: &SearchConfig,
-    config_name: &str,
-    config_digest: Digest,
     dense_accuracy: f64,
+    provenance: Provenance,
 ) -> Result<Blueprint, SearchError> {
-    let mut blueprint = finalist.candidate.blueprint(evaluator.shape(), Provenance::default());
+    let mut blueprint = finalist.candidate.blueprint(evaluator.shape(), provenance);
     let masked = evaluator.accuracy(&finalist.model, Some(&blueprint), Split::Test);
-    blueprint.provenance = Provenance {
-        tool: tool(),
-        origin: name.into(),
-        config: Some(config_name.into()),
-        config_digest: Some(config_digest),
-        seed: Some(config.seed),
-        task: Some(config.task.name().into()),
-        tuned_weights: Some(weights_digest(&finalist.model)),
-        predicted: Some(pricing.predicted(&blueprint)?),
-        accuracy: Some(Accuracy {
-            split: "test".into(),
-            examples: evaluator.examples(Split::Test).len() as u64,
-            dense: dense_accuracy,
-            masked,
-            drop: AccuracyDrop(dense_accuracy - masked),
-        }),
-    };
+    let predicted = pricing.predicted(&blueprint)?;
+    let provenance = &mut blueprint.provenance;
+    provenance.tuned_weights = Some(weights_digest(&finalist.model));
+    provenance.predicted = Some(predicted);
+    provenance.accuracy = Some(Accuracy {
+        split: "test".into(),
+        examples: evaluator.examples(Split::Test).len() as u64,
+        dense: dense_accuracy,
+        masked,
+        drop: AccuracyDrop(dense_accuracy - masked),
+    });
     Ok(blueprint)
 }

@@ -1,6 +1,10 @@
 use maskwright_blueprint::{BlockMask, HeadMask, Precision};
 
-use crate::{Candidate, Guide, Space, candidate::keepers, guide::{HeadGuide, SizeGuide}};
+use crate::{
+    Candidate, Guide, Space,
+    candidate::keepers,
+    guide::{HeadGuide, SizeGuide},
+};
 
 /// The candidate that minimises `loss + lambda * price` over blocks, sizes and precisions: a knapsack by Lagrange
 /// multiplier (MoA, arXiv 2406.14909, with squared gradient influence as the loss).
@@ -21,7 +25,8 @@ pub(crate) fn multipliers(guide: &Guide, space: &Space, count: usize) -> Vec<f64
         .filter(|ratio| *ratio > 0.0)
         .collect();
     ratios.sort_by(f64::total_cmp);
-    let at = |share: f64| ratios.get((share * (ratios.len().saturating_sub(1)) as f64) as usize).copied().unwrap_or(1.0);
+    let at =
+        |share: f64| ratios.get((share * (ratios.len().saturating_sub(1)) as f64) as usize).copied().unwrap_or(1.0);
     (0..count).map(|step| at((step as f64 + 0.5) / count as f64)).collect()
 }
 
@@ -38,7 +43,9 @@ fn mask_at(head: &HeadGuide, size: &SizeGuide, space: &Space, lambda: f64) -> (f
     };
     let best_active = |block: usize| {
         let precisions = space.precisions.iter().copied();
-        precisions.min_by(|a, b| value(block, Some(*a)).total_cmp(&value(block, Some(*b)))).expect("the space has a precision")
+        precisions
+            .min_by(|a, b| value(block, Some(*a)).total_cmp(&value(block, Some(*b))))
+            .expect("the space has a precision")
     };
     let blocks = size.rows * size.columns;
     let mut cells: Vec<Option<Precision>> = (0..blocks)

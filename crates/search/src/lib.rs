@@ -44,7 +44,7 @@ pub use config_file::{ConfigError, load_config};
 pub use error::SearchError;
 pub use evaluation::{Evaluation, evaluate};
 pub use guide::Guide;
-pub use outcome::{Best, BestPredicted, BaselineRow, Dense, Details, EpisodeRecord, Outcome, Row, StopReason};
+pub use outcome::{BaselineRow, Best, BestPredicted, Dense, Details, EpisodeRecord, Outcome, Row, StopReason};
 pub use pricing::{Objective, Pricing};
 pub use reward::{Limit, Reward};
 pub use run_directory::Manifest;

@@ -65,7 +65,7 @@ impl Pricing {
     pub fn block_price(&self, of: &AttentionShape, size: BlockSize, precision: Precision) -> Result<f64, CostError> {
         let full = HeadMask::dense(of, size, precision);
         let (rows, columns) = (full.blocks.rows(), full.blocks.columns());
-        let first = |at: usize| (at % columns == 0).then_some(precision);
+        let first = |at: usize| at.is_multiple_of(columns).then_some(precision);
         let bare = crate::candidate::repaired(of, size, (0..rows * columns).map(first).collect(), |_| 0.0, precision);
         let price = |mask: &HeadMask| {
             Ok::<_, CostError>(self.objective_of(&self.model.total([self.model.head(mask, of, Softmax::Float)?])))

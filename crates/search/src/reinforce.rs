@@ -1,10 +1,9 @@
 use burn::{
     grad_clipping::GradientClippingConfig,
+    module::Module,
     optim::{AdamConfig, GradientsParams, ModuleOptimizer},
     tensor::{Device, Tensor, TensorData},
 };
-
-use crate::policy::Policy;
 
 /// Adam's step for the policy. Large, for a search has only some dozens of updates.
 const LEARNING_RATE: f64 = 1e-2;
@@ -16,19 +15,19 @@ pub(crate) struct Likelihood {
 }
 
 /// The learning half of REINFORCE (Williams 1992; for architecture search Zoph & Le 2017).
-pub(crate) struct Reinforce {
-    policy: Policy,
+pub(crate) struct Reinforce<P> {
+    policy: P,
     optimiser: ModuleOptimizer,
     updates: u64,
 }
 
-impl Reinforce {
-    pub(crate) fn new(policy: Policy) -> Self {
+impl<P: Module> Reinforce<P> {
+    pub(crate) fn new(policy: P) -> Self {
         let clipping = GradientClippingConfig::Norm(1.0);
         Self { policy, optimiser: AdamConfig::new().with_grad_clipping(Some(clipping)).init(), updates: 0 }
     }
 
-    pub(crate) fn policy(&self) -> &Policy {
+    pub(crate) fn policy(&self) -> &P {
         &self.policy
     }
 
@@ -36,7 +35,7 @@ impl Reinforce {
     ///
     /// Gradient: `E[sum_t A_t grad ln pi(a_t | s_t)]`, with the advantage `A_t = G_t - mean of the other episodes' G_t`
     /// (leave-one-out baseline, Kool et al. 2019), divided by the batch's deviation; plus an entropy bonus that decays.
-    pub(crate) fn update(&mut self, returns: &[Vec<f64>], likelihood: impl FnOnce(&Policy) -> Likelihood) {
+    pub(crate) fn update(&mut self, returns: &[Vec<f64>], likelihood: impl FnOnce(&P) -> Likelihood) {
         let (episodes, steps) = (returns.len(), returns[0].len());
         if episodes < 2 {
             return;

@@ -134,7 +134,12 @@ impl RunDirectory {
         Ok(run)
     }
 
-    fn locked(path: PathBuf, config: Digest, records: Vec<EpisodeRecord>, episodes: Vec<u8>) -> Result<Self, SearchError> {
+    fn locked(
+        path: PathBuf,
+        config: Digest,
+        records: Vec<EpisodeRecord>,
+        episodes: Vec<u8>,
+    ) -> Result<Self, SearchError> {
         let lock_path = path.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(io_error(&lock_path))?;
@@ -178,7 +183,9 @@ impl RunDirectory {
         let seconds = self.started.elapsed().as_secs_f64();
         let times: String = records
             .iter()
-            .map(|r| format!("{{\"searcher\":\"{}\",\"episode\":{},\"seconds\":{seconds:.3}}}\n", r.searcher, r.episode))
+            .map(|r| {
+                format!("{{\"searcher\":\"{}\",\"episode\":{},\"seconds\":{seconds:.3}}}\n", r.searcher, r.episode)
+            })
             .collect();
         let times_path = self.path.join("times.jsonl");
         append(&times_path, times.as_bytes()).map_err(io_error(&times_path))?;

@@ -10,14 +10,14 @@ use maskwright_evaluator::{DenseModel, Evaluator, Split};
 use maskwright_transformer::weights_to_bytes;
 
 use crate::{
-    Agent, Baseline, Best, BestPredicted, BaselineRow, Dense, Details, Guide, Kappa, Limit, Outcome, Pricing,
-    Row, SearchConfig, SearchError, Stage, StopReason, Watch,
+    Agent, Baseline, BaselineRow, Best, BestPredicted, Dense, Details, Guide, Kappa, Limit, Outcome, Pricing, Row,
+    SearchConfig, SearchError, Stage, StopReason, Watch,
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
     finalists::{Finalist, blueprint_of, fine_tuned, is_interruption, shortlist},
     knapsack::multipliers,
-    run_directory::{RunDirectory, config_digest, now},
+    run_directory::{RunDirectory, config_digest, now, tool},
     searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled, sparsest},
     trial::{Found, Trials},
     write_searcher::WriteSearcher,
@@ -163,11 +163,9 @@ impl Search {
             table.push(dense_row(&name, &coarse, dense_accuracy - on_test, on_test, on_selection, pricing)?);
         }
         watch.advance(2, "");
-        let digest = config_digest(config);
         let mut best = None;
         for (at, (name, finalist, evaluations)) in finals.iter().enumerate() {
-            let blueprint =
-                blueprint_of(name, finalist, evaluator, pricing, config, &self.config_name, digest, dense_accuracy)?;
+            let blueprint = blueprint_of(finalist, evaluator, pricing, dense_accuracy, self.provenance(name))?;
             let text = blueprint.to_ron();
             let weights = weights_to_bytes(&finalist.model);
             self.run.write(&format!("rows/{name}.ron"), text.as_bytes())?;
@@ -181,7 +179,11 @@ impl Search {
             table.push(row);
             watch.advance(at as u64 + 3, "");
         }
-        watch.end(&format!("dense {:.1} % on {} test examples", 100.0 * dense_accuracy, evaluator.examples(Split::Test).len()));
+        watch.end(&format!(
+            "dense {:.1} % on {} test examples",
+            100.0 * dense_accuracy,
+            evaluator.examples(Split::Test).len()
+        ));
         self.write_pareto_set(searched, evaluator)?;
 
         let stop_reason = if searched.exhausted { StopReason::NothingNew } else { StopReason::EvaluationsUsed };
@@ -219,6 +221,19 @@ impl Search {
         Ok(outcome)
     }
 
+    /// Where a blueprint of this search comes from.
+    fn provenance(&self, origin: &str) -> Provenance {
+        Provenance {
+            tool: tool(),
+            origin: origin.into(),
+            config: Some(self.config_name.clone()),
+            config_digest: Some(config_digest(&self.config)),
+            seed: Some(self.config.seed),
+            task: Some(self.config.task.name().into()),
+            ..Provenance::default()
+        }
+    }
+
     /// The search's candidates that no other one beats in both speed and distortion, before fine-tuning.
     fn write_pareto_set(&self, searched: &Found, evaluator: &Evaluator) -> Result<(), SearchError> {
         let mut by_speed: Vec<_> = searched.evaluated.iter().collect();
@@ -227,14 +242,7 @@ impl Search {
         for evaluated in by_speed {
             if evaluated.distortion < least {
                 least = evaluated.distortion;
-                let provenance = Provenance {
-                    tool: crate::run_directory::tool(),
-                    origin: "search, before fine-tuning".into(),
-                    config: Some(self.config_name.clone()),
-                    seed: Some(self.config.seed),
-                    task: Some(self.config.task.name().into()),
-                    ..Provenance::default()
-                };
+                let provenance = self.provenance("search, before fine-tuning");
                 let blueprint = evaluated.candidate.blueprint(evaluator.shape(), provenance);
                 let name = format!("best/pareto-{:.3}-{}.ron", blueprint.density(), blueprint.digest().short());
                 self.run.write(&name, blueprint.to_ron().as_bytes())?;

@@ -101,9 +101,8 @@ impl FixedSearcher {
         use rand::seq::SliceRandom;
         let mut candidates = fixed_patterns(environment.shape, environment.space);
         candidates.shuffle(&mut random_stream(seed, Purpose::Baseline, u64::MAX - 1));
-        let fits = |candidate: &Candidate| {
-            environment.budget.used(candidate, environment.shape) <= environment.budget.limit()
-        };
+        let fits =
+            |candidate: &Candidate| environment.budget.used(candidate, environment.shape) <= environment.budget.limit();
         Self { left: candidates.into_iter().filter(fits).collect() }
     }
 }
@@ -132,7 +131,9 @@ impl KnapsackSearcher {
 
     /// Halfway between the best multiplier so far and its neighbours, in logarithm; then further out.
     fn refine(&mut self) {
-        let Some(best) = (0..self.told.len()).max_by(|a, b| self.told[*a].1.total_cmp(&self.told[*b].1)) else { return };
+        let Some(best) = (0..self.told.len()).max_by(|a, b| self.told[*a].1.total_cmp(&self.told[*b].1)) else {
+            return;
+        };
         for reach in 0..self.told.len() {
             let (low, high) = (best.saturating_sub(reach + 1), (best + reach + 1).min(self.told.len() - 1));
             let pairs = [(low, low + 1), (high - 1, high)];

@@ -15,7 +15,7 @@ use crate::{
     environment::{Environment, OBSERVATION, Observation},
     guide::{FEATURES, HeadGuide, SizeGuide},
     mutation::draw,
-    policy::Policy,
+    policy::{Memory, WritePolicy},
     random_stream::{Purpose, random_stream},
     reinforce::{Likelihood, Reinforce},
     searcher::{Proposal, Searcher},
@@ -33,7 +33,7 @@ const FORBIDDEN: f32 = -1e9;
 pub(crate) struct WriteSearcher {
     seed: u64,
     writing: Writing,
-    reinforce: Reinforce,
+    reinforce: Reinforce<WritePolicy>,
     episodes: u64,
     asked: Vec<WriteEpisode>,
 }
@@ -58,8 +58,7 @@ struct WriteEpisode {
 impl WriteSearcher {
     pub(crate) fn new(seed: u64, start: Start, features: Features) -> Self {
         let network_seed = random_stream(seed, Purpose::Network, 0).random();
-        let width = block_width(features);
-        let policy = Policy::writing(OBSERVATION, width, network_seed, &Device::flex().autodiff());
+        let policy = WritePolicy::new(block_width(features), network_seed, &Device::flex().autodiff());
         let writing = Writing { start, features };
         Self { seed, writing, reinforce: Reinforce::new(policy), episodes: 0, asked: Vec::new() }
     }
@@ -89,12 +88,12 @@ impl Writing {
     }
 
     /// `ln pi` of what the episodes did: size and precision of each window, and every block's draw.
-    fn likelihood(self, policy: &Policy, environment: &Environment<'_>, asked: &[WriteEpisode]) -> Likelihood {
+    fn likelihood(self, policy: &WritePolicy, environment: &Environment<'_>, asked: &[WriteEpisode]) -> Likelihood {
         let device = Device::flex().autodiff();
         let (count, steps) = (asked.len(), environment.windows());
         let seen: Vec<f32> = asked.iter().flat_map(|e| e.observations.iter().flatten()).copied().collect();
         let seen = Tensor::from_data(TensorData::new(seen, [count, steps, OBSERVATION]), &device);
-        let (logits, _) = policy.write(seen, policy.no_memory());
+        let (logits, _) = policy.forward(seen, Memory::new());
         let (size_bias, precision_bias) = choice_bias(environment);
         let chosen = |logits: Tensor<3>, bias: [f32; 3], of: &dyn Fn(&WriteEpisode) -> &Vec<usize>| {
             let bias = Tensor::<1>::from_data(bias, &device).reshape([1, 1, 3]);
@@ -155,11 +154,11 @@ impl Searcher for WriteSearcher {
             let Some(start) = environment.within_budget(start) else { break };
             let mut draft = environment.reset(start)?;
             let mut episode = WriteEpisode::default();
-            let mut memory = policy.no_memory();
+            let mut memory = Memory::new();
             for _ in 0..environment.windows() {
                 let observation = environment.observe(&draft);
                 let seen = Tensor::<1>::from_data(observation, &device).reshape([1, 1, OBSERVATION]);
-                let (logits, next) = policy.write(seen, memory);
+                let (logits, next) = policy.forward(seen, memory);
                 memory = next;
                 let size_at = draw(&probabilities(logits.sizes, size_bias), &mut generator);
                 let precision_at = draw(&probabilities(logits.precisions, precision_bias), &mut generator);
@@ -171,8 +170,7 @@ impl Searcher for WriteSearcher {
                 let features = Tensor::from_data(TensorData::new(features, [1, 1, blocks, width]), &device);
                 let log_odds = values(policy.block_logits(logits.query, features));
                 let log_odds = log_odds.iter().enumerate().map(|(block, x)| x + self.writing.prior(guide, block));
-                let drawn: Vec<bool> =
-                    log_odds.map(|x| generator.random::<f32>() < 1.0 / (1.0 + (-x).exp())).collect();
+                let drawn: Vec<bool> = log_odds.map(|x| generator.random::<f32>() < 1.0 / (1.0 + (-x).exp())).collect();
                 let finer = Some(precision.finer()).filter(|finer| environment.space.precisions.contains(finer));
                 let of_block = |block: usize| {
                     if guide.varied[block] { finer.unwrap_or(precision) } else { precision }

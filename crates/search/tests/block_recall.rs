@@ -24,11 +24,8 @@ fn five_seeds(agent: &str, evaluations: u64) {
     let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let mut missed = Vec::new();
     for seed in 1..=5 {
-        let overrides = [
-            set("agent", agent),
-            set("evaluations", &evaluations.to_string()),
-            set("seed", &seed.to_string()),
-        ];
+        let overrides =
+            [set("agent", agent), set("evaluations", &evaluations.to_string()), set("seed", &seed.to_string())];
         let config = load_config(&config, &overrides).unwrap();
         let search = Search::start(config, "block-recall.ron", runs.path()).unwrap();
         let run = search.directory().to_owned();

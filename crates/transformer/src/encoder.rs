@@ -134,7 +134,8 @@ impl EncoderConfig {
                 }
             }
         }
-        if self.tokens() > 8192 || self.width > 8192 || self.layers > 256 || self.mlp > 65536 || self.classes > 1 << 20 {
+        if self.tokens() > 8192 || self.width > 8192 || self.layers > 256 || self.mlp > 65536 || self.classes > 1 << 20
+        {
             return Err("the model is larger than this program builds (8192 tokens or wide, 256 layers)".into());
         }
         Ok(())
@@ -209,13 +210,7 @@ impl EncoderConfig {
         let block = u64::from(tokens) * (4 * u64::from(width) + u64::from(self.mlp));
         let elementwise = u64::from(layers) * block + u64::from(tokens) * u64::from(width);
         let digest = Digest::of([format!("{self:?}").into_bytes(), weights_digest(model).to_string().into_bytes()]);
-        ModelShape {
-            name: name.into(),
-            digest,
-            modules: (0..layers).map(module).collect(),
-            linears,
-            elementwise,
-        }
+        ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
     }
 }
 
@@ -245,9 +240,8 @@ impl PatchEmbedding {
     fn forward(&self, images: Tensor<4>) -> Tensor<3> {
         let [batch, channels, side, _] = images.dims();
         let (patch, across) = (self.patch, side / self.patch);
-        let patches: Tensor<6> = images
-            .reshape([batch, channels, across, patch, across, patch])
-            .permute([0, 2, 4, 1, 3, 5]); // [batch, row, column, channel, y, x]
+        let patches: Tensor<6> =
+            images.reshape([batch, channels, across, patch, across, patch]).permute([0, 2, 4, 1, 3, 5]); // [batch, row, column, channel, y, x]
         let patches = patches.reshape([batch, across * across, channels * patch * patch]);
         let tokens = self.projection.forward(patches); // [batch, patches, width]
         let class_token = self.class_token.val().repeat_dim(0, batch);

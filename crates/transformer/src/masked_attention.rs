@@ -98,5 +98,8 @@ fn expand(shape: &AttentionShape, mask: &HeadMask) -> Vec<Option<Precision>> {
         true => None,
         false => mask.blocks.get((query / size) as usize, (key / size) as usize),
     };
-    (0..shape.queries).flat_map(|query| (0..shape.keys).map(move |key| (query, key))).map(|(q, k)| score(q, k)).collect()
+    (0..shape.queries)
+        .flat_map(|query| (0..shape.keys).map(move |key| (query, key)))
+        .map(|(q, k)| score(q, k))
+        .collect()
 }

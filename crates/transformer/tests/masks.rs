@@ -1,7 +1,7 @@
 //! A masked model against plain dense attention and against attention worked out by hand.
 
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
-use maskwright_blueprint::{Blueprint, BlockSize, HeadMask, Precision, Provenance};
+use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, Precision, Provenance};
 use maskwright_transformer::{Attention, CompiledMasks, Encoder, EncoderConfig, EncoderInput, Inputs};
 
 const CONFIG: EncoderConfig = EncoderConfig {
