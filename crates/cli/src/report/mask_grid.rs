@@ -4,6 +4,9 @@ use maskwright_blueprint::{AttentionShape, BlockSize, Blueprint, HeadMask, Preci
 
 use crate::{picture, report::page::escaped};
 
+/// Finer grids have no lines between blocks: they would cover the blocks.
+const MOST_LINES: usize = 24;
+
 /// All heads of a blueprint as small grids, module by module.
 pub(crate) fn mask_grids(blueprint: &Blueprint) -> String {
     let mut html = String::new();
@@ -18,7 +21,7 @@ pub(crate) fn mask_grids(blueprint: &Blueprint) -> String {
         let mask = blueprint.mask(id);
         let density = 100.0 * mask.active_scores(shape) as f64 / shape.scores() as f64;
         html += &format!(
-            "<figure>{}<figcaption><b>head {}</b> {}-token blocks<br>density {density:.1} %</figcaption></figure>\n",
+            "<figure>{}<figcaption><b>head {}</b> density {density:.1} %<br>{}-token blocks</figcaption></figure>\n",
             grid(mask, shape, &picture::caption(id, mask, shape)),
             id.head,
             mask.block_size,
@@ -42,9 +45,10 @@ fn grid(mask: &HeadMask, shape: &AttentionShape, title: &str) -> String {
                 .expect("a string takes every text");
         }
     }
-    write!(svg, "<path class=\"lattice\" d=\"{}\"/></svg>", lattice(mask.block_size, shape))
-        .expect("a string takes every text");
-    svg
+    if mask.blocks.rows().max(mask.blocks.columns()) <= MOST_LINES {
+        svg += &format!("<path class=\"lattice\" d=\"{}\"/>", lattice(mask.block_size, shape));
+    }
+    svg + "</svg>"
 }
 
 /// The blocks of one precision as an SVG path, neighbours in a row drawn as one.

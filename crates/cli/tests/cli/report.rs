@@ -1,5 +1,7 @@
 use std::fs;
 
+use serde_json::Value;
+
 use crate::program::{Folder, beside};
 
 const FILES: [&str; 4] = ["result.json", "episodes.jsonl", "config.ron", "best/searched.ron"];
@@ -17,6 +19,14 @@ fn run_directory() -> Folder {
 fn page(folder: &Folder) -> String {
     assert_eq!(folder.run(["report", "run"]).good(), "run/report.html\n");
     fs::read_to_string(folder.path("run/report.html")).unwrap()
+}
+
+/// Another result in the same run.
+fn change(folder: &Folder, how: impl FnOnce(&mut Value)) {
+    let result = folder.path("run/result.json");
+    let mut outcome = serde_json::from_str(&fs::read_to_string(&result).unwrap()).unwrap();
+    how(&mut outcome);
+    fs::write(&result, outcome.to_string()).unwrap();
 }
 
 #[test]
@@ -53,12 +63,17 @@ fn text_of_the_run_is_escaped() {
 }
 
 #[test]
+fn a_baseline_that_is_ahead_is_named_in_the_headline() {
+    let folder = run_directory();
+    assert!(page(&folder).contains("with as many evaluations: behind the search."));
+    change(&folder, |outcome| outcome["best"]["predicted"]["speedup"] = 1.5.into());
+    assert!(page(&folder).contains("with as many evaluations: ahead of the search."));
+}
+
+#[test]
 fn without_a_blueprint_the_page_says_so() {
     let folder = run_directory();
-    let result = folder.path("run/result.json");
-    let mut outcome: serde_json::Value = serde_json::from_str(&fs::read_to_string(&result).unwrap()).unwrap();
-    outcome["best"] = serde_json::Value::Null;
-    fs::write(&result, outcome.to_string()).unwrap();
+    change(&folder, |outcome| outcome["best"] = Value::Null);
     let page = page(&folder);
     assert!(
         page.contains("No mask for fixture-model on fixture-task kept within the 1.0 points of accuracy"),
