@@ -14,7 +14,7 @@ use crate::Examples;
 const BATCH: usize = 64;
 
 /// Bins of the histogram of a head's attention logits, over [-4, 4] standard deviations around their mean.
-pub(crate) const BINS: usize = 8;
+const BINS: usize = 8;
 
 /// What the dense model's attention does on calibration examples: the guide of every search.
 #[derive(Debug, Clone)]
@@ -81,6 +81,11 @@ impl Calibration {
         Self { heads, examples: indices.len() }
     }
 
+    /// From statistics `[module][head]` of `examples` examples, however they were had.
+    pub fn new(heads: Vec<Vec<HeadStatistics>>, examples: usize) -> Self {
+        Self { heads, examples }
+    }
+
     /// One head's statistics.
     ///
     /// # Panics
@@ -91,6 +96,11 @@ impl Calibration {
 }
 
 impl HeadStatistics {
+    /// `sizes` in the order of [`BlockSize::ALL`].
+    pub fn new(histogram: [f32; BINS], sizes: [BlockStatistics; 3]) -> Self {
+        Self { histogram, sizes }
+    }
+
     /// At one block size.
     pub fn blocks(&self, size: BlockSize) -> &BlockStatistics {
         &self.sizes[index(size)]

@@ -41,18 +41,19 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
         place = fields.get_mut(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
     }
     let candidates = [serde_json::from_str(text).ok(), variant(text), Some(Value::String(text.into()))];
-    let mut refusal = String::new();
+    let mut refusal = None;
     for value in candidates.into_iter().flatten() {
         *place = value;
         let owned = place.clone();
         match serde_json::from_value(json.clone()) {
             Ok(config) => return Ok(config),
-            Err(error) => refusal = error.to_string(),
+            // The first reading of the text is the likeliest, so its refusal is the one to tell.
+            Err(error) => refusal = refusal.or(Some(error.to_string())),
         }
         place = locate(&mut json, key);
         *place = owned;
     }
-    Err(refusal)
+    Err(refusal.expect("a text is at least a string, and that was refused"))
 }
 
 fn locate<'j>(json: &'j mut Value, key: &str) -> &'j mut Value {

@@ -92,6 +92,10 @@ impl Environment<'_> {
         if mask != before {
             draft.candidate.set(draft.window, mask);
             self.keep_within_budget(&mut draft.candidate, draft.window);
+            // A window that cannot give enough back, since its rows keep their blocks, stays as it was.
+            if self.budget.used(&draft.candidate, self.shape) > self.budget.limit() {
+                draft.candidate.set(draft.window, before.clone());
+            }
         }
         let changed = draft.candidate.masks()[draft.window] != before;
         let speed = if changed { self.pricing.speed(&draft.candidate)? } else { draft.speed };

@@ -13,6 +13,8 @@ mod config;
 mod config_file;
 mod edit;
 mod edit_agent;
+#[cfg(test)]
+mod edit_properties;
 mod edit_searcher;
 mod environment;
 mod error;

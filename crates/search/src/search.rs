@@ -454,7 +454,7 @@ fn best_of(path: &Path, row: &Row, blueprint: &Blueprint) -> Best {
 }
 
 fn is_baseline(row: &Row) -> bool {
-    row.name != "searched" && row.name != "dense"
+    row.name != "searched" && row.blueprint.is_some()
 }
 
 fn baseline_row(row: &Row) -> BaselineRow {

@@ -1,10 +1,10 @@
-use maskwright_blueprint::{HeadMask, Precision};
+use maskwright_blueprint::{BlockMask, HeadMask, Precision};
 use maskwright_cost_model::CostError;
-use rand::RngExt;
+use rand::{RngExt, seq::SliceRandom};
 
 use crate::{
     Candidate, Evaluated,
-    candidate::repaired,
+    candidate::{keepers, repaired},
     environment::{Environment, influence},
     knapsack::knapsack,
     patterns::fixed_patterns,
@@ -77,17 +77,25 @@ fn random_candidate(environment: &Environment<'_>, seed: u64, index: u64) -> Can
     })
 }
 
-/// A random mask like another: for each head the same size, the same number of blocks of each precision, elsewhere.
+/// A random mask like another: in each row of each head as many blocks of each precision, elsewhere.
 pub(crate) fn shuffled(environment: &Environment<'_>, like: &Candidate, seed: u64) -> Candidate {
-    use rand::seq::SliceRandom;
     let mut generator = random_stream(seed, Purpose::Baseline, u64::MAX);
     Candidate::from_fn(environment.shape, |head, of| {
         let mask = &like.masks()[head];
-        let mut cells = mask.blocks.cells().to_vec();
-        cells.shuffle(&mut generator);
         let columns = mask.blocks.columns();
-        let diagonal = |at: usize| -((at / columns).abs_diff(at % columns) as f64);
-        repaired(of, mask.block_size, cells, diagonal, crate::edit::commonest(mask))
+        let mut cells = Vec::with_capacity(mask.blocks.cells().len());
+        for row in 0..mask.blocks.rows() {
+            let mut shuffled = mask.blocks.row(row).to_vec();
+            shuffled.shuffle(&mut generator);
+            let kept = keepers(of, row, columns);
+            if shuffled[..kept].iter().all(Option::is_none) {
+                let active = shuffled.iter().position(Option::is_some).expect("a row of a mask has a block");
+                shuffled.swap(active, generator.random_range(0..kept));
+            }
+            cells.extend(shuffled);
+        }
+        let blocks = BlockMask::new(columns, cells).expect("every row has as many blocks as before");
+        HeadMask { block_size: mask.block_size, blocks }
     })
 }
 
@@ -98,7 +106,6 @@ pub(crate) struct FixedSearcher {
 
 impl FixedSearcher {
     pub(crate) fn new(environment: &Environment<'_>, seed: u64) -> Self {
-        use rand::seq::SliceRandom;
         let mut candidates = fixed_patterns(environment.shape, environment.space);
         candidates.shuffle(&mut random_stream(seed, Purpose::Baseline, u64::MAX - 1));
         let fits =
@@ -116,7 +123,10 @@ impl Searcher for FixedSearcher {
     fn tell(&mut self, _: &Environment<'_>, _: &[Evaluated]) {}
 }
 
-/// A scan of the knapsack's multiplier, then ever finer around the best.
+/// Gaps of the knapsack's scan that are halved at a time.
+const GAPS: usize = 8;
+
+/// A scan of the knapsack's multiplier, then ever finer.
 pub(crate) struct KnapsackSearcher {
     /// Multipliers and their rewards, in order of the multiplier.
     told: Vec<(f64, f64)>,
@@ -129,25 +139,17 @@ impl KnapsackSearcher {
         Self { told: Vec::new(), asked: Vec::new(), waiting: multipliers.iter().rev().copied().collect() }
     }
 
-    /// Halfway between the best multiplier so far and its neighbours, in logarithm; then further out.
+    /// Halves the widest gaps, in logarithm, below the best multiplier and its next neighbour: an ever finer scan of all
+    /// that a choice after fine-tuning may need.
     fn refine(&mut self) {
         let Some(best) = (0..self.told.len()).max_by(|a, b| self.told[*a].1.total_cmp(&self.told[*b].1)) else {
             return;
         };
-        for reach in 0..self.told.len() {
-            let (low, high) = (best.saturating_sub(reach + 1), (best + reach + 1).min(self.told.len() - 1));
-            let pairs = [(low, low + 1), (high - 1, high)];
-            for (a, b) in pairs.into_iter().filter(|(a, b)| a < b && *b < self.told.len()) {
-                let middle = (self.told[a].0 * self.told[b].0).sqrt();
-                let apart = self.told[b].0 / self.told[a].0;
-                if apart > 1.0 + 1e-4 && !self.waiting.contains(&middle) {
-                    self.waiting.insert(0, middle);
-                }
-            }
-            if self.waiting.len() >= 2 {
-                return;
-            }
-        }
+        let useful = &self.told[..(best + 2).min(self.told.len())];
+        let mut gaps: Vec<(f64, f64)> = useful.windows(2).map(|pair| (pair[0].0, pair[1].0)).collect();
+        gaps.retain(|(low, high)| high / low > 1.0 + 1e-6);
+        gaps.sort_by(|a, b| (b.1 / b.0).total_cmp(&(a.1 / a.0)));
+        self.waiting.extend(gaps.iter().take(GAPS).map(|(low, high)| (low * high).sqrt()));
     }
 }
 
