@@ -34,30 +34,23 @@ pub fn load_config(path: &Path, overrides: &[(String, String)]) -> Result<Search
 /// Goes through JSON: RON values lose the names of enum variants.
 fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchConfig, String> {
     let mut json = serde_json::to_value(config).expect("a configuration is plain data");
-    let mut place = &mut json;
+    let mut place = &json;
     for name in key.split('.') {
         let Value::Object(fields) = place else { return Err(format!("`{name}` lies below a value that has no keys")) };
-        let allowed: Vec<String> = fields.keys().cloned().collect();
-        place = fields.get_mut(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
+        let allowed: Vec<&String> = fields.keys().collect();
+        place = fields.get(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
     }
     let candidates = [serde_json::from_str(text).ok(), variant(text), Some(Value::String(text.into()))];
     let mut refusal = None;
     for value in candidates.into_iter().flatten() {
-        *place = value;
-        let owned = place.clone();
+        *key.split('.').fold(&mut json, |place, name| &mut place[name]) = value;
         match serde_json::from_value(json.clone()) {
             Ok(config) => return Ok(config),
             // The first reading of the text is the likeliest, so its refusal is the one to tell.
             Err(error) => refusal = refusal.or(Some(error.to_string())),
         }
-        place = locate(&mut json, key);
-        *place = owned;
     }
     Err(refusal.expect("a text is at least a string, and that was refused"))
-}
-
-fn locate<'j>(json: &'j mut Value, key: &str) -> &'j mut Value {
-    key.split('.').fold(json, |place, name| &mut place[name])
 }
 
 /// `Density(0.25)` as `{"Density": 0.25}`.

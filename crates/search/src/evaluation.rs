@@ -1,9 +1,9 @@
-use std::{fs, path::Path};
+use std::path::Path;
 
 use burn::tensor::Device;
 use maskwright_blueprint::Blueprint;
-use maskwright_evaluator::{Evaluator, Split};
-use maskwright_transformer::{load_weights, weights_digest};
+use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Split};
+use maskwright_transformer::{Encoder, load_weights, weights_digest};
 use serde::Serialize;
 
 use crate::{SearchConfig, SearchError, Watch, search::dense_model};
@@ -15,7 +15,7 @@ pub struct Evaluation {
     pub density: f64,
     pub split: &'static str,
     pub examples: u64,
-    /// Shares in [0, 1].
+    /// Shares in [0, 1]. The dense accuracy is the recorded one where the weights lie beside the blueprint.
     pub dense: f64,
     pub masked: f64,
     pub drop: f64,
@@ -23,8 +23,11 @@ pub struct Evaluation {
     pub fine_tuned: bool,
 }
 
-/// Measures a blueprint with the dense model of `config`, or with the weights that lie beside it under its own name
-/// (`x.safetensors` for `x.ron`) if its provenance names them.
+/// Measures a blueprint on the test split of `config`'s task.
+///
+/// The weights that were fine-tuned under its masks lie beside it (`x.safetensors` for `x.ron`), and its provenance holds
+/// their digest and the dense accuracy. Without them the dense model is taken from `cache` or trained, and must be the one
+/// that the blueprint was made for.
 pub fn evaluate(
     file: &Path,
     config: &SearchConfig,
@@ -32,20 +35,21 @@ pub fn evaluate(
     watch: &mut dyn Watch,
 ) -> Result<Evaluation, SearchError> {
     let blueprint = Blueprint::load(file)?;
-    let evaluator = Evaluator::new(dense_model(config, cache, watch)?, config.loop_examples as usize);
-    blueprint.check_model(evaluator.shape())?;
-    let mut model = config.model.encoder.init(config.seed, &Device::flex());
-    let beside = file.with_extension("safetensors");
-    let fine_tuned = match blueprint.provenance.tuned_weights {
-        Some(expected) if fs::exists(&beside).unwrap_or(false) => {
-            load_weights(&mut model, &beside).map_err(maskwright_evaluator::EvaluatorError::from)?;
-            weights_digest(&model) == expected
+    let tuned = tuned_weights(&blueprint, file, config)?;
+    let fine_tuned = tuned.is_some();
+    let dense_model = match tuned {
+        Some(encoder) => {
+            let data = config.task.load().map_err(EvaluatorError::from)?;
+            data.check_model(&config.model.encoder).map_err(EvaluatorError::from)?;
+            DenseModel { encoder, shape: blueprint.model().clone(), data, cached: true }
         }
-        _ => false,
+        None => dense_model(config, cache, watch)?,
     };
-    let model = if fine_tuned { &model } else { evaluator.dense() };
-    let dense = evaluator.accuracy(evaluator.dense(), None, Split::Test);
-    let masked = evaluator.accuracy(model, Some(&blueprint), Split::Test);
+    blueprint.check_model(&dense_model.shape)?;
+    let evaluator = Evaluator::new(dense_model, config.loop_examples as usize);
+    let recorded = blueprint.provenance.accuracy.as_ref().filter(|_| fine_tuned).map(|accuracy| accuracy.dense);
+    let dense = recorded.unwrap_or_else(|| evaluator.accuracy(evaluator.dense(), None, Split::Test));
+    let masked = evaluator.accuracy(evaluator.dense(), Some(&blueprint), Split::Test);
     Ok(Evaluation {
         blueprint: file.display().to_string(),
         density: blueprint.density(),
@@ -56,4 +60,14 @@ pub fn evaluate(
         drop: dense - masked,
         fine_tuned,
     })
+}
+
+/// The weights beside a blueprint, if they are there and are those that its provenance names.
+fn tuned_weights(blueprint: &Blueprint, file: &Path, config: &SearchConfig) -> Result<Option<Encoder>, SearchError> {
+    let beside = file.with_extension("safetensors");
+    let Some(expected) = blueprint.provenance.tuned_weights.filter(|_| beside.is_file()) else { return Ok(None) };
+    let mut model = config.model.encoder.init(config.seed, &Device::flex());
+    load_weights(&mut model, &beside).map_err(EvaluatorError::from)?;
+    let modules = config.model.encoder.shape(&model, &config.model.name).modules;
+    Ok((weights_digest(&model) == expected && modules == blueprint.model().modules).then_some(model))
 }

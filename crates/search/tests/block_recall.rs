@@ -19,7 +19,8 @@ fn reached(run: &Path, searcher: &str) -> (Option<u64>, f64) {
 }
 
 fn five_seeds(agent: &str, evaluations: u64) {
-    let runs = tempfile::tempdir().unwrap();
+    // The dense models are trained once for all three tests.
+    let runs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("block-recall");
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../search-configs/block-recall.ron");
     let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let mut missed = Vec::new();
@@ -27,7 +28,7 @@ fn five_seeds(agent: &str, evaluations: u64) {
         let overrides =
             [set("agent", agent), set("evaluations", &evaluations.to_string()), set("seed", &seed.to_string())];
         let config = load_config(&config, &overrides).unwrap();
-        let search = Search::start(config, "block-recall.ron", runs.path()).unwrap();
+        let search = Search::start(config, "block-recall.ron", &runs).unwrap();
         let run = search.directory().to_owned();
         let outcome = search.run(&mut Silent).unwrap();
         let (found, density) = reached(&run, "search");
@@ -36,6 +37,7 @@ fn five_seeds(agent: &str, evaluations: u64) {
             "seed {seed}: goal after {found:?} evaluations, down to density {density:.3}; \
              random after {by_chance:?}, down to {chance_density:.3}"
         );
+        fs::remove_dir_all(&run).unwrap();
         if found.is_none() || outcome.dense.accuracy < 0.99 {
             missed.push(seed);
         }

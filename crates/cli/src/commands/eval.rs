@@ -13,12 +13,13 @@ use crate::{
 
 pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
     let path = &arguments.blueprint;
-    let named = match &arguments.config {
-        Some(config) => Some(config.clone()),
-        None => read_blueprint(path)?.provenance.config.map(PathBuf::from),
-    };
+    let provenance = read_blueprint(path)?.provenance;
+    let named = arguments.config.clone().or(provenance.config.map(PathBuf::from));
     let config = named.ok_or_else(|| CliError::NoConfig { path: path.clone() })?;
-    let config = load_config(&config, &arguments.overrides.pairs())?;
+    // The blueprint's own seed, unless another one is asked for.
+    let seed = provenance.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
+    let overrides: Vec<_> = seed.into_iter().chain(arguments.overrides.pairs()).collect();
+    let config = load_config(&config, &overrides)?;
     let found = evaluate(path, &config, &arguments.runs.join("cache"), &mut Progress::new(verbose))?;
     if arguments.json {
         return Ok(Answer::json("eval", &found));

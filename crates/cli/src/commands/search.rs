@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, Cl
     write_whole(&report, page.as_bytes()).map_err(|source| CliError::Write { path: report.clone(), source })?;
     let files = RunFiles::read(&run)?;
     let stored = match (&outcome.best, &files.blueprint) {
-        (Some(_), Some((_, blueprint))) if arguments.store => Some(store(blueprint)?),
+        (Some(_), Some((file, blueprint))) if arguments.store => Some(store(file, blueprint)?),
         _ => None,
     };
     let answer = match arguments.json {
@@ -48,10 +48,14 @@ pub(crate) fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, Cl
     Ok(answer.with_code(if outcome.best.is_some() { 0 } else { 1 }))
 }
 
-/// Puts a blueprint into the mask library.
-fn store(blueprint: &Blueprint) -> Result<PathBuf, CliError> {
+/// Puts a blueprint into the mask library, with the weights that lie beside it.
+fn store(file: &Path, blueprint: &Blueprint) -> Result<PathBuf, CliError> {
     let library = MaskLibrary::new(LIBRARY);
-    library.store(blueprint).map_err(|source| CliError::Write { path: library.place(blueprint), source })
+    let write_error = |source| CliError::Write { path: library.place(blueprint), source };
+    let stored = library.store(blueprint).map_err(write_error)?;
+    let weights = std::fs::read(file.with_extension("safetensors")).map_err(write_error)?;
+    write_whole(&stored.with_extension("safetensors"), &weights).map_err(write_error)?;
+    Ok(stored)
 }
 
 /// The closing summary: what was found, how it compares, one mask, where the files are, what to type next.

@@ -81,9 +81,11 @@ fn a_search_leaves_a_result_a_report_and_a_stored_blueprint() {
     assert!(folder.path(run).join("report.html").is_file());
     let searched = Blueprint::load(&folder.path(result["best"]["blueprint"].as_str().unwrap())).unwrap();
     let library = folder.path("masks/recall/block-recall/rk3588s2");
-    let stored: Vec<_> = fs::read_dir(library).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(stored.len(), 1);
+    let mut stored: Vec<_> = fs::read_dir(library).unwrap().map(|entry| entry.unwrap().path()).collect();
+    stored.sort();
+    assert_eq!(stored.len(), 2, "the blueprint and its weights");
     assert_eq!(Blueprint::load(&stored[0]).unwrap().digest(), searched.digest());
+    assert_eq!(stored[1], stored[0].with_extension("safetensors"));
 }
 
 #[test]
@@ -103,8 +105,15 @@ fn eval_measures_what_the_search_measured_and_refuses_another_model() {
     let blueprint = best["blueprint"].as_str().unwrap();
     let found = folder.run(["eval", blueprint, "--json"]).result("eval");
     assert_eq!((&found["masked"], &found["split"]), (&best["accuracy"], &"test".into()));
+    assert_eq!((&found["drop"], &found["fine_tuned"]), (&best["accuracy_drop"], &true.into()));
 
-    let stderr = folder.run(["eval", blueprint, "--seed", "2"]).refused();
+    fs::copy(folder.path(blueprint), folder.path("alone.ron")).unwrap();
+
+    // Without its weights a blueprint is measured on the dense model that it was made for, and on no other.
+    let (alone, another) =
+        (folder.run(["eval", "alone.ron", "--json"]), folder.run(["eval", "alone.ron", "--seed", "2"]));
+    assert_eq!(alone.result("eval")["fine_tuned"], false);
+    let stderr = another.refused();
     assert!(stderr.contains("this blueprint is for model `recall`"), "{stderr}");
 }
 
