@@ -197,12 +197,12 @@ impl CostModel {
             }
             Alternative::StateSpace { state } => {
                 let updates = heads * queries * dim * f64::from(*state) * STATE_OPERATIONS;
-                stack(module + self.on_lanes(precision, updates, operands), every)
+                stack(module + self.macs_on_lanes(precision, updates, operands), every)
             }
             Alternative::HybridConvolution { attending, kernel } => {
                 let taps = heads * queries * dim * f64::from(*kernel);
                 let bytes = heads * 2.0 * queries * dim * width;
-                let convolution = module + self.on_lanes(precision, taps, bytes);
+                let convolution = module + self.macs_on_lanes(precision, taps, bytes);
                 self.total([dense.times(every * attending), convolution.times(every * (1.0 - attending))])
             }
         })

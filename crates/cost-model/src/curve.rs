@@ -1,7 +1,10 @@
 use maskwright_blueprint::{AttentionShape, Bytes, Joules, Precision, Seconds};
 use serde::Serialize;
 
-use crate::{Alternative, Cost, CostError, CostModel, svg::Picture};
+use crate::{
+    Alternative, Cost, CostError, CostModel,
+    svg::{Picture, Role, SERIES},
+};
 
 /// Cost against the number of tokens; one point is enough for a mask that exists at one length.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,12 +31,14 @@ impl Quantity {
         }
     }
 
+    /// A round value, without the digits behind its point.
     fn show(self, value: f64) -> String {
         match self {
             Self::Seconds => Seconds(value).to_string(),
             Self::Joules => Joules(value).to_string(),
             Self::DramBytes => Bytes(value).to_string(),
         }
+        .replace(".000", "")
     }
 
     const fn name(self) -> &'static str {
@@ -46,7 +51,7 @@ impl Quantity {
 }
 
 impl CostModel {
-    /// What some alternatives cost at several lengths, everything else as in `shape`.
+    /// What some alternatives cost at several lengths, keys in proportion, everything else as in `shape`.
     pub fn against_tokens(
         &self,
         alternatives: &[Alternative],
@@ -58,7 +63,9 @@ impl CostModel {
         let mut curves = Vec::with_capacity(alternatives.len());
         for alternative in alternatives {
             let at = |tokens: &u32| {
-                let shape = AttentionShape { queries: *tokens, keys: *tokens, ..*shape };
+                let keys = (u64::from(*tokens) * u64::from(shape.keys)).div_ceil(u64::from(shape.queries.max(1)));
+                let keys = u32::try_from(keys).unwrap_or(u32::MAX);
+                let shape = AttentionShape { queries: *tokens, keys, ..*shape };
                 Ok((*tokens, self.alternative(alternative, &shape, layers, precision)?))
             };
             let points = lengths.iter().map(at).collect::<Result<_, CostError>>()?;
@@ -68,17 +75,14 @@ impl CostModel {
     }
 }
 
-/// Twelve colours that differ also for most colour-blind readers; dashes tell the second round from the first.
-const COLOURS: [&str; 7] = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777"];
-
-/// Curves over tokens, both axes logarithmic, with a legend.
+/// Curves over tokens, both axes logarithmic, with a legend; what has one point only stands out as a mark.
 ///
 /// An empty picture when there is no point.
 pub fn curves_to_svg(title: &str, quantity: Quantity, curves: &[Curve]) -> String {
     const LEFT: f64 = 90.0;
     const WIDTH: f64 = 560.0;
     const TOP: f64 = 44.0;
-    const HEIGHT: f64 = 400.0;
+    const HEIGHT: f64 = 520.0;
     let mut picture = Picture::new(1060.0, TOP + HEIGHT + 56.0);
     picture.text(LEFT, 24.0, "start", &format!("{title}: predicted {}", quantity.name()));
     let points = || curves.iter().flat_map(|curve| &curve.points);
@@ -87,25 +91,35 @@ pub fn curves_to_svg(title: &str, quantity: Quantity, curves: &[Curve]) -> Strin
     let (Some(tokens), Some(values)) = (tokens, values) else { return picture.finish() };
     let (x, y) = (|at: f64| LEFT + WIDTH * tokens.share(at), |at: f64| TOP + HEIGHT * (1.0 - values.share(at)));
     for tick in tokens.ticks() {
-        picture.line((x(tick), TOP), (x(tick), TOP + HEIGHT), "#dddddd");
+        picture.line((x(tick), TOP), (x(tick), TOP + HEIGHT), Role::Grid);
         picture.text(x(tick), TOP + HEIGHT + 18.0, "middle", &format!("{tick}"));
     }
     for tick in values.ticks() {
-        picture.line((LEFT, y(tick)), (LEFT + WIDTH, y(tick)), "#dddddd");
+        picture.line((LEFT, y(tick)), (LEFT + WIDTH, y(tick)), Role::Grid);
         picture.text(LEFT - 8.0, y(tick) + 4.0, "end", &quantity.show(tick));
     }
     picture.text(LEFT + WIDTH / 2.0, TOP + HEIGHT + 42.0, "middle", "tokens");
-    for (at, curve) in curves.iter().enumerate() {
-        let (colour, dashes) = (COLOURS[at % COLOURS.len()], if at < COLOURS.len() { "" } else { "6 4" });
+    // In the order of their right ends, so that the legend can be read along the curves.
+    let mut order: Vec<(usize, &Curve)> = curves.iter().enumerate().collect();
+    let end = |curve: &Curve| curve.points.last().map_or(0.0, |(_, cost)| quantity.of(cost));
+    order.sort_by(|(_, a), (_, b)| (b.points.len() > 1).cmp(&(a.points.len() > 1)).then(end(b).total_cmp(&end(a))));
+    for (line, (at, curve)) in order.into_iter().enumerate() {
+        let dashes = if at < SERIES { "" } else { "6 4" };
         let places: Vec<_> =
             curve.points.iter().map(|(tokens, cost)| (x(f64::from(*tokens)), y(quantity.of(cost)))).collect();
-        picture.curve(&places, colour, dashes);
-        for (x, y) in places {
-            picture.bar(x - 3.0, y - 3.0, 6.0, 6.0, colour, "");
+        let (left, line) = (LEFT + WIDTH + 24.0, TOP + 10.0 + 26.0 * line as f64);
+        picture.text(left + 38.0, line + 4.0, "start", &curve.name);
+        if let [(x, y)] = places[..] {
+            for (x, y) in [(x, y), (left + 15.0, line)] {
+                picture.bar((x - 5.0, y - 5.0), (10.0, 10.0), Role::Emphasis, &curve.name);
+            }
+            continue;
         }
-        let line = TOP + 10.0 + 24.0 * at as f64;
-        picture.curve(&[(LEFT + WIDTH + 24.0, line), (LEFT + WIDTH + 54.0, line)], colour, dashes);
-        picture.text(LEFT + WIDTH + 62.0, line + 4.0, "start", &curve.name);
+        picture.curve(&places, Role::Series(at), dashes);
+        picture.curve(&[(left, line), (left + 30.0, line)], Role::Series(at), dashes);
+        for (x, y) in places {
+            picture.bar((x - 2.0, y - 2.0), (4.0, 4.0), Role::Series(at), &curve.name);
+        }
     }
     picture.finish()
 }

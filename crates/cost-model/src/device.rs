@@ -9,6 +9,8 @@ use crate::CostError;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
+    /// Not below zero.
+    #[serde(deserialize_with = "not_below_zero")]
     pub value: f64,
     /// Data sheet and page, paper and table, "measured on ...", or "assumed, because ...".
     pub source: String,
@@ -288,6 +290,15 @@ impl DeviceProfile {
         }
         all
     }
+}
+
+/// Refuses what no figure can be while its place in the file is known; [`DeviceProfile::problems`] knows what its key allows.
+fn not_below_zero<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(from)?;
+    if value.is_finite() && value >= 0.0 {
+        return Ok(value);
+    }
+    Err(de::Error::custom(format!("{value} is no figure of a device: each is zero or more, and finite")))
 }
 
 impl<'de> Deserialize<'de> for DeviceProfile {

@@ -225,8 +225,13 @@ impl CostModel {
         cost
     }
 
+    /// Multiply-accumulates of the vector unit, one each cycle of a lane: convolutions and recurrences.
+    pub(crate) fn macs_on_lanes(&self, precision: Precision, macs: f64, bytes: f64) -> HeadCost {
+        HeadCost { macs: macs * f64::from(self.batch), ..self.on_lanes(precision, macs, bytes) }
+    }
+
     /// Work of the vector unit that is no softmax.
-    pub(crate) fn on_lanes(&self, precision: Precision, lane_cycles: f64, bytes: f64) -> HeadCost {
+    fn on_lanes(&self, precision: Precision, lane_cycles: f64, bytes: f64) -> HeadCost {
         let mut cost = self.roofline(0.0, precision, lane_cycles, bytes);
         cost.exposed = Exposed { elementwise: cost.exposed.total(), ..Exposed::default() };
         cost.busy.elementwise = std::mem::take(&mut cost.busy.vector);

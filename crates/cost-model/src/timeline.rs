@@ -4,7 +4,7 @@ use serde::Serialize;
 use crate::{
     Dataflow,
     cost::Kind,
-    svg::{Picture, escape},
+    svg::{Picture, Role},
 };
 
 /// What one core's units do when, for one attention module: a predicted schedule.
@@ -53,11 +53,13 @@ impl Unit {
         }
     }
 
-    const fn colour(self) -> &'static str {
+    /// Outputs are lighter than scores, so that the two streams can be told apart.
+    fn role(self, label: &str) -> Role {
         match self {
-            Self::Matrix => "#4477aa",
-            Self::Vector => "#ccbb44",
-            Self::Dram => "#999999",
+            Self::Matrix if label.starts_with('O') => Role::MatrixOutput,
+            Self::Matrix => Role::Matrix,
+            Self::Vector => Role::Vector,
+            Self::Dram => Role::Dram,
         }
     }
 }
@@ -75,10 +77,20 @@ impl Timeline {
         const ROW: f64 = 44.0;
         const TOP: f64 = 48.0;
         let bottom = TOP + ROW * Unit::ALL.len() as f64;
-        let mut picture = Picture::new(LEFT + WIDTH + 20.0, bottom + 40.0);
+        let mut picture = Picture::new(LEFT + WIDTH + 20.0, bottom + 64.0);
         let shown = if self.complete { "" } else { ", beginning" };
         picture.text(LEFT, 24.0, "start", &format!("{} on {}, one core, predicted{shown}", self.dataflow, self.device));
         let x = |at: Seconds| LEFT + WIDTH * (at / self.end);
+        for tick in 0..=4 {
+            let at = self.end * (f64::from(tick) / 4.0);
+            let (anchor, text) = match tick {
+                0 => ("start", "0".into()),
+                4 => ("end", at.to_string()),
+                _ => ("middle", at.to_string()),
+            };
+            picture.line((x(at), TOP), (x(at), bottom), Role::Grid);
+            picture.text(x(at), bottom + 18.0, anchor, &text);
+        }
         for (row, unit) in Unit::ALL.into_iter().enumerate() {
             let y = TOP + ROW * row as f64;
             let share = 100.0 * (self.busy(unit) / self.end);
@@ -87,20 +99,24 @@ impl Timeline {
             for span in self.spans.iter().filter(|span| span.unit == unit) {
                 let (left, right) = (x(span.start), x(span.end));
                 let title = format!("{}: {} to {}", span.label, span.start, span.end);
-                // Outputs lighter than scores, so that the two streams can be told apart.
-                let output = unit == Unit::Matrix && span.label.starts_with('O');
-                let colour = if output { "#99bbdd" } else { unit.colour() };
-                picture.bar(left, y + 4.0, right - left, ROW - 8.0, colour, &escape(&title));
-                if right - left > 9.0 * span.label.len() as f64 {
-                    picture.text((left + right) / 2.0, y + 26.0, "middle", &span.label);
+                // A hair of ground between neighbours.
+                let width = if right - left > 2.0 { right - left - 0.5 } else { right - left };
+                picture.bar((left, y + 4.0), (width, ROW - 8.0), unit.role(&span.label), &title);
+                if width > 6.0 * span.label.len() as f64 {
+                    picture.label(left + width / 2.0, y + 25.5, &span.label);
                 }
             }
         }
-        for tick in 0..=4 {
-            let at = self.end * (f64::from(tick) / 4.0);
-            let anchor = ["start", "middle", "middle", "middle", "end"][tick as usize];
-            picture.line((x(at), TOP), (x(at), bottom), "#cccccc");
-            picture.text(x(at), bottom + 18.0, anchor, &at.to_string());
+        let meanings = [
+            (Role::Matrix, "C: scores, Q times K"),
+            (Role::MatrixOutput, "O: output, P times V"),
+            (Role::Vector, "P: softmax of C"),
+            (Role::Dram, "Q, K, V, O and what else passes DRAM"),
+        ];
+        for (at, (role, meaning)) in meanings.into_iter().enumerate() {
+            let left = LEFT + 200.0 * at as f64;
+            picture.bar((left, bottom + 36.0), (12.0, 12.0), role, meaning);
+            picture.text(left + 18.0, bottom + 47.0, "start", meaning);
         }
         picture.finish()
     }

@@ -40,14 +40,22 @@ fn a_profile_with_a_missing_number_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_negative_bandwidth_is_refused_on_its_line() {
+    let text = changed("asic-p1", "9600000000.0", "-9600000000.0");
+    let RonError::Syntax { line, .. } = read(&text).unwrap_err() else { panic!("a syntax error") };
+    assert_eq!(text.lines().nth(line - 1).unwrap().trim(), "value: -9600000000.0,");
+}
+
+#[test]
 fn impossible_profiles_are_refused_with_what_is_wrong() {
     for (name, from, to, says) in [
         (
             "asic-p1",
             "9600000000.0",
             "-9600000000.0",
-            "memory.DRAM.bytes_per_s is -9600000000; it has to be more than zero",
+            "-9600000000 is no figure of a device: each is zero or more, and finite",
         ),
+        ("asic-p1", "9600000000.0", "0.0", "memory.DRAM.bytes_per_s is 0; it has to be more than zero"),
         ("asic-p1", "value: 16.0", "value: 15.5", "cores is a count: a whole number"),
         (
             "asic-p1",
