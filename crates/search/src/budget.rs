@@ -1,8 +1,8 @@
-use maskwright_blueprint::{BlockSize, HeadMask, ModelShape};
+use maskwright_blueprint::{BlockSize, HeadMask, ModelShape, Precision};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Candidate;
+use crate::{Candidate, Space, candidate::keepers};
 
 /// A wall that no candidate passes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,18 +17,29 @@ pub enum Budget {
 }
 
 impl Budget {
+    /// What one block of a head uses of the budget.
+    fn of_block(
+        self,
+        size: BlockSize,
+        precision: Precision,
+        row: usize,
+        column: usize,
+        shape: &ModelShape,
+        module: usize,
+    ) -> f64 {
+        let of = &shape.modules[module].shape;
+        let scores = f64::from(size.extent(row as u32, of.queries)) * f64::from(size.extent(column as u32, of.keys));
+        match self {
+            Self::Density(_) => scores / shape.scores() as f64,
+            Self::Blocks(_) => 1.0,
+            Self::Bytes(_) => scores * f64::from(precision.bytes()),
+        }
+    }
+
     /// What one head's mask uses of the budget.
     pub(crate) fn used_by(self, mask: &HeadMask, shape: &ModelShape, module: usize) -> f64 {
-        let of = &shape.modules[module].shape;
-        let scores = |row: usize, column: usize| {
-            let size: BlockSize = mask.block_size;
-            f64::from(size.extent(row as u32, of.queries)) * f64::from(size.extent(column as u32, of.keys))
-        };
-        match self {
-            Self::Density(_) => mask.active_scores(of) as f64 / shape.scores() as f64,
-            Self::Blocks(_) => mask.blocks.active().count() as f64,
-            Self::Bytes(_) => mask.blocks.active().map(|(r, c, p)| scores(r, c) * f64::from(p.bytes())).sum(),
-        }
+        let block = |(row, column, precision)| self.of_block(mask.block_size, precision, row, column, shape, module);
+        mask.blocks.active().map(block).sum()
     }
 
     /// What all of a candidate's masks use.
@@ -40,10 +51,29 @@ impl Budget {
             .sum()
     }
 
+    /// What the sparsest masks of a space use: one block a row for each head, the cheapest that the row may keep, at the
+    /// block size and precision that use least.
+    pub(crate) fn least(self, shape: &ModelShape, space: &Space) -> f64 {
+        let precision = space.precisions[0];
+        let head = |module: usize| {
+            let of = &shape.modules[module].shape;
+            let at_size = |size: &BlockSize| {
+                let columns = size.cover(of.keys) as usize;
+                let row = |row: usize| {
+                    let block = |column: usize| self.of_block(*size, precision, row, column, shape, module);
+                    (0..keepers(of, row, columns)).map(block).fold(f64::INFINITY, f64::min)
+                };
+                (0..size.cover(of.queries) as usize).map(row).sum::<f64>()
+            };
+            space.block_sizes.iter().map(at_size).fold(f64::INFINITY, f64::min)
+        };
+        shape.heads().map(|(id, _)| head(id.module as usize)).sum()
+    }
+
     /// The wall itself, with room for rounding.
     pub(crate) fn limit(self) -> f64 {
         match self {
-            Self::Density(share) => share + 1e-12,
+            Self::Density(share) => share + 1e-9,
             Self::Blocks(blocks) => blocks as f64,
             Self::Bytes(bytes) => bytes as f64,
         }

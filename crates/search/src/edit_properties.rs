@@ -118,6 +118,7 @@ proptest! {
     fn no_searcher_passes_the_budget(tokens in 17u32..80, seed in 0u64..1000, share in 0.0f64..1.0) {
         let world = World::new(tokens, 2);
         let least = sparsest(&world.environment(Budget::Density(1.0))).density(&world.shape);
+        prop_assert!(Budget::Density(1.0).least(&world.shape, &world.space) <= least + 1e-12);
         let budget = Budget::Density(least + share * (1.0 - least));
         let environment = world.environment(budget);
         for proposal in RandomSearcher::new(seed).ask(&environment, 4).unwrap() {

@@ -30,10 +30,8 @@ pub enum SearchError {
         "the device `{device}` computes in {supported}, the space asks for {asked}: change `space.precisions` or `device`"
     )]
     Precision { device: String, supported: String, asked: String },
-    #[error(
-        "no mask keeps within {budget}: one block a row at {size} tokens and {precision} uses {least}; raise `budget`"
-    )]
-    Budget { budget: String, size: u32, precision: String, least: String },
+    #[error("no mask keeps within {budget}: even one block a row of every head uses {least}; raise `budget`")]
+    Budget { budget: String, least: String },
     #[error("{} is no run directory: it has no `{missing}`", run.display())]
     NotARun { run: PathBuf, missing: &'static str },
     #[error("another process works in {}: wait for it, or stop it", run.display())]

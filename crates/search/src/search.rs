@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use burn::tensor::Device;
 use maskwright_blueprint::{Blueprint, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
 use maskwright_evaluator::{DenseModel, Evaluator, Split};
@@ -18,7 +19,7 @@ use crate::{
     finalists::{Finalist, blueprint_of, fine_tuned, is_interruption, shortlist},
     knapsack::multipliers,
     run_directory::{RunDirectory, config_digest, now, tool},
-    searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled, sparsest},
+    searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled},
     trial::{Found, Trials},
     write_searcher::WriteSearcher,
 };
@@ -35,6 +36,7 @@ impl Search {
     /// Makes a run directory below `runs`. `config_name` is how the configuration was named; it goes into provenance.
     pub fn start(config: SearchConfig, config_name: &str, runs: &Path) -> Result<Self, SearchError> {
         device(&config)?;
+        check_budget(&config)?;
         let run = RunDirectory::create(runs, config_name, &config)?;
         Ok(Self { config, config_name: config_name.into(), run, cache: cache_below(runs) })
     }
@@ -84,7 +86,6 @@ impl Search {
             space: &config.space,
             budget: config.budget,
         };
-        check_budget(&environment)?;
 
         let dense_selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
         let tolerance = config.tolerance.allowed(dense_selection);
@@ -309,18 +310,16 @@ pub(crate) fn dense_model(
     Ok(dense)
 }
 
-fn check_budget(environment: &Environment<'_>) -> Result<(), SearchError> {
-    let least = sparsest(environment);
-    let used = environment.budget.used(&least, environment.shape);
-    if used <= environment.budget.limit() {
+/// Refuses a budget that no mask can meet, before anything is trained or written.
+fn check_budget(config: &SearchConfig) -> Result<(), SearchError> {
+    let encoder = &config.model.encoder;
+    let shape = encoder.shape(&encoder.init(config.seed, &Device::flex()), &config.model.name);
+    let least = config.budget.least(&shape, &config.space);
+    if least <= config.budget.limit() {
         return Ok(());
     }
-    Err(SearchError::Budget {
-        budget: environment.budget.to_string(),
-        size: environment.space.block_sizes[0].tokens(),
-        precision: environment.space.precisions[0].to_string(),
-        least: if used < 1.0 { format!("{used:.4}") } else { format!("{used:.0}") },
-    })
+    let least = if least < 1.0 { format!("{least:.4}") } else { format!("{least:.0}") };
+    Err(SearchError::Budget { budget: config.budget.to_string(), least })
 }
 
 fn scan_size(config: &SearchConfig) -> usize {
