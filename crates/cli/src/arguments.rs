@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use maskwright_cost_model::Dataflow;
 use maskwright_export::{ExportError, Target};
+
+use crate::bare_shape::BareShape;
 
 /// Searches which blocks of each attention head are computed, at which block size and precision, for one Transformer,
 /// task and device.
@@ -86,14 +88,19 @@ impl Overrides {
     }
 }
 
-/// Predict what blueprints cost on devices.
+/// Predict what blueprints, or bare attention, cost on devices.
 ///
 /// Nothing is measured: the figures come from the device's profile, in microseconds.
 #[derive(Debug, Args)]
 pub(crate) struct CostArguments {
     /// Blueprints, RON or safetensors.
-    #[arg(required = true, value_name = "BLUEPRINT")]
+    #[arg(required_unless_present = "shape", value_name = "BLUEPRINT")]
     pub(crate) blueprints: Vec<PathBuf>,
+    /// Dense attention without a model around it: `heads=12,tokens=4096,head_dim=64`, and where wanted `batch=64`,
+    /// `keys=77` for cross-attention, `precision=2` in bytes an element (the device's finest unless given),
+    /// `block_size=16`.
+    #[arg(long, value_name = "KEY=N,..")]
+    pub(crate) shape: Option<BareShape>,
     /// A profile by name (`maskwright device list`), in a power mode as `name@mode`, or a RON file; may be given
     /// repeatedly.
     #[arg(short, long = "device", required = true, value_name = "DEVICE")]
@@ -102,11 +109,47 @@ pub(crate) struct CostArguments {
     #[arg(long, default_value = "flash")]
     pub(crate) dataflow: Dataflow,
     /// Examples that the device computes at once.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "shape")]
     pub(crate) batch: u32,
+    /// Arithmetic of the softmax over 8-bit scores.
+    #[arg(long, value_enum, default_value_t = SoftmaxOf8Bit::Float, conflicts_with = "compare")]
+    pub(crate) softmax: SoftmaxOf8Bit,
+    /// Compare with what a blueprint replaces: a stack of dense layers and the family of energy-saving alternatives.
+    #[arg(long)]
+    pub(crate) compare: bool,
+    /// Layers of the stack that is compared; blueprints bring their own.
+    #[arg(long, value_name = "N", default_value_t = 12, requires = "compare", conflicts_with = "blueprints")]
+    pub(crate) layers: u32,
+    /// Draw what is compared over the number of tokens into an SVG file.
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    pub(crate) svg: Option<PathBuf>,
+    /// What the picture shows.
+    #[arg(long, value_enum, default_value_t = Drawn::Time, requires = "svg")]
+    pub(crate) draw: Drawn,
+    /// Draw what one core's matrix unit, vector unit and DRAM do when, for one example of the first attention module,
+    /// into an SVG file.
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    pub(crate) timeline: Option<PathBuf>,
     /// Print one JSON document instead of the table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Arithmetic of the softmax over 8-bit scores; that over finer ones always is floating point.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SoftmaxOf8Bit {
+    /// Scores are converted to floating point and back.
+    Float,
+    /// Scores stay integers, as in IntAttention.
+    Integer,
+}
+
+/// What a picture of costs shows.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Drawn {
+    Time,
+    Energy,
+    DramTraffic,
 }
 
 /// Measure a blueprint's accuracy.

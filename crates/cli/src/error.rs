@@ -53,6 +53,18 @@ pub(crate) enum CliError {
     HeadText { text: String },
     #[error("{} has no head {module}.{head}: {allowed}", path.display())]
     NoHead { path: PathBuf, module: u32, head: u32, allowed: String },
+    #[error("blueprints bring their own shapes: give blueprints or `--shape`, and both together only with `--compare`")]
+    BlueprintsAndShape,
+    #[error("{option} is about one device, not {found}: give one `--device`")]
+    Devices { option: &'static str, found: usize },
+    #[error("`--timeline` draws one blueprint, not {found}: give one")]
+    Blueprints { found: usize },
+    #[error("{}: {module} has {found}, but what it is compared with has {expected}: only stacks of equal layers compare", path.display())]
+    OtherShape { path: PathBuf, module: String, found: String, expected: String },
+    #[error("{}: the model has {found} attention modules, but the other blueprint {expected}", path.display())]
+    OtherLayers { path: PathBuf, found: usize, expected: usize },
+    #[error("`block_size` has no say in `--compare`, whose patterns have blocks of 32 tokens: leave it out")]
+    ComparedBlockSize,
     #[error("{wrong} of {all} files are no valid blueprint")]
     WrongFiles { wrong: usize, all: usize },
 }

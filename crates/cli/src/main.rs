@@ -2,6 +2,7 @@
 
 mod answer;
 mod arguments;
+mod bare_shape;
 mod commands;
 mod diagnosis;
 mod error;

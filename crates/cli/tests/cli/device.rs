@@ -33,3 +33,17 @@ fn an_inconsistent_profile_is_refused_with_the_place() {
     let stderr = folder.run(["device", "check", "bad.ron"]).refused();
     assert!(stderr.contains("unknown key `clock_herz`") && stderr.contains("did you mean `clock_hz`?"), "{stderr}");
 }
+
+#[test]
+fn a_missing_number_and_a_negative_one_are_shown_where_they_stand() {
+    let folder = Folder::new();
+    let ron = folder.run(["device", "show", "rk3588s2", "--ron"]).good();
+    let folder = folder.with("missing.ron", &ron.replacen("    value: 2350000000.0,\n", "", 1));
+    let folder = folder.with("negative.ron", &ron.replacen("value: 34000000000.0", "value: -34000000000.0", 1));
+    let stderr = folder.run(["device", "check", "missing.ron"]).refused();
+    assert!(stderr.contains("key `value` is missing") && stderr.contains("missing.ron:7:"), "{stderr}");
+    let line = 1 + ron.lines().position(|line| line.contains("34000000000.0")).unwrap();
+    let stderr = folder.run(["cost", "--shape", "heads=1,tokens=64,head_dim=64", "-d", "negative.ron"]).refused();
+    assert!(stderr.contains("-34000000000 is no figure of a device"), "{stderr}");
+    assert!(stderr.contains(&format!("negative.ron:{line}:")), "{stderr}");
+}

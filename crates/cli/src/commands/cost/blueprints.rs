@@ -1,0 +1,101 @@
+use std::path::{Path, PathBuf};
+
+use maskwright_blueprint::{BlockSize, Blueprint};
+use maskwright_cost_model::{Cost, CostModel, DeviceProfile, Work};
+use serde::Serialize;
+
+use super::{columns::costs, draw_timeline, finest, one};
+use crate::{answer::Answer, arguments::CostArguments, error::CliError, picture::read_blueprint, table::percent};
+
+/// One blueprint on one device, beside the dense model at the device's finest precision.
+#[derive(Serialize)]
+struct Priced {
+    blueprint: PathBuf,
+    device: String,
+    dataflow: String,
+    batch: u32,
+    density: f64,
+    attention_speedup: f64,
+    end_to_end_speedup: f64,
+    attention: Cost,
+    end_to_end: Cost,
+    dense_attention: Cost,
+    dense_end_to_end: Cost,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeline: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &CostArguments, devices: &[DeviceProfile]) -> Result<Answer, CliError> {
+    if arguments.timeline.is_some() {
+        one(devices, "`--timeline`")?;
+        if arguments.blueprints.len() > 1 {
+            return Err(CliError::Blueprints { found: arguments.blueprints.len() });
+        }
+    }
+    let mut all = Vec::new();
+    let mut tables = String::new();
+    for path in &arguments.blueprints {
+        let blueprint = read_blueprint(path)?;
+        let priced = devices.iter().map(|device| price(path, &blueprint, device, arguments));
+        let priced: Vec<Priced> = priced.collect::<Result<_, _>>()?;
+        tables += &in_tables(path, &priced);
+        if let Some(timeline) = &arguments.timeline {
+            let module = &blueprint.model().modules[0].name;
+            tables += &format!("what the units do when in {module}, predicted: {}\n\n", timeline.display());
+        }
+        all.extend(priced);
+    }
+    if arguments.json {
+        return Ok(Answer::json("cost", &all));
+    }
+    let note = format!(
+        "{} dataflow, batch {}; dense is every block at the device's finest precision; nothing here is measured",
+        arguments.dataflow, arguments.batch
+    );
+    Ok(Answer::text(format!("{tables}{note}\n")))
+}
+
+/// One blueprint on all devices: attention, and the whole model apart from it.
+fn in_tables(path: &Path, priced: &[Priced]) -> String {
+    let of = |pick: fn(&Priced) -> [&Cost; 2]| {
+        priced.iter().flat_map(move |priced| {
+            let [cost, dense] = pick(priced);
+            let Priced { device, density, .. } = priced;
+            let sparse = format!("{device}: density {}", percent(*density));
+            [(format!("{device}: dense"), dense, dense), (sparse, cost, dense)]
+        })
+    };
+    let attention = costs("attention", of(|priced| [&priced.attention, &priced.dense_attention]));
+    let end_to_end = costs("end to end", of(|priced| [&priced.end_to_end, &priced.dense_end_to_end]));
+    format!("{}\n\n{attention}\n\n{end_to_end}\n\n", path.display())
+}
+
+fn price(
+    path: &Path,
+    blueprint: &Blueprint,
+    device: &DeviceProfile,
+    arguments: &CostArguments,
+) -> Result<Priced, CliError> {
+    let model = CostModel::new(device, arguments.dataflow, arguments.batch)?;
+    let dense = Work::of(&Blueprint::dense(blueprint.model().clone(), BlockSize::B32, finest(device)));
+    let work = Work::of(blueprint).with_softmax(arguments.softmax.into());
+    let (attention, end_to_end) = (model.attention(&work)?, model.end_to_end(&work)?);
+    let (dense_attention, dense_end_to_end) = (model.attention(&dense)?, model.end_to_end(&dense)?);
+    if let Some(timeline) = &arguments.timeline {
+        draw_timeline(&model, &work.modules[0], timeline)?;
+    }
+    Ok(Priced {
+        blueprint: path.into(),
+        device: device.name.clone(),
+        dataflow: arguments.dataflow.to_string(),
+        batch: arguments.batch,
+        density: blueprint.density(),
+        attention_speedup: dense_attention.seconds / attention.seconds,
+        end_to_end_speedup: dense_end_to_end.seconds / end_to_end.seconds,
+        attention,
+        end_to_end,
+        dense_attention,
+        dense_end_to_end,
+        timeline: arguments.timeline.clone(),
+    })
+}
