@@ -194,7 +194,7 @@ impl Default for SearchConfig {
             loop_examples: 128,
             calibration_examples: 384,
             kappa: Kappa::Scan(16),
-            slack: 3.0,
+            slack: 2.0,
             finalists: 4,
             fine_tune,
             baselines: vec![Baseline::Random, Baseline::Fixed, Baseline::Knapsack],

@@ -50,12 +50,19 @@ struct Asked {
 }
 
 impl EditSearcher {
-    /// `scan` multipliers first; then edits, learnt from unless `agent` is none.
-    pub(crate) fn new(seed: u64, multipliers: &[f64], agent: Option<EditAgent>, reward: Reward, limit: Limit) -> Self {
+    /// A knapsack scan of `scanned` candidates first; then edits, learnt from unless `agent` is none.
+    pub(crate) fn new(
+        seed: u64,
+        scan: KnapsackSearcher,
+        scanned: usize,
+        agent: Option<EditAgent>,
+        reward: Reward,
+        limit: Limit,
+    ) -> Self {
         Self {
             seed,
-            scan: KnapsackSearcher::new(multipliers),
-            scan_left: multipliers.len(),
+            scan,
+            scan_left: scanned,
             policy_share: if agent.is_some() { 0.5 } else { 0.0 },
             agent,
             reward,

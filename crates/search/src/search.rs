@@ -7,7 +7,7 @@ use std::{
 use burn::tensor::Device;
 use maskwright_blueprint::{Blueprint, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
-use maskwright_evaluator::{DenseModel, Evaluator, Split};
+use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Split};
 use maskwright_transformer::weights_to_bytes;
 
 use crate::{
@@ -33,10 +33,12 @@ pub struct Search {
 }
 
 impl Search {
-    /// Makes a run directory below `runs`. `config_name` is how the configuration was named; it goes into provenance.
+    /// Makes a run directory below `runs`, once device, budget and data are known to be good. `config_name` is how the configuration was named; it goes into provenance.
     pub fn start(config: SearchConfig, config_name: &str, runs: &Path) -> Result<Self, SearchError> {
         device(&config)?;
         check_budget(&config)?;
+        let data = config.task.load().map_err(EvaluatorError::from)?;
+        data.check_model(&config.model.encoder).map_err(EvaluatorError::from)?;
         let run = RunDirectory::create(runs, config_name, &config)?;
         Ok(Self { config, config_name: config_name.into(), run, cache: cache_below(runs) })
     }
@@ -331,10 +333,9 @@ fn scan_size(config: &SearchConfig) -> usize {
 }
 
 fn searcher_of(config: &SearchConfig, multipliers: &[f64], limit: Limit) -> Box<dyn Searcher> {
-    let edit = |agent| EditSearcher::new(config.seed, multipliers, agent, config.reward, limit);
     match config.agent {
-        Agent::Edit => Box::new(edit(Some(EditAgent::new(config.seed)))),
-        Agent::Evolution => Box::new(edit(None)),
+        Agent::Edit => Box::new(edit_searcher(config, multipliers, Some(EditAgent::new(config.seed)), limit)),
+        Agent::Evolution => Box::new(edit_searcher(config, multipliers, None, limit)),
         Agent::Write { start, features } => Box::new(WriteSearcher::new(config.seed, start, features)),
     }
 }
@@ -350,8 +351,14 @@ fn baseline_searcher(
         Baseline::Random => Box::new(RandomSearcher::new(config.seed)),
         Baseline::Fixed => Box::new(FixedSearcher::new(environment, config.seed)),
         Baseline::Knapsack => Box::new(KnapsackSearcher::new(multipliers)),
-        Baseline::Evolution => Box::new(EditSearcher::new(config.seed, multipliers, None, config.reward, limit)),
+        Baseline::Evolution => Box::new(edit_searcher(config, multipliers, None, limit)),
     }
+}
+
+/// Edits that start from a knapsack scan of a quarter of the evaluations, at most 60.
+fn edit_searcher(config: &SearchConfig, multipliers: &[f64], agent: Option<EditAgent>, limit: Limit) -> EditSearcher {
+    let scanned = (config.evaluations as usize).div_ceil(4).min(60);
+    EditSearcher::new(config.seed, KnapsackSearcher::new(multipliers), scanned, agent, config.reward, limit)
 }
 
 /// Distortion and selection drop of the candidates that have both.

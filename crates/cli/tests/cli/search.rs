@@ -57,6 +57,7 @@ fn missing_pictures_are_named_with_the_folder() {
     let folder = Folder::new().with("c.ron", "(version: 1)");
     let stderr = folder.run(["search", "c.ron"]).refused();
     assert!(stderr.contains("no `train-images-idx3-ubyte` in data/fashion-mnist"), "{stderr}");
+    assert_eq!(folder.entries(), ["c.ron"]);
 }
 
 #[test]
