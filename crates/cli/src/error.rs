@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf, process::ExitCode};
 
-use maskwright_blueprint::{RonError, SafetensorsError};
+use maskwright_blueprint::{HeadId, RonError, SafetensorsError};
 use maskwright_cost_model::{CostError, UnknownDataflow};
 use maskwright_export::ExportError;
 use maskwright_search::{ConfigError, SearchError};
@@ -53,6 +53,15 @@ pub(crate) enum CliError {
     HeadText { text: String },
     #[error("{} has no head {module}.{head}: {allowed}", path.display())]
     NoHead { path: PathBuf, module: u32, head: u32, allowed: String },
+    #[error("{}: {head}, block row {row}, column {column}", path.display())]
+    BlockPrecision {
+        path: PathBuf,
+        head: HeadId,
+        row: usize,
+        column: usize,
+        #[source]
+        source: Box<CostError>,
+    },
     #[error("blueprints bring their own shapes: give blueprints or `--shape`, and both together only with `--compare`")]
     BlueprintsAndShape,
     #[error("{option} is about one device, not {found}: give one `--device`")]

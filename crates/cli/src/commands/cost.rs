@@ -5,8 +5,8 @@ mod compare;
 
 use std::path::Path;
 
-use maskwright_blueprint::{Precision, write_whole};
-use maskwright_cost_model::{CostModel, DeviceProfile, ModuleWork, Softmax};
+use maskwright_blueprint::{Blueprint, Precision, write_whole};
+use maskwright_cost_model::{CostError, CostModel, DeviceProfile, ModuleWork, Softmax};
 
 use crate::{
     answer::Answer,
@@ -34,6 +34,22 @@ fn one<'a>(devices: &'a [DeviceProfile], option: &'static str) -> Result<&'a Dev
 
 fn finest(device: &DeviceProfile) -> Precision {
     device.precisions().into_iter().max().expect("a profile that was read computes at one precision at least")
+}
+
+/// The error with the place of the first block that the device cannot compute.
+fn in_blueprint(path: &Path, blueprint: &Blueprint, source: CostError) -> CliError {
+    let CostError::Precision { precision: lacking, .. } = &source else { return source.into() };
+    let mut heads = blueprint.model().heads();
+    let place = heads.find_map(|(head, _)| {
+        let mut active = blueprint.mask(head).blocks.active();
+        active.find(|(.., precision)| precision == lacking).map(|(row, column, _)| (head, row, column))
+    });
+    match place {
+        Some((head, row, column)) => {
+            CliError::BlockPrecision { path: path.into(), head, row, column, source: source.into() }
+        }
+        None => source.into(),
+    }
 }
 
 fn draw_timeline(model: &CostModel, module: &ModuleWork, path: &Path) -> Result<(), CliError> {

@@ -152,8 +152,9 @@ fn an_unknown_device_is_answered_with_the_nearest() {
 }
 
 #[test]
-fn a_precision_that_the_device_lacks_is_refused_by_name() {
+fn a_precision_that_the_device_lacks_is_refused_by_name_and_place() {
     let stderr = Folder::with_blueprint().run(["cost", "tiny.ron", "-d", "mas-edge"]).refused();
+    assert!(stderr.contains("tiny.ron: module 0 head 0, block row 0, column 0"), "{stderr}");
     assert!(stderr.contains("mas-edge does not compute at 8 bit: it supports 16 bit"), "{stderr}");
 }
 

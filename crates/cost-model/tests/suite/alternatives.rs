@@ -1,4 +1,4 @@
-use maskwright_blueprint::{AttentionShape, BlockSize, Precision};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision};
 use maskwright_cost_model::{Alternative, Cost, CostModel, Dataflow, DeviceProfile, Quantity, Work, curves_to_svg};
 
 use crate::self_attention;
@@ -62,6 +62,24 @@ fn a_local_window_computes_its_share_of_the_scores() {
         price(&Alternative::Local { window: 64 }, &shape).operations / price(&Alternative::Dense, &shape).operations;
     let blocks = 128.0 * 5.0 - 2.0 * (2.0 + 1.0);
     assert!((share - blocks / (128.0 * 128.0)).abs() < 1e-12, "{share}");
+}
+
+/// 12 layers, 12 heads, 64 channels, 4096 tokens, 16 elements of state, three multiply-accumulates of two operations each.
+#[test]
+fn a_recurrence_counts_its_operations_on_the_vector_unit() {
+    let state_space = price(&Alternative::StateSpace { state: 16 }, &self_attention(12, 4096, 64));
+    assert_eq!(state_space.operations, 12.0 * 12.0 * 64.0 * 4096.0 * 16.0 * 3.0 * 2.0);
+}
+
+/// The first length is half of the shape's: so are its keys.
+#[test]
+fn keys_of_other_lengths_stay_in_proportion() {
+    let shape = AttentionShape { kind: AttentionKind::CrossAttention, keys: 128, ..self_attention(12, 512, 64) };
+    let model = model("jetson-agx-xavier");
+    let curves = model.against_tokens(&[Alternative::Dense], &shape, 1, Precision::Half, &[256, 512]).unwrap();
+    let [short, long] = [&curves[0].points[0], &curves[0].points[1]];
+    assert_eq!(4.0 * short.1.operations, long.1.operations);
+    assert_eq!(long.1, model.alternative(&Alternative::Dense, &shape, 1, Precision::Half).unwrap());
 }
 
 #[test]

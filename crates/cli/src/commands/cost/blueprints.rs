@@ -4,7 +4,7 @@ use maskwright_blueprint::{BlockSize, Blueprint};
 use maskwright_cost_model::{Cost, CostModel, DeviceProfile, Work};
 use serde::Serialize;
 
-use super::{columns::costs, draw_timeline, finest, one};
+use super::{columns::costs, draw_timeline, finest, in_blueprint, one};
 use crate::{answer::Answer, arguments::CostArguments, error::CliError, picture::read_blueprint, table::percent};
 
 /// One blueprint on one device, beside the dense model at the device's finest precision.
@@ -79,7 +79,8 @@ fn price(
     let model = CostModel::new(device, arguments.dataflow, arguments.batch)?;
     let dense = Work::of(&Blueprint::dense(blueprint.model().clone(), BlockSize::B32, finest(device)));
     let work = Work::of(blueprint).with_softmax(arguments.softmax.into());
-    let (attention, end_to_end) = (model.attention(&work)?, model.end_to_end(&work)?);
+    let attention = model.attention(&work).map_err(|error| in_blueprint(path, blueprint, error))?;
+    let end_to_end = model.end_to_end(&work)?;
     let (dense_attention, dense_end_to_end) = (model.attention(&dense)?, model.end_to_end(&dense)?);
     if let Some(timeline) = &arguments.timeline {
         draw_timeline(&model, &work.modules[0], timeline)?;

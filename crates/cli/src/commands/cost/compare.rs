@@ -6,7 +6,7 @@ use maskwright_cost_model::{
 };
 use serde::Serialize;
 
-use super::{finest, write_picture};
+use super::{finest, in_blueprint, write_picture};
 use crate::{
     answer::Answer,
     arguments::{CostArguments, Drawn},
@@ -60,7 +60,8 @@ pub(super) fn run(arguments: &CostArguments, device: &DeviceProfile) -> Result<A
     let mut entries = priced.collect::<Result<Vec<_>, CostError>>()?;
     let alternatives = entries.len();
     for (path, blueprint) in &blueprints {
-        entries.push(Entry { name: path.display().to_string(), cost: model.attention(&Work::of(blueprint))? });
+        let cost = model.attention(&Work::of(blueprint)).map_err(|error| in_blueprint(path, blueprint, error))?;
+        entries.push(Entry { name: path.display().to_string(), cost });
     }
     if let Some(path) = &arguments.svg {
         let mut curves = model.against_tokens(&family, &shape, layers, precision, &lengths(shape.queries))?;
