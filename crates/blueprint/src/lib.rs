@@ -35,4 +35,4 @@ pub use provenance::{Accuracy, AccuracyDrop, Predicted, Provenance};
 pub use ron_file::{RonError, nearest, parse_ron, read_ron, to_ron};
 pub use safetensors_file::SafetensorsError;
 pub use units::{Bytes, BytesPerSecond, Hertz, Joules, Seconds, Watts};
-pub use whole_file::write_whole;
+pub use whole_file::{PART, write_whole};

@@ -3,12 +3,15 @@ use std::{
     path::Path,
 };
 
+/// How the temporary names of files that are not whole yet begin.
+pub const PART: &str = ".part-";
+
 /// Writes a file whole or not at all: temporary name in the same folder, fsync, rename.
 ///
 /// A reader sees the old bytes or the new ones, never half of them, also when the process is killed.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(PART).tempfile_in(folder)?;
     file.write_all(bytes)?;
     #[cfg(unix)]
     {

@@ -44,7 +44,7 @@ pub struct BlockStatistics {
     /// Variance of the block's logits over entries and examples.
     pub variance: Vec<f32>,
     /// Squared gradient influence of leaving the block out: `E[(sum over the block of dL/dlogit)^2]`, labels drawn from
-    /// the model (an empirical Fisher information of a gate on the block, as in MoA, arXiv 2406.14909).
+    /// the model (the Fisher information of a gate on the block; the idea is MoA's, arXiv 2406.14909).
     pub influence: Vec<f32>,
     /// The same for computing the block's scores at each of [`Precision::ALL`]:
     /// `E[(sum over the block of dL/dlogit * rounding error)^2]`; zero at single precision.
@@ -197,6 +197,8 @@ impl ModuleSums {
         let (shape, each) = (self.shape, self.shape.scores() as usize);
         let heads = self.heads.len();
         let examples = logits.len() / (each * heads);
+        // The histogram is a rough picture: the first batch is enough for it, and memory stays that of a batch.
+        let is_first = self.examples == 0;
         self.examples += examples;
         self.heads.par_iter_mut().enumerate().for_each(|(head, sums)| {
             for example in 0..examples {
@@ -211,7 +213,9 @@ impl ModuleSums {
                     gradient: &gradient[part(gradient)],
                     errors: [&errors[0][part(&errors[0])], &errors[1][part(&errors[1])]],
                 };
-                sums.logits.extend_from_slice(scores.logits);
+                if is_first {
+                    sums.logits.extend_from_slice(scores.logits);
+                }
                 for (size, blocks) in BlockSize::ALL.into_iter().zip(&mut sums.sizes) {
                     blocks.add(&shape, size, &scores);
                 }

@@ -12,6 +12,9 @@ use crate::{Calibration, Examples, Recipe, Split, Task, TaskData, TaskError, Tra
 /// Examples of one inference pass: bounds memory, changes nothing else.
 const BATCH: usize = 250;
 
+/// Goes into the digest of every cached model: raised when the same recipe would give other weights.
+const TRAINING: &str = "training 1, burn 0.22.1";
+
 /// Why an evaluation could not be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,7 +64,7 @@ impl DenseModel {
         recipe.check().map_err(EvaluatorError::Recipe)?;
         let data = task.load()?;
         data.check_model(config)?;
-        let key = Digest::of([format!("{config:?} {recipe:?} {seed}"), data.train.digest().to_string()]);
+        let key = Digest::of([format!("{TRAINING} {config:?} {recipe:?} {seed}"), data.train.digest().to_string()]);
         let path = cache.join(format!("{name}-{}.safetensors", key.short()));
         let mut encoder = config.init(seed, &Device::flex());
         let cached = path.exists() && load_weights(&mut encoder, &path).is_ok();

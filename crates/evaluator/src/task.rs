@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use maskwright_blueprint::Digest;
 use maskwright_transformer::{EncoderConfig, EncoderInput};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,11 @@ impl Task {
 }
 
 impl TaskData {
+    /// Of all examples.
+    pub fn digest(&self) -> Digest {
+        Digest::of([&self.train, &self.validation, &self.test].map(|examples| examples.digest().to_string()))
+    }
+
     /// Refuses a model that cannot read these examples or name their classes.
     pub fn check_model(&self, config: &EncoderConfig) -> Result<(), TaskError> {
         let (needed, classes) = self.train.needs();

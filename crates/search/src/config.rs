@@ -215,8 +215,10 @@ impl SearchConfig {
         if self.space.block_sizes.is_empty() || self.space.precisions.is_empty() {
             return Err("`space` needs at least one block size and one precision".into());
         }
-        if self.model.name.is_empty() {
-            return Err("`model.name` is empty".into());
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let name = &self.model.name;
+        if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
+            return Err("`model.name` has 1 to 64 letters, digits, `-`, `_` and `.`, for it names files".into());
         }
         within("batch", f64::from(self.batch), 1.0, 65_536.0)?;
         within("evaluations", f64::from(self.evaluations), 1.0, 1e6)?;

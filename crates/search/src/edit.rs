@@ -56,7 +56,7 @@ impl Edit {
 
     /// Whether the result depends on how blocks are ranked.
     pub(crate) fn ranks_blocks(self) -> bool {
-        matches!(self, Self::GrowLittle | Self::GrowMuch | Self::ShrinkLittle | Self::ShrinkMuch | Self::Swap)
+        !matches!(self, Self::Keep | Self::Requantise(_))
     }
 
     /// The edited mask. `value` ranks the blocks of a size; the same arguments and draws give the same mask.

@@ -33,7 +33,7 @@ pub(crate) struct EditEpisode {
     observations: Vec<Observation>,
     edits: Vec<usize>,
     rankings: Vec<[f32; FEATURES]>,
-    /// Change of `ln speed` by each step.
+    /// Change of the reward's speed part by each step.
     speed_gains: Vec<f64>,
 }
 

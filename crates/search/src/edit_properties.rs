@@ -8,7 +8,7 @@ use maskwright_evaluator::{BlockStatistics, Calibration, HeadStatistics};
 use proptest::prelude::*;
 
 use crate::{
-    Budget, Candidate, Guide, Objective, Pricing, Space,
+    Budget, Candidate, Guide, Objective, Pricing, Reward, Space,
     edit::Edit,
     environment::Environment,
     guide::SizeGuide,
@@ -76,7 +76,7 @@ impl World {
 
     fn environment(&self, budget: Budget) -> Environment<'_> {
         let Self { shape, guide, pricing, space } = self;
-        Environment { shape, guide, pricing, space, budget }
+        Environment { shape, guide, pricing, space, budget, reward: Reward::Constrained { alpha: 1.0, lambda: 2.0 } }
     }
 
     /// A candidate is a blueprint of this model: the type checks everything else.
@@ -130,6 +130,18 @@ proptest! {
             let blocks = |of: &Candidate| of.masks().iter().map(|mask| mask.blocks.active().count()).sum::<usize>();
             prop_assert_eq!(blocks(&control), blocks(&child));
         }
+    }
+}
+
+#[test]
+fn budgets_in_blocks_and_bytes_are_met_by_larger_or_smaller_blocks() {
+    let world = World::new(65, 4);
+    for budget in [Budget::Blocks(30), Budget::Blocks(100), Budget::Bytes(6000), Budget::Bytes(40_000)] {
+        assert!(budget.least(&world.shape, &world.space) <= budget.limit());
+        let environment = world.environment(budget);
+        let proposals = RandomSearcher::new(1).ask(&environment, 8).unwrap();
+        assert_eq!(proposals.len(), 8, "{budget}");
+        proposals.iter().for_each(|proposal| world.check(&proposal.candidate, budget));
     }
 }
 

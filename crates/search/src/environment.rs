@@ -2,10 +2,11 @@ use maskwright_blueprint::{HeadMask, ModelShape};
 use maskwright_cost_model::CostError;
 
 use crate::{
-    Budget, Candidate, Guide, Pricing, Space,
+    Budget, Candidate, Guide, Pricing, Reward, Space,
     candidate::repaired,
     edit::commonest,
     guide::{HeadGuide, SizeGuide},
+    searcher::sparsest,
 };
 
 /// Width of an [`Observation`].
@@ -19,7 +20,7 @@ pub(crate) type Observation = [f32; OBSERVATION];
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Step {
-    /// Change of `ln speed` by this step alone.
+    /// Change of the reward's speed part by this step alone.
     pub reward: f64,
     /// Whether the window's mask changed.
     pub changed: bool,
@@ -35,6 +36,7 @@ pub(crate) struct Environment<'a> {
     pub pricing: &'a Pricing,
     pub space: &'a Space,
     pub budget: Budget,
+    pub reward: Reward,
 }
 
 /// A candidate between two steps.
@@ -99,7 +101,7 @@ impl Environment<'_> {
         }
         let changed = draft.candidate.masks()[draft.window] != before;
         let speed = if changed { self.pricing.speed(&draft.candidate)? } else { draft.speed };
-        let reward = speed.ln() - draft.speed.ln();
+        let reward = self.reward.speed_part(speed) - self.reward.speed_part(draft.speed);
         (draft.speed, draft.last_reward) = (speed, reward);
         draft.window = (draft.window + 1) % self.windows();
         Ok(Step { reward, changed })
@@ -122,6 +124,14 @@ impl Environment<'_> {
             let of = |window: &usize| self.used_by(&candidate, *window);
             let fullest = (0..self.windows()).max_by(|a, b| of(a).total_cmp(&of(b)))?;
             self.keep_within_budget(&mut candidate, fullest);
+        }
+        // Windows whose block size cannot give enough give up their masks, one after another.
+        let sparsest = sparsest(self);
+        for window in 0..self.windows() {
+            if self.budget.used(&candidate, self.shape) <= self.budget.limit() {
+                break;
+            }
+            candidate.set(window, sparsest.masks()[window].clone());
         }
         (self.budget.used(&candidate, self.shape) <= self.budget.limit()).then_some(candidate)
     }

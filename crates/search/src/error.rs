@@ -32,6 +32,16 @@ pub enum SearchError {
     Precision { device: String, supported: String, asked: String },
     #[error("no mask keeps within {budget}: even one block a row of every head uses {least}; raise `budget`")]
     Budget { budget: String, least: String },
+    #[error(
+        "`loop_examples` is {asked}, but there are {validation} validation examples, and some must be left to select by"
+    )]
+    LoopExamples { asked: usize, validation: usize },
+    #[error(
+        "{} holds weights {found}, the blueprint beside it was fine-tuned with {expected}: put those there, or move the file \
+         away to measure the dense model under the masks",
+        path.display()
+    )]
+    TunedWeights { path: PathBuf, found: String, expected: String },
     #[error("{} is no run directory: it has no `{missing}`", run.display())]
     NotARun { run: PathBuf, missing: &'static str },
     #[error("another process works in {}: wait for it, or stop it", run.display())]

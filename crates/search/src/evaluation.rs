@@ -69,5 +69,9 @@ fn tuned_weights(blueprint: &Blueprint, file: &Path, config: &SearchConfig) -> R
     let mut model = config.model.encoder.init(config.seed, &Device::flex());
     load_weights(&mut model, &beside).map_err(EvaluatorError::from)?;
     let modules = config.model.encoder.shape(&model, &config.model.name).modules;
-    Ok((weights_digest(&model) == expected && modules == blueprint.model().modules).then_some(model))
+    let found = weights_digest(&model);
+    if found != expected || modules != blueprint.model().modules {
+        return Err(SearchError::TunedWeights { path: beside, found: found.short(), expected: expected.short() });
+    }
+    Ok(Some(model))
 }

@@ -31,6 +31,14 @@ impl Reward {
         }
     }
 
+    /// The part of the score that a candidate's speed alone decides.
+    pub(crate) fn speed_part(self, speed: f64) -> f64 {
+        match self {
+            Self::Constrained { alpha, .. } => alpha * speed.ln(),
+            Self::Seed { alpha, .. } => alpha * speed,
+        }
+    }
+
     pub(crate) fn check(self) -> Result<(), String> {
         let (Self::Constrained { alpha, lambda: weight } | Self::Seed { alpha, beta: weight }) = self;
         let allowed = 0.0..=1e6;

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use maskwright_blueprint::{Digest, read_ron, to_ron, write_whole};
+use maskwright_blueprint::{Digest, PART, read_ron, to_ron, write_whole};
 use serde::{Deserialize, Serialize};
 
 use crate::{EpisodeRecord, SearchConfig, SearchError, StopReason};
@@ -22,6 +22,8 @@ pub(crate) struct RunDirectory {
     config: Digest,
     /// Lines that were there when the run was opened, not yet followed.
     recorded: std::vec::IntoIter<EpisodeRecord>,
+    /// Digests of dense model, examples and device profile.
+    origin: Option<(Digest, Digest, Digest)>,
     episodes: Vec<u8>,
     started: Instant,
 }
@@ -31,9 +33,11 @@ pub(crate) struct RunDirectory {
 #[serde(deny_unknown_fields)]
 struct Head {
     version: u32,
-    /// Of the configuration and of the dense model that the lines belong to.
+    /// Of what the lines follow from: configuration, dense model, all examples, device profile.
     config: Digest,
     model: Digest,
+    data: Digest,
+    device: Digest,
     /// Bytes of `episodes.jsonl`, and their digest.
     bytes: u64,
     digest: Digest,
@@ -103,17 +107,24 @@ impl RunDirectory {
         }
         let was: SearchConfig = read_ron(&path.join("config.ron"))?;
         let (was, now) = (config_digest(&was), config_digest(config));
-        let mut run = Self::locked(path.into(), now, Vec::new(), Vec::new())?;
         if was != now {
             return Err(SearchError::ChangedConfig { run: path.into(), was: was.short(), now: now.short() });
         }
+        let mut run = Self::locked(path.into(), now, Vec::new(), Vec::new())?;
+        run.remove_parts()?;
+        let refuse = |why: String| SearchError::Checkpoint { run: path.into(), why };
         let head_path = path.join("checkpoint/head.ron");
         if !head_path.exists() {
+            // A line is written before the head that counts it; more than the first batch without a head is no such case.
+            if fs::read(path.join("episodes.jsonl")).map_err(io_error(path))?.iter().filter(|b| **b == b'\n').count()
+                > 8
+            {
+                return Err(refuse("checkpoint/head.ron is missing".into()));
+            }
             run.write("episodes.jsonl", b"")?;
             return Ok(run);
         }
         let head: Head = read_ron(&head_path)?;
-        let refuse = |why: String| SearchError::Checkpoint { run: path.into(), why };
         if (head.version, head.config) != (1, now) {
             return Err(refuse("it belongs to another configuration or version".into()));
         }
@@ -148,7 +159,29 @@ impl RunDirectory {
             Err(TryLockError::WouldBlock) => return Err(SearchError::Locked { run: path }),
             Err(TryLockError::Error(source)) => return Err(SearchError::Io { path: lock_path, source }),
         }
-        Ok(Self { path, _lock: lock, config, recorded: records.into_iter(), episodes, started: Instant::now() })
+        Ok(Self {
+            path,
+            _lock: lock,
+            config,
+            recorded: records.into_iter(),
+            origin: None,
+            episodes,
+            started: Instant::now(),
+        })
+    }
+
+    /// Removes what a killed process left half written.
+    fn remove_parts(&self) -> Result<(), SearchError> {
+        for folder in [self.path.clone(), self.path.join("checkpoint"), self.path.join("best"), self.path.join("rows")]
+        {
+            for entry in fs::read_dir(&folder).map_err(io_error(&folder))? {
+                let path = entry.map_err(io_error(&folder))?.path();
+                if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PART)) {
+                    fs::remove_file(&path).map_err(io_error(&path))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -166,7 +199,11 @@ impl RunDirectory {
     }
 
     /// Adds lines and makes them the checkpoint.
-    pub(crate) fn record(&mut self, records: &[EpisodeRecord], model: Digest) -> Result<(), SearchError> {
+    ///
+    /// # Panics
+    /// Before [`RunDirectory::follows`].
+    pub(crate) fn record(&mut self, records: &[EpisodeRecord]) -> Result<(), SearchError> {
+        let (model, data, device) = self.origin.expect("a run says what it follows from before it records");
         let mut lines = Vec::new();
         for record in records {
             serde_json::to_writer(&mut lines, record).expect("a record is plain data");
@@ -193,24 +230,30 @@ impl RunDirectory {
             version: 1,
             config: self.config,
             model,
+            data,
+            device,
             bytes: self.episodes.len() as u64,
             digest: Digest::of([&self.episodes]),
         };
         self.write("checkpoint/head.ron", to_ron(&head).as_bytes())
     }
 
-    /// Refuses a checkpoint that was made with another dense model.
-    pub(crate) fn check_model(&self, model: Digest) -> Result<(), SearchError> {
+    /// Says what the lines follow from, and refuses a checkpoint that follows from something else.
+    pub(crate) fn follows(&mut self, model: Digest, data: Digest, device: Digest) -> Result<(), SearchError> {
+        self.origin = Some((model, data, device));
         let path = self.path.join("checkpoint/head.ron");
         if !path.exists() {
             return Ok(());
         }
         let head: Head = read_ron(&path)?;
-        if head.model == model {
-            return Ok(());
+        let pairs = [("dense model", head.model, model), ("data", head.data, data), ("device", head.device, device)];
+        match pairs.into_iter().find(|(_, was, now)| was != now) {
+            None => Ok(()),
+            Some((what, was, now)) => {
+                let why = format!("it was made with {what} {}, this one is {}", was.short(), now.short());
+                Err(SearchError::Checkpoint { run: self.path.clone(), why })
+            }
         }
-        let why = format!("it was made with dense model {}, this one is {}", head.model.short(), model.short());
-        Err(SearchError::Checkpoint { run: self.path.clone(), why })
     }
 
     /// Writes a file of the run whole.

@@ -5,14 +5,14 @@ use std::{
 };
 
 use burn::tensor::Device;
-use maskwright_blueprint::{Blueprint, Precision, Provenance};
+use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
 use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Split};
 use maskwright_transformer::weights_to_bytes;
 
 use crate::{
-    Agent, Baseline, BaselineRow, Best, BestPredicted, Dense, Details, Guide, Kappa, Limit, Outcome, Pricing, Row,
-    SearchConfig, SearchError, Stage, StopReason, Watch,
+    Agent, Baseline, BaselineRow, Best, BestPredicted, Candidate, Dense, Details, Guide, Kappa, Limit, Outcome,
+    Pricing, Row, SearchConfig, SearchError, Stage, StopReason, Watch,
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
@@ -23,6 +23,9 @@ use crate::{
     trial::{Found, Trials},
     write_searcher::WriteSearcher,
 };
+
+/// The row of the dense model after the same fine-tuning.
+const DENSE_TUNED: &str = "dense-tuned";
 
 /// One search, from a configuration to a blueprint, in its own run directory.
 pub struct Search {
@@ -39,14 +42,21 @@ impl Search {
         check_budget(&config)?;
         let data = config.task.load().map_err(EvaluatorError::from)?;
         data.check_model(&config.model.encoder).map_err(EvaluatorError::from)?;
+        let (asked, validation) = (config.loop_examples as usize, data.validation.len());
+        if asked >= validation {
+            return Err(SearchError::LoopExamples { asked, validation });
+        }
         let run = RunDirectory::create(runs, config_name, &config)?;
         Ok(Self { config, config_name: config_name.into(), run, cache: cache_below(runs) })
     }
 
     /// Goes on with an earlier run; the configuration must be the one it was started with.
-    pub fn resume(run: &Path, config: SearchConfig, config_name: &str) -> Result<Self, SearchError> {
+    pub fn resume(run: &Path, config: SearchConfig) -> Result<Self, SearchError> {
         let cache = cache_below(run.parent().unwrap_or(Path::new(".")));
-        Ok(Self { run: RunDirectory::open(run, &config)?, config, config_name: config_name.into(), cache })
+        let run = RunDirectory::open(run, &config)?;
+        // As it was named first: the name goes into provenance, and the same run has the same bytes.
+        let config_name = run.manifest()?.config_name;
+        Ok(Self { run, config, config_name, cache })
     }
 
     /// The run directory.
@@ -67,8 +77,8 @@ impl Search {
         let config = self.config.clone();
         let device = device(&config)?;
         let dense = dense_model(&config, &self.cache, watch)?;
-        self.run.check_model(dense.shape.digest)?;
-        let data = dense.data.train.digest();
+        let data = dense.data.digest();
+        self.run.follows(dense.shape.digest, data, device.fingerprint())?;
         let evaluator = Evaluator::new(dense, config.loop_examples as usize);
         let shape = evaluator.shape().clone();
         let mut manifest = self.run.manifest()?;
@@ -87,6 +97,7 @@ impl Search {
             pricing: &pricing,
             space: &config.space,
             budget: config.budget,
+            reward: config.reward,
         };
 
         let dense_selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
@@ -120,6 +131,11 @@ impl Search {
         }
 
         let mut finals = Vec::new();
+        // What fine-tuning alone does to the dense model: drops are to be read beside it.
+        let finest = pricing.finest();
+        let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
+        let tuned = fine_tuned(DENSE_TUNED, vec![(None, whole)], &evaluator, &config, tolerance, watch)?;
+        finals.extend(tuned.map(|finalist| (DENSE_TUNED.to_owned(), finalist, 0)));
         for found in compared.iter().chain([&searched]) {
             let list = shortlist(&found.evaluated, limit, config.finalists as usize);
             let list = list.into_iter().map(|(at, candidate)| (Some(at as u64 + 1), candidate)).collect();
@@ -156,14 +172,16 @@ impl Search {
         watch.begin(&Stage::Test, finals.len() as u64 + 2);
         let dense_accuracy = evaluator.accuracy(evaluator.dense(), None, Split::Test);
         let mut table = Vec::new();
-        table.push(dense_row("dense", &pricing.dense(pricing.finest()), dense_accuracy, 0.0, 0.0, pricing)?);
+        table.push(dense_row("dense", &pricing.dense(pricing.finest()), dense_accuracy, 0.0, pricing)?);
         if pricing.finest() != config.space.precisions[0] {
             let coarse = pricing.dense(config.space.precisions[0]);
             let drop = |split, dense| dense - evaluator.accuracy(evaluator.dense(), Some(&coarse), split);
             let selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
             let (on_test, on_selection) = (drop(Split::Test, dense_accuracy), drop(Split::Selection, selection));
             let name = format!("dense {}", config.space.precisions[0]);
-            table.push(dense_row(&name, &coarse, dense_accuracy - on_test, on_test, on_selection, pricing)?);
+            let row = dense_row(&name, &coarse, dense_accuracy - on_test, on_test, pricing)?;
+            let within_tolerance = on_selection <= limit.tolerance;
+            table.push(Row { selection_drop: on_selection, within_tolerance, ..row });
         }
         watch.advance(2, "");
         let mut best = None;
@@ -409,7 +427,6 @@ fn dense_row(
     blueprint: &Blueprint,
     accuracy: f64,
     accuracy_drop: f64,
-    selection_drop: f64,
     pricing: &Pricing,
 ) -> Result<Row, SearchError> {
     Ok(Row {
@@ -419,7 +436,7 @@ fn dense_row(
         predicted: pricing.predicted(blueprint)?,
         accuracy,
         accuracy_drop,
-        selection_drop,
+        selection_drop: 0.0,
         within_tolerance: true,
         evaluations: 0,
         found_at: None,
@@ -460,7 +477,7 @@ fn best_of(path: &Path, row: &Row, blueprint: &Blueprint) -> Best {
 }
 
 fn is_baseline(row: &Row) -> bool {
-    row.name != "searched" && row.blueprint.is_some()
+    !["searched", DENSE_TUNED].contains(&row.name.as_str()) && row.blueprint.is_some()
 }
 
 fn baseline_row(row: &Row) -> BaselineRow {

@@ -1,4 +1,4 @@
-use maskwright_blueprint::{BlockMask, HeadMask, Precision};
+use maskwright_blueprint::{BlockMask, HeadMask};
 use maskwright_cost_model::CostError;
 use rand::{RngExt, seq::SliceRandom};
 
@@ -6,6 +6,7 @@ use crate::{
     Candidate, Evaluated,
     candidate::{keepers, repaired},
     environment::{Environment, influence},
+    guide::SizeGuide,
     knapsack::knapsack,
     patterns::fixed_patterns,
     random_stream::{Purpose, random_stream},
@@ -24,7 +25,7 @@ pub(crate) struct Proposal {
 /// A searcher depends on nothing but its configuration and what it was told, so a run is repeated by telling it the same
 /// again: that is how a killed run resumes.
 pub(crate) trait Searcher {
-    /// At most `most` candidates that this searcher has not asked for before; none when it has no more.
+    /// At most `most` candidates; none when there are no more. One that was asked for before is not evaluated again.
     fn ask(&mut self, environment: &Environment<'_>, most: usize) -> Result<Vec<Proposal>, CostError>;
 
     /// How the last proposals did, in their order.
@@ -179,14 +180,19 @@ impl Searcher for KnapsackSearcher {
     }
 }
 
-/// The sparsest mask of the space: one block a row in the smallest size at the coarsest precision. What no budget may
-/// undercut.
+/// One block a row for each head, at the block size that uses least of the budget and the coarsest precision, the most
+/// influential of those that the row may keep.
 pub(crate) fn sparsest(environment: &Environment<'_>) -> Candidate {
-    let (size, precision): (_, Precision) = (environment.space.block_sizes[0], environment.space.precisions[0]);
+    let precision = environment.space.precisions[0];
     let heads = environment.guide.heads();
-    Candidate::from_fn(environment.shape, |head, of| -> HeadMask {
-        let guide = heads[head].at(size);
-        let none = vec![None; guide.rows * guide.columns];
-        repaired(of, size, none, |block| influence(guide, block), precision)
+    Candidate::from_fn(environment.shape, |head, of| {
+        let head = &heads[head];
+        let at_size = |size: &SizeGuide| {
+            let none = vec![None; size.rows * size.columns];
+            repaired(of, size.size, none, |block| influence(size, block), precision)
+        };
+        let use_of = |mask: &HeadMask| environment.budget.used_by(mask, environment.shape, head.id.module as usize);
+        let masks = head.sizes().iter().map(at_size);
+        masks.min_by(|a, b| use_of(a).total_cmp(&use_of(b))).expect("the space has a block size")
     })
 }

@@ -15,6 +15,12 @@ use crate::{
 /// gives another run.
 const BATCH: usize = 8;
 
+/// The distortion, in nats, that a failed evaluation counts with: as if every answer were wrong and certain.
+const FAILED: f64 = 100.0;
+
+/// Proposals in a row of which none is new, after which a searcher has nothing more to say.
+const MOST_REPEATS: u32 = 40;
+
 /// What one searcher found.
 pub(crate) struct Found {
     /// `search` or a baseline's name.
@@ -58,6 +64,8 @@ impl Trials<'_> {
             exhausted: false,
         };
         let mut best = Archive::default();
+        let mut had: BTreeMap<Digest, Evaluated> = BTreeMap::new();
+        let mut repeats = 0;
         while found.evaluated.len() < evaluations {
             let most = BATCH.min(evaluations - found.evaluated.len());
             let proposals = searcher.ask(self.environment, most)?;
@@ -65,7 +73,19 @@ impl Trials<'_> {
                 found.exhausted = true;
                 break;
             }
-            let results = self.evaluate(name, &proposals, scoring, &mut best, &mut found)?;
+            // What this searcher had before costs it nothing: it is told again, and neither recorded nor counted.
+            let digests: Vec<Digest> = proposals.iter().map(|proposal| proposal.candidate.digest()).collect();
+            let is_fresh = |at: &usize| !had.contains_key(&digests[*at]) && !digests[..*at].contains(&digests[*at]);
+            let fresh: Vec<Proposal> = (0..proposals.len()).filter(is_fresh).map(|at| proposals[at].clone()).collect();
+            repeats = if fresh.is_empty() { repeats + 1 } else { 0 };
+            if repeats == MOST_REPEATS {
+                found.exhausted = true;
+                break;
+            }
+            for result in self.evaluate(name, &fresh, scoring, &mut best, &mut found)? {
+                had.insert(result.candidate.digest(), result);
+            }
+            let results: Vec<Evaluated> = digests.iter().map(|digest| had[digest].clone()).collect();
             searcher.tell(self.environment, &results);
             watch.advance(found.evaluated.len() as u64, &best.best().map_or(String::new(), describe));
             if watch.is_interrupted() {
@@ -84,6 +104,9 @@ impl Trials<'_> {
         best: &mut Archive,
         found: &mut Found,
     ) -> Result<Vec<Evaluated>, SearchError> {
+        if proposals.is_empty() {
+            return Ok(Vec::new());
+        }
         let digests: Vec<Digest> = proposals.iter().map(|proposal| proposal.candidate.digest()).collect();
         let recorded = self.follow(name, &digests)?;
         self.measure(proposals, &digests);
@@ -92,9 +115,9 @@ impl Trials<'_> {
         for (proposal, digest) in proposals.iter().zip(&digests) {
             let distortion = self.known[digest];
             let speed = self.environment.pricing.speed(&proposal.candidate)?;
-            // A distortion that is no number is a failed evaluation: recorded, and worse than everything.
+            // A distortion that is no number is a failed evaluation: recorded, and told as far beyond every limit.
             let finite = distortion.is_finite();
-            let counted = if finite { distortion } else { f64::MAX };
+            let counted = if finite { distortion } else { FAILED };
             let reward = scoring.map(|(reward, limit)| reward.score(speed, counted, limit));
             let before = best.best().map(|best| best.reward);
             let improves = finite && reward.is_some_and(|reward| before.is_none_or(|before| reward > before));
@@ -124,10 +147,10 @@ impl Trials<'_> {
                 density: proposal.candidate.density(self.environment.shape),
                 speed,
                 distortion: finite.then_some(distortion),
-                reward,
+                reward: reward.filter(|_| finite),
                 best_reward: reward.and_then(|_| best.best().map(|best| best.reward)),
                 accuracy,
-                failure: (!finite).then(|| format!("the distortion is {distortion}")),
+                failure: (!finite).then(|| "the distortion is not finite".into()),
             });
             found.evaluated.push(evaluated.clone());
             results.push(evaluated);
@@ -136,7 +159,7 @@ impl Trials<'_> {
             Some(recorded) if recorded == records => Ok(results),
             Some(_) => Err(self.astray()),
             None => {
-                self.run.record(&records, self.environment.shape.digest)?;
+                self.run.record(&records)?;
                 Ok(results)
             }
         }

@@ -199,8 +199,9 @@ impl Searcher for WriteSearcher {
             .zip(&self.asked)
             .map(|(result, episode)| {
                 // A window's own speed is its own return; the distortion is everybody's.
-                let shared = result.reward - result.speed.ln();
-                let start = result.speed.ln() - episode.speed_gains.iter().sum::<f64>();
+                let speed_part = environment.reward.speed_part(result.speed);
+                let shared = result.reward - speed_part;
+                let start = speed_part - episode.speed_gains.iter().sum::<f64>();
                 let each = start / episode.speed_gains.len() as f64;
                 episode.speed_gains.iter().map(|gain| gain + each + shared).collect()
             })

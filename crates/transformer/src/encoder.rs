@@ -27,6 +27,10 @@ pub struct EncoderConfig {
     pub classes: u32,
 }
 
+/// Larger models are refused: BERT-Large has 340 million parameters.
+const MOST_PARAMETERS: u64 = 1 << 30;
+const MOST_TOKENS: u64 = 8192;
+
 /// What one example is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -134,9 +138,26 @@ impl EncoderConfig {
                 }
             }
         }
-        if self.tokens() > 8192 || self.width > 8192 || self.layers > 256 || self.mlp > 65536 || self.classes > 1 << 20
-        {
-            return Err("the model is larger than this program builds (8192 tokens or wide, 256 layers)".into());
+        let (width, mlp) = (u64::from(self.width), u64::from(self.mlp));
+        let (tokens, inputs) = match self.input {
+            EncoderInput::Image { side, patch, channels } => {
+                let patches = u64::from(side / patch).saturating_mul(u64::from(side / patch));
+                (
+                    patches.saturating_add(1),
+                    u64::from(patch).saturating_mul(u64::from(patch)).saturating_mul(channels.into()),
+                )
+            }
+            EncoderInput::Tokens { length, vocabulary } => (length.into(), vocabulary.into()),
+        };
+        let block =
+            width.saturating_mul(width).saturating_mul(4).saturating_add(width.saturating_mul(mlp).saturating_mul(2));
+        let parameters = block
+            .saturating_mul(self.layers.into())
+            .saturating_add(width.saturating_mul(tokens.saturating_add(inputs).saturating_add(self.classes.into())));
+        if parameters > MOST_PARAMETERS || tokens > MOST_TOKENS {
+            return Err(format!(
+                "the model has {parameters} parameters and {tokens} tokens; at most {MOST_PARAMETERS} and {MOST_TOKENS} are built"
+            ));
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, Cl
     let config = load_config(&arguments.config, &arguments.overrides.pairs())?;
     let name = arguments.config.display().to_string();
     let search = match &arguments.resume {
-        Some(run) => Search::resume(run, config, &name)?,
+        Some(run) => Search::resume(run, config)?,
         None => Search::start(config, &name, &arguments.runs)?,
     };
     let run = search.directory().to_owned();
@@ -52,8 +52,8 @@ pub(crate) fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, Cl
 fn store(file: &Path, blueprint: &Blueprint) -> Result<PathBuf, CliError> {
     let library = MaskLibrary::new(LIBRARY);
     let write_error = |source| CliError::Write { path: library.place(blueprint), source };
-    let stored = library.store(blueprint).map_err(write_error)?;
     let weights = std::fs::read(file.with_extension("safetensors")).map_err(write_error)?;
+    let stored = library.store(blueprint).map_err(write_error)?;
     write_whole(&stored.with_extension("safetensors"), &weights).map_err(write_error)?;
     Ok(stored)
 }
