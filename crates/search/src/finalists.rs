@@ -17,7 +17,7 @@ pub(crate) struct Finalist {
 }
 
 /// Shares of the loop's limit whose fastest candidates are tried in turn, boldest first.
-const LEVELS: [f64; 8] = [1.0, 0.7, 0.5, 0.35, 0.25, 0.1, 0.03, 0.0];
+const LEVELS: [f64; 8] = [1.0, 0.85, 0.7, 0.55, 0.35, 0.2, 0.05, 0.0];
 
 /// The fastest candidates at ever smaller distortions.
 pub(crate) fn shortlist(evaluated: &[Evaluated], limit: Limit, most: usize) -> Vec<(usize, Candidate)> {
