@@ -48,12 +48,12 @@ fn the_quickstart_trains_searches_compares_and_answers() {
     for baseline in ["random", "fixed", "knapsack", "shuffled"] {
         assert!(names.contains(&baseline), "{baseline} is missing from {names:?}");
     }
-    // Equal evaluations for all that could use them; the fixed patterns within the budget are finite.
+    // Nobody has more evaluations than the search. Fixed patterns and the knapsack's masks are finite: they may have fewer.
     let evaluations = number(&result["evaluations"]);
     for row in result["table"].as_array().unwrap() {
         let of_row = number(&row["evaluations"]);
         assert!(of_row <= evaluations, "{row}");
-        assert!(!["random", "knapsack"].contains(&row["name"].as_str().unwrap()) || of_row == evaluations, "{row}");
+        assert!(row["name"] != "random" || of_row == evaluations, "{row}");
     }
     // As many blocks elsewhere do worse: the choice of blocks is worth something.
     let shuffled = result["baselines"].as_array().unwrap().iter().find(|row| row["name"] == "shuffled").unwrap();
