@@ -73,21 +73,13 @@ pub(crate) fn plan(
 }
 
 impl Mapping {
-    /// The largest band that fits, and the fewest resident operands with which DRAM keeps pace with an output-stationary
-    /// matrix unit and with the units as they are; where none keeps pace, or nothing overlaps, those with the least traffic.
+    /// The fewest resident operands with which DRAM keeps pace with an output-stationary matrix unit and with the units as
+    /// they are, for the largest band that fits; where none keeps pace, or nothing overlaps, the band and the operands
+    /// with the least traffic.
     pub fn choose(machine: &Machine, block_size: BlockSize, shape: &AttentionShape) -> Self {
         let precision = machine.finest();
         let width = f64::from(precision.bytes());
         let dense = HeadWork::dense(shape, block_size, precision);
-        let capacity = on_chip(machine);
-        let row = f64::from(shape.keys) * width;
-        let mut band = machine.tile_queries;
-        while band < LARGEST_BAND * machine.tile_queries && f64::from(2 * band) * row <= capacity {
-            band *= 2;
-        }
-        if f64::from(shape.queries) * row <= capacity {
-            band = band.max(shape.queries);
-        }
         let product: f64 =
             dense.bands_of(machine.tile_queries).iter().map(|of| machine.product(*of, shape.head_dim).cycles).sum();
         // P V fills as many columns of the array as a head is wide, and takes as long as if it filled all.
@@ -95,16 +87,19 @@ impl Mapping {
         let bands = dense.bands_of(machine.tile_queries).iter();
         let softmax: f64 = bands.map(|band| machine.softmax_cycles(*band, Softmax::Float)).sum();
         let pace = (product * (1.0 + stretch)).min(machine.together(2.0 * product, softmax));
-        let mut choices = Resident::CHOICES.map(|resident| Self { band, resident });
+        let bands = fitting_bands(machine, shape, width);
+        let largest = bands.iter().copied().max().expect("the native tile is one of them");
+        let mut choices = Resident::CHOICES.map(|resident| Self { band: largest, resident });
         choices.sort_by(|a, b| a.resident_bytes(shape, width).total_cmp(&b.resident_bytes(shape, width)));
         let traffic = |mapping: &Self| mapping.dram_bytes(machine, &dense, shape, SPILLED_PASSES_OF_PRODUCTS);
-        let keeps_pace = |mapping: &&Self| {
+        let keeps_pace = |mapping: &Self| {
             machine.flat_stages == FlatStages::Overlapped && dram_cycles(machine, traffic(mapping)) <= pace
         };
-        let chosen = choices.iter().find(keeps_pace);
-        let least = || choices.iter().min_by(|a, b| traffic(a).total_cmp(&traffic(b)));
-        let resident = chosen.or_else(least).map_or(Resident::CHOICES[0], |mapping| mapping.resident);
-        Self { band, resident }
+        let least = || {
+            let all = bands.iter().flat_map(|band| Resident::CHOICES.map(|resident| Self { band: *band, resident }));
+            all.min_by(|a, b| traffic(a).total_cmp(&traffic(b))).expect("the native tile is a band")
+        };
+        choices.into_iter().find(keeps_pace).unwrap_or_else(least)
     }
 
     /// Space that resident operands take: the band's Q and O, or all of K and V, or V with room to be filled again.
@@ -146,6 +141,15 @@ impl Mapping {
         let operands = moved(q, once, q_streamed) + moved(k, k_once, k_streamed) + moved(v, k_once, k_streamed);
         operands + once + passes * spilled * score_bytes(head)
     }
+}
+
+/// Query tokens of the bands whose scores fit: the native tile, which is worked on whether it fits or not, up to
+/// [`LARGEST_BAND`] of them, or the whole head.
+fn fitting_bands(machine: &Machine, shape: &AttentionShape, width: f64) -> Vec<u32> {
+    let native = machine.tile_queries;
+    let fits = |band: &u32| f64::from(*band) * f64::from(shape.keys) * width <= on_chip(machine);
+    let larger = (1..=LARGEST_BAND.ilog2()).map(|power| native << power);
+    std::iter::once(native).chain(larger.chain([shape.queries]).filter(fits)).collect()
 }
 
 /// Everything through DRAM: the scores four times, K and V once for each of the largest bands, Q and O once.

@@ -179,11 +179,7 @@ impl Machine {
             Softmax::Float => float,
             Softmax::Integer => integer,
         };
-        let queries = match self.units {
-            Units::Shared => self.padded_queries(band.queries),
-            Units::Separate => f64::from(band.queries),
-        };
-        queries * (int8 * coarse + (half + single) * float) / self.lanes
+        self.padded_queries(band.queries) * (int8 * coarse + (half + single) * float) / self.lanes
     }
 
     /// Times of two pieces of work that want to run at once: the matrix unit's and the vector unit's.

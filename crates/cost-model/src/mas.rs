@@ -35,8 +35,9 @@ pub(crate) fn plan(
     }
 }
 
-/// The level of bands whose bands are row tiles: with the shortest time, the smaller one where two are equal, since its
-/// pipeline fills sooner.
+/// The level of bands whose bands are row tiles: the least traffic of those that are as fast as the fastest, and of these the
+/// smallest, since its pipeline fills soonest. Tiles whose scores do not fit are taken only where none fits, and then the
+/// smallest.
 ///
 /// Every tiling is tried, on the dense shape: a mask changes counts but never the tiling, so that a block more never makes
 /// a head cheaper.
@@ -44,11 +45,45 @@ pub(crate) fn row_tile(machine: &Machine, block_size: BlockSize, shape: &Attenti
     let dense = HeadWork::dense(shape, block_size, machine.finest());
     let native = native_stages(machine, &dense, shape, softmax);
     let tilings = dense.bands.iter().enumerate().filter(|(_, bands)| bands.len() <= native.len());
-    tilings
-        .map(|(level, bands)| (level, steady(machine, &dense, shape, bands, &tiles(&native, bands.len())).cycles))
-        .reduce(|best, next| if next.1 < best.1 { next } else { best })
+    let tilings: Vec<(usize, Steady)> = tilings
+        .map(|(level, bands)| (level, steady(machine, &dense, shape, bands, &tiles(&native, bands.len()))))
+        .collect();
+    let in_place = || tilings.iter().filter(|(_, tiling)| tiling.overwritten.spilled == 0.0);
+    let fastest = in_place().map(|(_, tiling)| tiling.cycles).fold(f64::INFINITY, f64::min);
+    in_place()
+        .filter(|(_, tiling)| tiling.cycles <= fastest * (1.0 + AS_FAST))
+        .reduce(|best, next| if next.1.dram_bytes < best.1.dram_bytes { next } else { best })
+        .or(tilings.first())
         .expect("the whole head is one tile")
         .0
+}
+
+/// Tilings that differ by less in time are as fast as each other.
+const AS_FAST: f64 = 0.01;
+
+/// What of K and V gives way to scores, as shares in [0, 1]: first K, then V as well, never P.
+struct Overwritten {
+    keys: f64,
+    values: f64,
+    /// Share of the scores that the level has no room for even so.
+    spilled: f64,
+}
+
+impl Overwritten {
+    /// Two tiles of scores live at once, beside two tiles' rows of Q and O.
+    fn of(machine: &Machine, head: &HeadWork, shape: &AttentionShape, bands: &[Band]) -> Self {
+        let width = f64::from(head.whole().finest().bytes());
+        let whole = key_bytes(head.whole(), shape.head_dim);
+        let rows: f64 = 4.0 * f64::from(bands[0].queries) * f64::from(shape.head_dim) * width;
+        let widest = bands.iter().map(|band| band.keys[0]).max().unwrap_or(0);
+        let scores = 2.0 * f64::from(bands[0].queries) * f64::from(widest) * width;
+        let room = machine.levels[machine.levels.len() - 2].core_bytes - rows - scores;
+        Self {
+            keys: (2.0 - room / whole).clamp(0.0, 1.0),
+            values: (1.0 - room / whole).clamp(0.0, 1.0),
+            spilled: (-room / scores).clamp(0.0, 1.0),
+        }
+    }
 }
 
 /// One tiling in full swing.
@@ -59,35 +94,35 @@ struct Steady {
     compute: f64,
     vector: f64,
     dram_bytes: f64,
+    overwritten: Overwritten,
 }
 
 fn steady(machine: &Machine, head: &HeadWork, shape: &AttentionShape, bands: &[Band], tiles: &[Stages]) -> Steady {
     let width = f64::from(head.whole().finest().bytes());
     let whole = key_bytes(head.whole(), shape.head_dim);
-    let rows: f64 = 4.0 * f64::from(bands[0].queries) * f64::from(shape.head_dim) * width;
-    let widest = bands.iter().map(|band| band.keys[0]).max().unwrap_or(0);
-    let scores = 2.0 * f64::from(bands[0].queries) * f64::from(widest) * width;
-    let room = machine.levels[machine.levels.len() - 2].core_bytes - rows - scores;
-    let reloaded: f64 = bands.iter().map(|band| key_bytes(*band, shape.head_dim)).sum();
-    // Never P: first K gives way and is loaded again for every tile, then V as well, then scores spill.
-    let keys = match room {
-        room if room >= 2.0 * whole => 2.0 * whole,
-        room if room >= whole => whole + reloaded,
-        _ => 2.0 * reloaded,
-    };
-    let spilled = (-room / scores).clamp(0.0, 1.0) * 4.0 * head.active_scores() as f64 * width;
+    let overwritten = Overwritten::of(machine, head, shape, bands);
+    let needed: f64 = bands.iter().map(|band| key_bytes(*band, shape.head_dim)).sum();
+    let loaded = |overwritten: f64| whole + overwritten * (needed - whole);
+    let spilled = overwritten.spilled * 4.0 * head.active_scores() as f64 * width;
+    let keys = loaded(overwritten.keys) + loaded(overwritten.values);
     let dram_bytes = 2.0 * query_bytes(head, shape.head_dim) + keys + spilled;
     let transfer = dram_cycles(machine, dram_bytes) / bands.len() as f64;
     let (mut cycles, mut compute, mut vector) = (0.0, 0.0, 0.0);
     for at in 0..tiles.len() {
-        let before = |back: usize| &tiles[(at + tiles.len() * back - back) % tiles.len()];
-        let matrix = before(2).product + tiles[at].product;
-        let both = machine.together(matrix, before(1).softmax);
-        compute += both;
-        cycles += both.max(transfer);
-        vector += before(1).softmax;
+        let earlier = |back: usize| (at + tiles.len() * back - back) % tiles.len();
+        let softmax = tiles[earlier(1)].softmax;
+        // What gave way arrives while it is used: there is no other place for it.
+        let product = |of: usize, overwritten: f64| {
+            let again = dram_cycles(machine, overwritten * key_bytes(bands[of], shape.head_dim));
+            [tiles[of].product, tiles[of].product.max(again)]
+        };
+        let output = product(earlier(2), overwritten.values);
+        let scores = product(at, overwritten.keys);
+        compute += machine.together(output[0] + scores[0], softmax);
+        cycles += machine.together(output[1] + scores[1], softmax).max(transfer);
+        vector += softmax;
     }
-    Steady { cycles, compute, vector, dram_bytes }
+    Steady { cycles, compute, vector, dram_bytes, overwritten }
 }
 
 /// What each of the head's native bands takes.

@@ -18,6 +18,9 @@ const MOST_TILES: usize = 512;
 /// Pieces in which a head's first K arrives, so that its first scores begin before all of it is there.
 const PIECES: u32 = 8;
 
+/// Ends the label of a load of what was on chip before.
+pub(crate) const AGAIN: &str = "again";
+
 /// A unit's work for one core.
 struct Job {
     unit: Unit,
@@ -185,12 +188,14 @@ fn in_sequence(jobs: &mut Jobs, machine: &Machine, tiles: &[Stages], dram: f64, 
 /// One head for the pipeline, in cycles of one core.
 struct Streamed {
     tiles: Vec<Stages>,
-    /// Loading one tile's Q, and storing its O.
+    /// Loading one tile's Q, and storing its O; scores that spill pass with them.
     rows: f64,
     /// Loading K, and loading V.
     keys: f64,
-    /// Loading again, for every tile but the first, what gave way to scores; P never does.
-    again: f64,
+    /// Loading again, for every tile but the first, what of K gave way to scores.
+    keys_again: f64,
+    /// The same of V, which gives way only after K.
+    values_again: f64,
 }
 
 impl Streamed {
@@ -201,7 +206,10 @@ impl Streamed {
         let rest = dram_cycles(machine, dram) - 2.0 * rows * count - 2.0 * keys;
         // Traffic is a sum of many terms: what rounding leaves is no reload.
         let again = if rest > 1e-6 * keys { rest / (count - 1.0).max(1.0) } else { 0.0 };
-        Self { tiles, rows, keys, again }
+        let keys_again = again.min(keys);
+        let values_again = (again - keys_again).min(keys);
+        let spilled = (again - keys_again - values_again) * (count - 1.0).max(1.0) / count;
+        Self { tiles, rows: rows + spilled / 2.0, keys, keys_again, values_again }
     }
 }
 
@@ -237,6 +245,8 @@ struct Pipeline {
     open: Vec<Open>,
     /// Scores of the last two tiles, the later one second: a tile's queries lie where those of the one before the last lay.
     scores: [Option<usize>; 2],
+    /// Pieces of products that took pieces of K or V, the last two: their places are free for the pieces after the next.
+    pieces: [Option<usize>; 2],
     /// K and V that were loaded while the head before was in work.
     loaded: Option<[usize; 2]>,
 }
@@ -247,8 +257,25 @@ struct Open {
     stages: Stages,
     scores: usize,
     softmax: Option<usize>,
+    /// V, and what of it is loaded again.
     values: usize,
+    values_again: Arrival,
     store: f64,
+}
+
+/// What a product waits for piece by piece, in cycles of DRAM.
+#[derive(Default)]
+struct Arrival {
+    label: String,
+    cycles: f64,
+    pieces: u32,
+}
+
+impl Arrival {
+    /// K and V give way and come again a quarter at a time.
+    fn again(of: &str, number: usize, cycles: f64) -> Self {
+        Self { label: format!("{of}{number} {AGAIN}"), cycles, pieces: 4 }
+    }
 }
 
 impl Pipeline {
@@ -258,40 +285,31 @@ impl Pipeline {
         let count = head.tiles.len();
         let (mut keys, mut values) =
             self.loaded.take().map_or((None, None), |[keys, values]| (Some(keys), Some(values)));
-        let next = next.filter(|_| head.again == 0.0);
+        let next = next.filter(|_| head.keys_again == 0.0);
         for (at, tile) in head.tiles.iter().enumerate() {
             let queries = jobs.add(Unit::Dram, name("Q", at), head.rows, &[self.scores[0]]);
-            let scores = match keys {
-                None => {
-                    let mut scores = queries;
-                    for piece in 0..PIECES {
-                        let part = 1.0 / f64::from(PIECES);
-                        let arrived = jobs.add(Unit::Dram, format!("K{number}"), head.keys * part, &[]);
-                        if piece == 0 {
-                            self.output(jobs);
-                        }
-                        let ready = [Some(queries), Some(arrived)];
-                        scores = jobs.add(Unit::Matrix, name("C", at), tile.product * part, &ready);
-                        keys = Some(arrived);
-                    }
-                    values = Some(jobs.add(Unit::Dram, format!("V{number}"), head.keys, &[]));
-                    scores
-                }
-                Some(_) => {
-                    let mut ready = vec![Some(queries), keys];
-                    if head.again > 0.0 && at > 0 {
-                        let after = [self.scores[1]];
-                        ready.push(Some(jobs.add(Unit::Dram, name("again ", at), head.again, &after)));
-                    }
-                    self.output(jobs);
-                    jobs.add(Unit::Matrix, name("C", at), tile.product, &ready)
-                }
+            let store = self.output(jobs);
+            let arrival = match keys {
+                // So that the first scores begin before all of K is there.
+                None => Arrival { label: format!("K{number}"), cycles: head.keys, pieces: PIECES },
+                Some(_) if at > 0 => Arrival::again("K", number, head.keys_again),
+                Some(_) => Arrival::default(),
             };
+            let scores = self.product(jobs, &name("C", at), tile.product, [Some(queries), keys], &arrival);
+            store.into_iter().for_each(|store| store.issue(jobs));
+            keys = keys.or(Some(scores));
+            let values = *values.get_or_insert_with(|| jobs.add(Unit::Dram, format!("V{number}"), head.keys, &[]));
             self.scores = [self.scores[1], Some(scores)];
             self.softmax(jobs);
-            let values = values.expect("the first tile loads V");
-            let label = format!("{number}.{}", at + 1);
-            self.open.push(Open { label, stages: *tile, scores, softmax: None, values, store: head.rows });
+            self.open.push(Open {
+                label: format!("{number}.{}", at + 1),
+                stages: *tile,
+                scores,
+                softmax: None,
+                values,
+                values_again: Arrival::again("V", number, if at > 0 { head.values_again } else { 0.0 }),
+                store: head.rows,
+            });
             if let Some(next) = next {
                 // K in the first half of the tiles, V in the second.
                 let of_values = 2 * (at + 1) > count;
@@ -304,6 +322,31 @@ impl Pipeline {
         }
     }
 
+    /// A product that begins as soon as the first piece of what it waits for is there.
+    fn product(
+        &mut self,
+        jobs: &mut Jobs,
+        label: &str,
+        cycles: f64,
+        ready: [Option<usize>; 2],
+        arrival: &Arrival,
+    ) -> usize {
+        if arrival.cycles == 0.0 {
+            return jobs.add(Unit::Matrix, label.into(), cycles, &ready);
+        }
+        let share = 1.0 / f64::from(arrival.pieces);
+        let mut last = None;
+        for _ in 0..arrival.pieces {
+            let free = self.pieces[0];
+            let arrived = jobs.add(Unit::Dram, arrival.label.clone(), arrival.cycles * share, &[free]);
+            let [a, b] = ready;
+            let done = jobs.add(Unit::Matrix, label.into(), cycles * share, &[a, b, Some(arrived)]);
+            self.pieces = [self.pieces[1], Some(done)];
+            last = Some(done);
+        }
+        last.expect("an arrival has pieces")
+    }
+
     /// Softmax of the newest tile, beside the scores of the one after it.
     fn softmax(&mut self, jobs: &mut Jobs) {
         if let Some(tile) = self.open.last_mut().filter(|tile| tile.softmax.is_none()) {
@@ -313,23 +356,35 @@ impl Pipeline {
     }
 
     /// Output of the oldest tile, once two are open.
-    fn output(&mut self, jobs: &mut Jobs) {
-        if self.open.len() >= 2 {
-            self.finish_oldest(jobs);
-        }
+    fn output(&mut self, jobs: &mut Jobs) -> Option<Store> {
+        (self.open.len() >= 2).then(|| self.finish_oldest(jobs))
     }
 
-    fn finish_oldest(&mut self, jobs: &mut Jobs) {
+    fn finish_oldest(&mut self, jobs: &mut Jobs) -> Store {
         let tile = self.open.remove(0);
         let label = format!("O{}", tile.label);
-        let output = jobs.add(Unit::Matrix, label.clone(), tile.stages.product, &[tile.softmax, Some(tile.values)]);
-        jobs.add(Unit::Dram, label, tile.store, &[Some(output)]);
+        let ready = [tile.softmax, Some(tile.values)];
+        let output = self.product(jobs, &label, tile.stages.product, ready, &tile.values_again);
+        Store { label, cycles: tile.store, output }
     }
 
     fn drain(&mut self, jobs: &mut Jobs) {
         self.softmax(jobs);
         while !self.open.is_empty() {
-            self.finish_oldest(jobs);
+            self.finish_oldest(jobs).issue(jobs);
         }
+    }
+}
+
+/// An output on its way; it is issued behind the loads of the scores that follow it, which would wait for it else.
+struct Store {
+    label: String,
+    cycles: f64,
+    output: usize,
+}
+
+impl Store {
+    fn issue(self, jobs: &mut Jobs) {
+        jobs.add(Unit::Dram, self.label, self.cycles, &[Some(self.output)]);
     }
 }

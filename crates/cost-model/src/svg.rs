@@ -15,6 +15,8 @@ pub(crate) enum Role {
     MatrixOutput,
     Vector,
     Dram,
+    /// DRAM, for what was on chip before.
+    Again,
     /// One of [`SERIES`] curves.
     Series(usize),
     /// What a comparison is about.
@@ -27,7 +29,7 @@ pub(crate) const SERIES: usize = 7;
 /// Bars are light in both schemes, because their labels are dark in both.
 const STYLE: &str = "\
 svg{color-scheme:light dark}.ground{fill:#ffffff}text{fill:#24292f}text.label{fill:#16191d;font-size:10px}
-.grid{color:#dde1e6}.matrix{color:#7fb2e5}.output{color:#c3dcf5}.vector{color:#ecc94b}.dram{color:#b4bcc5}
+.grid{color:#dde1e6}.matrix{color:#7fb2e5}.output{color:#c3dcf5}.vector{color:#ecc94b}.dram{color:#b4bcc5}.again{color:#e8a598}
 .emphasis{color:#101418}
 .s0{color:#4477aa}.s1{color:#dd4455}.s2{color:#228833}.s3{color:#b09a20}.s4{color:#2aa5c9}.s5{color:#aa3377}.s6{color:#777777}
 @media (prefers-color-scheme:dark){.ground{fill:#161b22}text{fill:#d0d7de}.grid{color:#30363d}
@@ -43,6 +45,7 @@ impl Role {
             Self::MatrixOutput => "output".into(),
             Self::Vector => "vector".into(),
             Self::Dram => "dram".into(),
+            Self::Again => "again".into(),
             Self::Series(at) => format!("s{}", at % SERIES),
             Self::Emphasis => "emphasis".into(),
         }

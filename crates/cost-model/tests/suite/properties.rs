@@ -53,8 +53,18 @@ impl Drawn {
     }
 }
 
+/// A device whose memories are so small that scores spill, and K and V give way, even for the heads drawn here.
+fn cramped(mut profile: DeviceProfile) -> DeviceProfile {
+    profile.name += ", cramped";
+    for level in &mut profile.memory {
+        level.bytes.value /= 512.0;
+    }
+    profile
+}
+
 fn everywhere() -> impl Iterator<Item = (DeviceProfile, Dataflow)> {
     let profiles = DeviceProfile::names().into_iter().map(|name| DeviceProfile::named(name).unwrap());
+    let profiles = profiles.flat_map(|profile| [profile.clone(), cramped(profile)]);
     profiles.flat_map(|profile| Dataflow::ALL.map(|dataflow| (profile.clone(), dataflow)))
 }
 

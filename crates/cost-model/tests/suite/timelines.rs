@@ -34,6 +34,23 @@ fn mas_keeps_the_vector_unit_busy_while_the_matrix_unit_works() {
     assert!(span("C1.2").end <= softmax.start);
 }
 
+/// One core has 2.5 MiB. For 4096 tokens of width 64, K and V (0.5 MiB each), two tiles of 16 rows of scores (0.125 MiB each)
+/// and their rows of Q and O fit. For 8192 tokens (1 and 0.25 MiB) a little of K gives way, for 16384 (2 and 0.5 MiB) all of
+/// K and some of V. P never does.
+#[test]
+fn keys_and_values_give_way_to_scores_and_come_again_while_they_are_used() {
+    for (tokens, again) in [(4096, &[][..]), (8192, &["K1 again"]), (16_384, &["K1 again", "V1 again"])] {
+        let (timeline, predicted) = drawn("mas-edge", Dataflow::Mas, &self_attention(2, tokens, 64));
+        let mut labels: Vec<&str> = timeline.spans.iter().map(|span| span.label.as_str()).collect();
+        labels.retain(|label| label.ends_with("again"));
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels, again, "{tokens} tokens");
+        let off = timeline.end.0 / predicted - 1.0;
+        assert!(timeline.complete && (0.0..0.03).contains(&off), "{tokens} tokens: off by {:.1} %", 100.0 * off);
+    }
+}
+
 #[test]
 fn sequential_stages_never_run_at_once() {
     for dataflow in [Dataflow::Flat, Dataflow::TileFlow] {
@@ -69,6 +86,7 @@ fn a_long_schedule_is_cut_off_and_says_so() {
     assert!(svg.contains("flash on mas-edge, one core, predicted, beginning"));
     assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
     assert!(svg.len() < 1 << 20, "{} bytes", svg.len());
+    assert_eq!(svg.matches("matrix unit").count(), 2); // all of it, and its middle magnified
 }
 
 /// Everything but the first loads and last stores, which a formula over whole heads leaves out.
