@@ -1,16 +1,17 @@
 use burn::{
     module::{Module, Param},
     nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
-    tensor::{
-        Device, Int, Tensor,
-        activation::{gelu, softmax},
-    },
+    tensor::{Device, Int, Tensor, activation::gelu},
 };
 use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CompiledMasks, initialise, weights_digest};
+use crate::{
+    Attention, TextBatch,
+    attention::{Context, join_heads},
+    initialise, weights_digest,
+};
 
 /// A pre-norm Transformer encoder that classifies by its first token: ViT (Dosovitskiy et al. 2021, arXiv 2010.11929)
 /// for images, the same blocks for token sequences.
@@ -48,37 +49,7 @@ pub enum Inputs {
     Images(Tensor<4>),
     /// `[batch, length]`
     Tokens(Tensor<2, Int>),
-}
-
-/// How attention is computed.
-pub enum Attention<'a> {
-    /// Every score, in f32.
-    Dense,
-    /// As a blueprint says.
-    Masked(&'a CompiledMasks),
-    /// Every score, with something watching.
-    Probed(&'a mut Probe),
-}
-
-/// Watches the attention of a dense forward pass.
-#[derive(Debug, Default)]
-pub struct Probe {
-    /// For each module a tensor `[batch, heads, queries, keys]` of zeros that requires a gradient: added to the scaled
-    /// scores, so that its gradient is the loss's by each score.
-    pub offsets: Vec<Tensor<4>>,
-    /// Filled with each module's queries, keys `[batch, heads, tokens, head_dim]` and scaled scores.
-    pub seen: Vec<SeenAttention>,
-}
-
-/// One module's attention on one batch.
-#[derive(Debug, Clone)]
-pub struct SeenAttention {
-    /// `[batch, heads, queries, head_dim]`
-    pub q: Tensor<4>,
-    /// `[batch, heads, keys, head_dim]`
-    pub k: Tensor<4>,
-    /// `[batch, heads, queries, keys]`, scaled by `1 / sqrt(head_dim)`.
-    pub scores: Tensor<4>,
+    Text(TextBatch),
 }
 
 #[derive(Module, Debug)]
@@ -88,6 +59,8 @@ pub struct Encoder {
     blocks: Vec<Block>,
     norm: LayerNorm,
     classifier: Linear,
+    #[module(skip)]
+    config: EncoderConfig,
 }
 
 #[derive(Module, Debug)]
@@ -200,6 +173,7 @@ impl EncoderConfig {
             blocks: (0..self.layers).map(block).collect(),
             norm: norm(),
             classifier: linear(width, self.classes as usize),
+            config: self.clone(),
         };
         initialise(encoder, seed)
     }
@@ -236,6 +210,11 @@ impl EncoderConfig {
 }
 
 impl Encoder {
+    /// What a blueprint, a cost model and a kernel need to know of this model with its weights.
+    pub fn shape(&self, name: &str) -> ModelShape {
+        self.config.shape(self, name)
+    }
+
     /// Class scores `[batch, classes]`.
     pub fn forward(&self, inputs: Inputs, mut attention: Attention<'_>) -> Tensor<2> {
         let mut x = self.embedding.forward(inputs) + self.positions.val(); // [batch, tokens, width]
@@ -285,24 +264,7 @@ impl Block {
             let part: Tensor<4> = heads.clone().slice_dim(2, at..at + 1).squeeze_dim(2);
             part.swap_dims(1, 2) // [batch, heads, tokens, head_dim]
         };
-        let (q, k, v) = (part(0), part(1), part(2));
-        let attended = match attention {
-            Attention::Dense => dense(q, k, v, None),
-            Attention::Masked(masks) => masks.attend(module, q, k, v),
-            Attention::Probed(probe) => dense(q, k, v, Some((probe, module))),
-        };
-        self.output.forward(attended.swap_dims(1, 2).reshape([batch, tokens, width]))
+        let attended = attention.attend(module, part(0), part(1), part(2), &Context::default());
+        self.output.forward(join_heads(attended))
     }
-}
-
-fn dense(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, probe: Option<(&mut Probe, usize)>) -> Tensor<4> {
-    let scale = (q.dims()[3] as f32).sqrt().recip();
-    let mut scores = q.clone().matmul(k.clone().swap_dims(2, 3)).mul_scalar(scale); // [batch, heads, queries, keys]
-    if let Some((probe, module)) = probe {
-        if let Some(offset) = probe.offsets.get(module) {
-            scores = scores + offset.clone();
-        }
-        probe.seen.push(SeenAttention { q, k, scores: scores.clone() });
-    }
-    softmax(scores, 3).matmul(v)
 }

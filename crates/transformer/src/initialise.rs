@@ -49,7 +49,7 @@ impl ModuleMapper for Glorot {
     }
 }
 
-fn draw_gaussian(generator: &mut impl Rng, count: usize, deviation: f32) -> Vec<f32> {
+pub(crate) fn draw_gaussian(generator: &mut impl Rng, count: usize, deviation: f32) -> Vec<f32> {
     let draw = |_| -> f32 { StandardNormal.sample(generator) };
     (0..count).map(draw).map(|value| deviation * value).collect()
 }

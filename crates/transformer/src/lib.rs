@@ -13,14 +13,28 @@
 //! assert_eq!(model.forward(images, Attention::Dense).dims(), [2, 3]); // [batch, classes]
 //! ```
 
+mod activation;
+mod attention;
+mod bert;
+mod checkpoint;
 mod encoder;
 mod fake_quantise;
 mod initialise;
 mod masked_attention;
+mod model;
+mod parameters;
+mod tensor_files;
+mod tokeniser;
 mod weights;
 
-pub use encoder::{Attention, Encoder, EncoderConfig, EncoderInput, Inputs, Probe, SeenAttention};
+pub use activation::Activation;
+pub use attention::{Attention, Probe, SeenAttention};
+pub use bert::{Bert, BertConfig, BertVariant};
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use encoder::{Encoder, EncoderConfig, EncoderInput, Inputs};
 pub use fake_quantise::fake_quantise;
 pub use initialise::initialise;
 pub use masked_attention::CompiledMasks;
+pub use model::{Loaded, Loading, Model, Pooling};
+pub use tokeniser::{Text, TextBatch, TokenisedTexts, Tokeniser};
 pub use weights::{WeightsError, load_weights, weights_digest, weights_to_bytes};

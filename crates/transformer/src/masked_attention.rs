@@ -1,10 +1,10 @@
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 use maskwright_blueprint::{AttentionKind, AttentionShape, Blueprint, HeadMask, Precision};
 
-use crate::fake_quantise::{fake_quantise, fake_quantise_numerators};
-
-/// Added to a skipped score: far below any real score, and finite, so that no NaN can arise from it.
-const SKIPPED: f32 = -1e9;
+use crate::{
+    attention::{Context, EXCLUDED},
+    fake_quantise::{fake_quantise, fake_quantise_numerators},
+};
 
 /// A blueprint's masks as tensors, one entry for each attention module; compiled once, used for every batch.
 #[derive(Debug, Clone)]
@@ -14,7 +14,8 @@ pub struct CompiledMasks {
 
 #[derive(Debug, Clone)]
 struct ModuleMask {
-    /// `[1, heads, queries, keys]`, 0 or [`SKIPPED`]; none when every score is active.
+    kind: AttentionKind,
+    /// `[1, heads, queries, keys]`, 0 or [`EXCLUDED`]; none when every score is active.
     bias: Option<Tensor<4>>,
     /// The precisions in use, each with its `[1, heads, queries, keys]` selector of 0 and 1; none when it is the only
     /// one.
@@ -29,8 +30,20 @@ impl CompiledMasks {
     }
 
     /// Attention of module `module`: q `[batch, heads, queries, head_dim]`, k and v `[batch, heads, keys, head_dim]`.
-    pub(crate) fn attend(&self, module: usize, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-        self.modules[module].attend(q, k, v)
+    /// A batch whose sequences are shorter than the blueprint's uses the masks' first rows and columns.
+    ///
+    /// # Panics
+    /// When the batch has more queries or keys than the blueprint.
+    pub(crate) fn attend(
+        &self,
+        module: usize,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        context: &Context,
+    ) -> Tensor<4> {
+        let (queries, keys) = (q.dims()[2], k.dims()[2]);
+        self.modules[module].first(queries, keys).attend(q, k, v, context)
     }
 }
 
@@ -44,7 +57,8 @@ impl ModuleMask {
         let used: Vec<Precision> = Precision::ALL.into_iter().filter(|p| scores.contains(&Some(*p))).collect();
         let selector = |p: Precision| tensor(&move |score| if *score == Some(p) { 1.0 } else { 0.0 });
         Self {
-            bias: scores.contains(&None).then(|| tensor(&|score| if score.is_some() { 0.0 } else { SKIPPED })),
+            kind: shape.kind,
+            bias: scores.contains(&None).then(|| tensor(&|score| if score.is_some() { 0.0 } else { EXCLUDED })),
             precisions: match used[..] {
                 [only] => vec![(only, None)],
                 _ => used.into_iter().map(|p| (p, Some(selector(p)))).collect(),
@@ -52,17 +66,46 @@ impl ModuleMask {
         }
     }
 
-    /// Softmax over all active blocks of a row, each block's two products in its own precision.
-    fn attend(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    /// The masks of the first `queries` and `keys` tokens.
+    fn first(&self, queries: usize, keys: usize) -> Self {
+        let first = |of: &Tensor<4>| match of.dims() {
+            [_, _, all_queries, all_keys] if (all_queries, all_keys) == (queries, keys) => of.clone(),
+            [_, heads, all_queries, all_keys] => {
+                assert!(
+                    queries <= all_queries && keys <= all_keys,
+                    "{queries} x {keys} tokens under masks for {all_queries} x {all_keys}"
+                );
+                of.clone().slice([0..1, 0..heads, 0..queries, 0..keys])
+            }
+        };
+        Self {
+            kind: self.kind,
+            bias: self.bias.as_ref().map(first),
+            precisions: self.precisions.iter().map(|(p, selector)| (*p, selector.as_ref().map(first))).collect(),
+        }
+    }
+
+    /// Softmax over all active blocks of a row, each block's two products in its own precision. A row of
+    /// cross-attention whose active blocks hold nothing but padding gives zeros.
+    fn attend(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, context: &Context) -> Tensor<4> {
+        // Padding must not set the scale of the 8-bit values.
+        let (q, k, v) = match self.precisions.iter().any(|(precision, _)| *precision == Precision::Int8) {
+            true => (only(q, &context.real_queries), only(k, &context.real_keys), only(v, &context.real_keys)),
+            false => (q, k, v),
+        };
         let scale = (q.dims()[3] as f32).sqrt().recip();
         let scores = self.sum(|precision| {
             fake_quantise(q.clone(), precision).matmul(fake_quantise(k.clone(), precision).swap_dims(2, 3))
         });
         let scores = scores.mul_scalar(scale); // [batch, heads, queries, keys]
-        let scores = match &self.bias {
-            Some(bias) => scores + bias.clone(),
-            None => scores,
-        };
+        let scores = [&self.bias, &context.bias].into_iter().flatten().fold(scores, |sum, bias| sum + bias.clone());
+        let live = (self.kind == AttentionKind::CrossAttention && context.real_keys.is_some())
+            .then(|| scores.clone().detach().max_dim(3).greater_elem(0.5 * EXCLUDED).float()); // [batch, heads, queries, 1]
+        only(self.average(scores, v), &live)
+    }
+
+    /// The values weighted by the softmax of the scores.
+    fn average(&self, scores: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
         if let [(Precision::Single, _)] = self.precisions[..] {
             return softmax(scores, 3).matmul(v);
         }
@@ -87,6 +130,14 @@ impl ModuleMask {
             None => part(*precision),
         });
         parts.reduce(|sum, part| sum + part).expect("a mask has at least one active block")
+    }
+}
+
+/// `x` where `real` is 1, zeros where it is 0.
+fn only(x: Tensor<4>, real: &Option<Tensor<4>>) -> Tensor<4> {
+    match real {
+        Some(real) => x * real.clone(),
+        None => x,
     }
 }
 

@@ -1,0 +1,106 @@
+use burn::tensor::{Tensor, activation::softmax};
+
+use crate::CompiledMasks;
+
+/// Added to a score that must not count: far below any real score, and finite, so that no NaN can arise from it.
+pub(crate) const EXCLUDED: f32 = -1e9;
+
+/// How attention is computed.
+pub enum Attention<'a> {
+    /// Every score, in f32.
+    Dense,
+    /// As a blueprint says.
+    Masked(&'a CompiledMasks),
+    /// Every score, with something watching.
+    Probed(&'a mut Probe),
+}
+
+/// Watches the attention of a dense forward pass.
+#[derive(Debug, Default)]
+pub struct Probe {
+    /// For each module a tensor `[batch, heads, queries, keys]` of zeros that requires a gradient: added to the scaled
+    /// scores, so that its gradient is the loss's by each score.
+    pub offsets: Vec<Tensor<4>>,
+    /// Filled with each module's queries, keys `[batch, heads, tokens, head_dim]` and scaled scores.
+    pub seen: Vec<SeenAttention>,
+}
+
+/// One module's attention on one batch. Where a model attends in windows, each window is an example of the batch.
+#[derive(Debug, Clone)]
+pub struct SeenAttention {
+    /// `[batch, heads, queries, head_dim]`
+    pub q: Tensor<4>,
+    /// `[batch, heads, keys, head_dim]`
+    pub k: Tensor<4>,
+    /// `[batch, heads, queries, keys]`, scaled by `1 / sqrt(head_dim)`; what must not count holds at most -1e8.
+    pub scores: Tensor<4>,
+}
+
+/// What a model knows of one attention besides queries, keys and values.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Context {
+    /// Added to the scaled scores; broadcasts to `[batch, heads, queries, keys]`.
+    pub bias: Option<Tensor<4>>,
+    /// 1 for each real token, 0 for padding: `[batch, 1, queries, 1]`.
+    pub real_queries: Option<Tensor<4>>,
+    /// The same for keys: `[batch, 1, keys, 1]`.
+    pub real_keys: Option<Tensor<4>>,
+}
+
+impl Context {
+    /// Keys that are padding do not count. `real_keys` is `[batch, keys]`, 1 for each real token.
+    pub fn padded_keys(real_keys: Tensor<2>) -> Self {
+        let [batch, keys] = real_keys.dims();
+        let bias = real_keys.clone().sub_scalar(1.0).mul_scalar(-EXCLUDED).reshape([batch, 1, 1, keys]);
+        Self { bias: Some(bias), real_queries: None, real_keys: Some(real_keys.reshape([batch, 1, keys, 1])) }
+    }
+
+    /// Self-attention over tokens some of which are padding.
+    pub fn padded(real: Tensor<2>) -> Self {
+        let context = Self::padded_keys(real);
+        Self { real_queries: context.real_keys.clone(), ..context }
+    }
+}
+
+impl Attention<'_> {
+    /// Attention of the model's `module`-th module: q `[batch, heads, queries, head_dim]`, k and v
+    /// `[batch, heads, keys, head_dim]`; gives `[batch, heads, queries, head_dim]`.
+    pub(crate) fn attend(
+        &mut self,
+        module: usize,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        context: &Context,
+    ) -> Tensor<4> {
+        let probe = match self {
+            Self::Masked(masks) => return masks.attend(module, q, k, v, context),
+            Self::Dense => None,
+            Self::Probed(probe) => Some(probe),
+        };
+        let scale = (q.dims()[3] as f32).sqrt().recip();
+        let mut scores = q.clone().matmul(k.clone().swap_dims(2, 3)).mul_scalar(scale);
+        if let Some(bias) = &context.bias {
+            scores = scores + bias.clone();
+        }
+        if let Some(probe) = probe {
+            if let Some(offset) = probe.offsets.get(module) {
+                scores = scores + offset.clone();
+            }
+            probe.seen.push(SeenAttention { q, k, scores: scores.clone() });
+        }
+        softmax(scores, 3).matmul(v)
+    }
+}
+
+/// `[batch, tokens, width]` as `[batch, heads, tokens, head_dim]`.
+pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [batch, tokens, width] = x.dims();
+    x.reshape([batch, tokens, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// The inverse of [`split_heads`].
+pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
+    let [batch, heads, tokens, head_dim] = x.dims();
+    x.swap_dims(1, 2).reshape([batch, tokens, heads * head_dim])
+}

@@ -1,0 +1,409 @@
+use burn::{
+    module::Module,
+    nn::{Embedding, LayerNorm, Linear},
+    tensor::{Device, Tensor, activation::relu},
+};
+use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use serde::Deserialize;
+
+use crate::{
+    Activation, Attention, Checkpoint, CheckpointError, Loading, Pooling, TextBatch,
+    attention::{Context, join_heads, split_heads},
+    model::{check_parameters, check_sizes},
+    parameters::Parameters,
+    weights_digest,
+};
+
+/// Size of a BERT encoder (Devlin et al. 2019, arXiv 1810.04805): post-norm, learned positions, bidirectional.
+///
+/// DistilBERT (arXiv 1910.01108) is the same without token types; RoBERTa (arXiv 1907.11692) is the same with positions
+/// counted from the padding token's number. They differ in the names of their tensors and in their classifiers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BertConfig {
+    pub variant: BertVariant,
+    pub vocabulary: u32,
+    pub width: u32,
+    pub layers: u32,
+    pub heads: u32,
+    /// Width inside the feed-forward part.
+    pub mlp: u32,
+    /// Rows of the table of positions; RoBERTa uses all but the first `padding + 1`.
+    pub positions: u32,
+    /// 0 for DistilBERT.
+    pub token_types: u32,
+    /// The token that fills up short sequences.
+    pub padding: u32,
+    pub activation: Activation,
+    pub norm_epsilon: f64,
+    pub pooling: Pooling,
+    pub classes: u32,
+    /// Tokens of one example: what masks and costs are made for.
+    pub length: u32,
+}
+
+/// Whose names the tensors have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BertVariant {
+    Bert,
+    DistilBert,
+    Roberta,
+}
+
+/// A BERT encoder with a classifier.
+#[derive(Module, Debug)]
+pub struct Bert {
+    words: Embedding,
+    positions: Embedding,
+    token_types: Option<Embedding>,
+    embedding_norm: LayerNorm,
+    layers: Vec<Layer>,
+    head: Head,
+    #[module(skip)]
+    config: BertConfig,
+}
+
+#[derive(Module, Debug)]
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    attention_norm: LayerNorm,
+    expand: Linear,
+    contract: Linear,
+    output_norm: LayerNorm,
+}
+
+/// From one vector for each example to class scores; `dense` where the first token is that vector.
+#[derive(Module, Debug)]
+struct Head {
+    dense: Option<Linear>,
+    classifier: Linear,
+}
+
+/// `config.json` of BERT and RoBERTa.
+#[derive(Deserialize)]
+struct BertJson {
+    vocab_size: u32,
+    hidden_size: u32,
+    num_hidden_layers: u32,
+    num_attention_heads: u32,
+    intermediate_size: u32,
+    max_position_embeddings: u32,
+    type_vocab_size: u32,
+    pad_token_id: Option<u32>,
+    hidden_act: Activation,
+    layer_norm_eps: f64,
+    position_embedding_type: Option<String>,
+    is_decoder: Option<bool>,
+}
+
+/// `config.json` of DistilBERT.
+#[derive(Deserialize)]
+struct DistilBertJson {
+    vocab_size: u32,
+    dim: u32,
+    n_layers: u32,
+    n_heads: u32,
+    hidden_dim: u32,
+    max_position_embeddings: u32,
+    pad_token_id: Option<u32>,
+    activation: Activation,
+}
+
+/// What the tensors of a variant are called.
+struct Names {
+    body: &'static str,
+    layer: &'static str,
+    query: &'static str,
+    key: &'static str,
+    value: &'static str,
+    output: &'static str,
+    attention_norm: &'static str,
+    expand: &'static str,
+    contract: &'static str,
+    output_norm: &'static str,
+    head_dense: &'static str,
+    classifier: &'static str,
+    /// Tensors that belong to other tasks, or are no weights.
+    ignored: &'static [&'static str],
+}
+
+impl BertVariant {
+    fn names(self) -> Names {
+        let bert = Names {
+            body: "bert",
+            layer: "encoder.layer",
+            query: "attention.self.query",
+            key: "attention.self.key",
+            value: "attention.self.value",
+            output: "attention.output.dense",
+            attention_norm: "attention.output.LayerNorm",
+            expand: "intermediate.dense",
+            contract: "output.dense",
+            output_norm: "output.LayerNorm",
+            head_dense: "pooler.dense",
+            classifier: "classifier",
+            ignored: &["cls."],
+        };
+        match self {
+            Self::Bert => bert,
+            Self::Roberta => Names {
+                body: "roberta",
+                head_dense: "classifier.dense",
+                classifier: "classifier.out_proj",
+                ignored: &["lm_head."],
+                ..bert
+            },
+            Self::DistilBert => Names {
+                body: "distilbert",
+                layer: "transformer.layer",
+                query: "attention.q_lin",
+                key: "attention.k_lin",
+                value: "attention.v_lin",
+                output: "attention.out_lin",
+                attention_norm: "sa_layer_norm",
+                expand: "ffn.lin1",
+                contract: "ffn.lin2",
+                output_norm: "output_layer_norm",
+                head_dense: "pre_classifier",
+                classifier: "classifier",
+                ignored: &["vocab_"],
+            },
+        }
+    }
+}
+
+impl BertConfig {
+    /// From a checkpoint's `config.json`.
+    pub(crate) fn read(checkpoint: &Checkpoint, loading: &Loading) -> Result<Self, CheckpointError> {
+        let classes = loading.classes.unwrap_or_else(|| checkpoint.labels());
+        let pooling = loading.pooling;
+        let mut config = match checkpoint.architecture() {
+            "distilbert" => {
+                let json: DistilBertJson = checkpoint.config()?;
+                Self {
+                    variant: BertVariant::DistilBert,
+                    vocabulary: json.vocab_size,
+                    width: json.dim,
+                    layers: json.n_layers,
+                    heads: json.n_heads,
+                    mlp: json.hidden_dim,
+                    positions: json.max_position_embeddings,
+                    token_types: 0,
+                    padding: json.pad_token_id.unwrap_or(0),
+                    activation: json.activation,
+                    norm_epsilon: 1e-12,
+                    pooling,
+                    classes,
+                    length: 0,
+                }
+            }
+            architecture => {
+                let json: BertJson = checkpoint.config()?;
+                if json.position_embedding_type.is_some_and(|kind| kind != "absolute") {
+                    return Err(checkpoint.refuse("positions that are not absolute"));
+                }
+                if json.is_decoder == Some(true) {
+                    return Err(checkpoint.refuse("BERT as a decoder"));
+                }
+                let variant = if architecture == "bert" { BertVariant::Bert } else { BertVariant::Roberta };
+                Self {
+                    variant,
+                    vocabulary: json.vocab_size,
+                    width: json.hidden_size,
+                    layers: json.num_hidden_layers,
+                    heads: json.num_attention_heads,
+                    mlp: json.intermediate_size,
+                    positions: json.max_position_embeddings,
+                    token_types: json.type_vocab_size,
+                    padding: json.pad_token_id.unwrap_or(if variant == BertVariant::Bert { 0 } else { 1 }),
+                    activation: json.hidden_act,
+                    norm_epsilon: json.layer_norm_eps,
+                    pooling,
+                    classes,
+                    length: 0,
+                }
+            }
+        };
+        config.length = loading.length.unwrap_or(config.longest());
+        config.check().map_err(|reason| checkpoint.refuse(reason))?;
+        Ok(config)
+    }
+
+    /// Why no such model can be built, if so.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { vocabulary, width, layers, heads, mlp, classes, length, .. } = *self;
+        check_sizes(&[vocabulary, width, layers, heads, mlp, classes, length])?;
+        if !width.is_multiple_of(heads) {
+            return Err(format!("width {width} is no multiple of {heads} heads"));
+        }
+        if length > self.longest() {
+            return Err(format!("{length} tokens where the model has {} positions", self.longest()));
+        }
+        let tables = u64::from(vocabulary) + u64::from(self.positions) + u64::from(self.token_types);
+        let layer = u64::from(layers).saturating_mul(4 * u64::from(width) + 2 * u64::from(mlp));
+        check_parameters(u64::from(width).saturating_mul(tables.saturating_add(layer)))
+    }
+
+    /// The longest sequence that has positions.
+    pub fn longest(&self) -> u32 {
+        self.positions.saturating_sub(self.first_position())
+    }
+
+    /// A model with weights drawn from `seed`.
+    pub fn init(&self, seed: u64, device: &Device) -> Bert {
+        Bert::build(self, &mut Parameters::drawn(seed, device))
+    }
+
+    fn first_position(&self) -> u32 {
+        match self.variant {
+            BertVariant::Roberta => self.padding.saturating_add(1),
+            BertVariant::Bert | BertVariant::DistilBert => 0,
+        }
+    }
+}
+
+impl Bert {
+    /// Asks for every tensor; a classifier that the checkpoint lacks, or has for other classes, is drawn.
+    pub(crate) fn build(config: &BertConfig, from: &mut Parameters) -> Self {
+        let size = |value: u32| value as usize;
+        let (width, mlp, epsilon) = (size(config.width), size(config.mlp), config.norm_epsilon);
+        let names = config.variant.names();
+        let body = from.prefix(names.body);
+        let embeddings = format!("{body}embeddings");
+        from.ignore(&format!("{embeddings}.position_ids"));
+        names.ignored.iter().for_each(|prefix| from.ignore(prefix));
+        let layer = |at| {
+            let name = |part| format!("{body}{}.{at}.{part}", names.layer);
+            Layer {
+                query: from.linear(&name(names.query), width, width),
+                key: from.linear(&name(names.key), width, width),
+                value: from.linear(&name(names.value), width, width),
+                output: from.linear(&name(names.output), width, width),
+                attention_norm: from.norm(&name(names.attention_norm), width, epsilon),
+                expand: from.linear(&name(names.expand), width, mlp),
+                contract: from.linear(&name(names.contract), mlp, width),
+                output_norm: from.norm(&name(names.output_norm), width, epsilon),
+            }
+        };
+        let layers = (0..config.layers).map(layer).collect();
+        let table =
+            |from: &mut Parameters, name: &str, rows| from.embedding(&format!("{embeddings}.{name}"), rows, width);
+        Self {
+            layers,
+            words: table(from, "word_embeddings", size(config.vocabulary)),
+            positions: table(from, "position_embeddings", size(config.positions)),
+            token_types: (config.token_types > 0)
+                .then(|| table(from, "token_type_embeddings", size(config.token_types))),
+            embedding_norm: from.norm(&format!("{embeddings}.LayerNorm"), width, epsilon),
+            head: Head::build(config, &body, from),
+            config: config.clone(),
+        }
+    }
+
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// What the last layer gives for each token, `[batch, tokens, width]`; arbitrary for padding.
+    ///
+    /// # Panics
+    /// When the batch is longer than the model's positions.
+    pub fn hidden(&self, batch: &TextBatch, attention: &mut Attention<'_>) -> Tensor<3> {
+        let tokens = batch.tokens.dims()[1];
+        assert!(tokens <= self.config.longest() as usize, "{tokens} tokens, {} positions", self.config.longest());
+        let first = self.config.first_position() as usize;
+        let positions = self.positions.weight.val().slice_dim(0, first..first + tokens); // [tokens, width]
+        let mut x = self.words.forward(batch.tokens.clone()) + positions.unsqueeze();
+        if let Some(table) = &self.token_types {
+            x = x + match table.weight.dims() {
+                [1, _] => table.weight.val().unsqueeze(), // one type: whatever the tokeniser says
+                _ => table.forward(batch.token_types.clone()),
+            };
+        }
+        let mut x = self.embedding_norm.forward(x);
+        let context = Context::padded(batch.real.clone());
+        for (module, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x, module, &self.config, attention, &context);
+        }
+        x
+    }
+
+    /// Class scores `[batch, classes]`.
+    pub fn forward(&self, batch: &TextBatch, attention: &mut Attention<'_>) -> Tensor<2> {
+        let hidden = self.hidden(batch, attention);
+        let pooled = self.config.pooling.pool(hidden, &batch.real);
+        let pooled = match &self.head.dense {
+            Some(dense) if self.config.variant == BertVariant::DistilBert => relu(dense.forward(pooled)),
+            Some(dense) => dense.forward(pooled).tanh(),
+            None => pooled,
+        };
+        self.head.classifier.forward(pooled)
+    }
+
+    /// What a blueprint, a cost model and a kernel need to know.
+    pub fn shape(&self, name: &str) -> ModelShape {
+        let BertConfig { length: tokens, width, mlp, layers, heads, classes, .. } = self.config;
+        let attention = AttentionShape {
+            kind: AttentionKind::SelfAttention,
+            heads,
+            queries: tokens,
+            keys: tokens,
+            head_dim: width / heads,
+        };
+        let module = |layer| ModuleShape { name: format!("layer.{layer}.attention"), shape: attention };
+        let product = |rows, inputs, outputs, count| LinearShape { rows, inputs, outputs, count };
+        let mut linears = vec![
+            product(tokens, width, width, 4 * layers),
+            product(tokens, width, mlp, layers),
+            product(tokens, mlp, width, layers),
+            product(1, width, classes, 1),
+        ];
+        if self.head.dense.is_some() {
+            linears.push(product(1, width, width, 1));
+        }
+        // Embeddings are added and normalised; a layer normalises twice, adds twice and activates once.
+        let (tokens, width, mlp) = (u64::from(tokens), u64::from(width), u64::from(mlp));
+        let elementwise = tokens * (3 * width + u64::from(layers) * (4 * width + mlp));
+        let digest = Digest::of([format!("{:?}", self.config), weights_digest(self).to_string()]);
+        ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
+    }
+}
+
+impl Layer {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        module: usize,
+        config: &BertConfig,
+        attention: &mut Attention<'_>,
+        context: &Context,
+    ) -> Tensor<3> {
+        let heads = |of: &Linear| split_heads(of.forward(x.clone()), config.heads as usize);
+        let attended = attention.attend(module, heads(&self.query), heads(&self.key), heads(&self.value), context);
+        let x = self.attention_norm.forward(x + self.output.forward(join_heads(attended)));
+        let hidden = config.activation.forward(self.expand.forward(x.clone()));
+        self.output_norm.forward(x + self.contract.forward(hidden))
+    }
+}
+
+impl Head {
+    fn build(config: &BertConfig, body: &str, from: &mut Parameters) -> Self {
+        let names = config.variant.names();
+        let (width, classes) = (config.width as usize, config.classes as usize);
+        let dense_name = match config.variant {
+            BertVariant::Bert => format!("{body}{}", names.head_dense), // the pooler belongs to the body
+            BertVariant::DistilBert | BertVariant::Roberta => names.head_dense.into(),
+        };
+        let dense = match config.pooling {
+            Pooling::Mean => {
+                from.ignore(&dense_name);
+                None
+            }
+            Pooling::FirstToken => Some(from.classifier(&dense_name, width, width)),
+        };
+        from.ignore(&format!("{body}pooler.")); // RoBERTa's, which its classifier does not use
+        Self { dense, classifier: from.classifier(names.classifier, width, classes) }
+    }
+}

@@ -1,0 +1,154 @@
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::Device;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Loading, Tokeniser, parameters::Parameters, tensor_files::TensorFiles};
+
+const MOST_CONFIG_BYTES: u64 = 1 << 20;
+/// XLM-RoBERTa's 250,000 pieces take 17 MB.
+const MOST_TOKENISER_BYTES: u64 = 128 << 20;
+
+/// A model's folder in Hugging Face's layout: `config.json`, `model.safetensors` (or shards with
+/// `model.safetensors.index.json`) and, for text, `tokenizer.json`.
+///
+/// Nothing in such a folder is trusted: files are read up to a limit, and no memory is taken for a tensor before its
+/// shape was found in `config.json` and its bytes in the file.
+#[derive(Debug)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    config: Value,
+}
+
+/// Why a folder gives no model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    #[error("{} cannot be read", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} holds more than {limit} bytes, too much for such a file", path.display())]
+    TooLarge { path: PathBuf, limit: u64 },
+    #[error(
+        "no `{file}` in {}: a model's folder holds config.json, model.safetensors and, for text, tokenizer.json, as \
+         `save_pretrained` writes them",
+        folder.display()
+    )]
+    MissingFile { folder: PathBuf, file: &'static str },
+    #[error("{} is no JSON of the expected form", path.display())]
+    Json {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("`{found}` in {}/config.json is no architecture that is built here: {known}", folder.display())]
+    Architecture { folder: PathBuf, found: String, known: String },
+    #[error("{}/config.json asks for what is not built here: {reason}", folder.display())]
+    Config { folder: PathBuf, reason: String },
+    #[error("{} is no safetensors file: {reason}", path.display())]
+    Tensors { path: PathBuf, reason: String },
+    /// Every tensor that is missing, misshapen or unknown, one a line.
+    #[error("{} holds no weights for this model:{}", folder.display(), list(faults))]
+    Weights { folder: PathBuf, faults: Vec<String> },
+    #[error("{} is no tokeniser: {reason}", path.display())]
+    Tokeniser { path: PathBuf, reason: String },
+    #[error(
+        "the model reads {positions} tokens at most, and special tokens take {special} of them; {asked} were asked for"
+    )]
+    Length { asked: u32, positions: u32, special: u32 },
+}
+
+/// At most so many faults are spelled out: a file of another model has thousands.
+const MOST_FAULTS: usize = 40;
+
+fn list(faults: &[String]) -> String {
+    let mut text: String = faults.iter().take(MOST_FAULTS).map(|fault| format!("\n  {fault}")).collect();
+    if faults.len() > MOST_FAULTS {
+        text += &format!("\n  and {} more", faults.len() - MOST_FAULTS);
+    }
+    text
+}
+
+impl Checkpoint {
+    /// Reads `config.json`.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let bytes = read(folder, "config.json", MOST_CONFIG_BYTES)?;
+        let config = serde_json::from_slice(&bytes)
+            .map_err(|source| CheckpointError::Json { path: folder.join("config.json"), source })?;
+        Ok(Self { folder: folder.into(), config })
+    }
+
+    /// The architecture's name, `model_type` in `config.json`; empty where there is none.
+    pub fn architecture(&self) -> &str {
+        self.config.get("model_type").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// `tokenizer.json`; refused if it knows tokens that the model lacks.
+    pub fn tokeniser(&self) -> Result<Tokeniser, CheckpointError> {
+        const FILE: &str = "tokenizer.json";
+        let path = self.folder.join(FILE);
+        let tokeniser = Tokeniser::new(&read(&self.folder, FILE, MOST_TOKENISER_BYTES)?, &path)?;
+        match self.config.get("vocab_size").and_then(Value::as_u64) {
+            Some(size) if u64::from(tokeniser.vocabulary()) > size => {
+                let reason = format!("it gives tokens up to {}, the model knows {size}", tokeniser.vocabulary() - 1);
+                Err(CheckpointError::Tokeniser { path, reason })
+            }
+            _ => Ok(tokeniser),
+        }
+    }
+
+    /// `config.json` as a family reads it.
+    pub(crate) fn config<T: DeserializeOwned>(&self) -> Result<T, CheckpointError> {
+        serde_json::from_value(self.config.clone())
+            .map_err(|source| CheckpointError::Json { path: self.folder.join("config.json"), source })
+    }
+
+    /// How many labels `config.json` names: `id2label`, else `num_labels`, else two as in the transformers library.
+    pub(crate) fn labels(&self) -> u32 {
+        let names = self.config.get("id2label").and_then(Value::as_object).map(|names| names.len() as u64);
+        let count = names.or_else(|| self.config.get("num_labels").and_then(Value::as_u64));
+        count.map_or(2, |count| u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// The weights, none of them read yet.
+    pub(crate) fn parameters(&self, loading: &Loading, device: &Device) -> Result<Parameters, CheckpointError> {
+        Ok(Parameters::from_files(TensorFiles::open(&self.folder)?, &self.folder, loading, device))
+    }
+
+    /// An error about `config.json`.
+    pub(crate) fn refuse(&self, reason: impl Into<String>) -> CheckpointError {
+        CheckpointError::Config { folder: self.folder.clone(), reason: reason.into() }
+    }
+
+    pub(crate) fn unknown(&self, known: &[&str]) -> CheckpointError {
+        let found = self.architecture().chars().take(80).collect();
+        CheckpointError::Architecture { folder: self.folder.clone(), found, known: known.join(", ") }
+    }
+}
+
+/// A whole file of at most `limit` bytes.
+pub(crate) fn read(folder: &Path, file: &'static str, limit: u64) -> Result<Vec<u8>, CheckpointError> {
+    let path = folder.join(file);
+    let opened = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(CheckpointError::MissingFile { folder: folder.into(), file });
+        }
+        opened => opened,
+    };
+    let mut bytes = Vec::new();
+    opened
+        .and_then(|opened| opened.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+    match bytes.len() as u64 > limit {
+        true => Err(CheckpointError::TooLarge { path, limit }),
+        false => Ok(bytes),
+    }
+}

@@ -1,0 +1,123 @@
+use std::path::Path;
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
+use maskwright_blueprint::ModelShape;
+
+use crate::{Attention, Bert, BertConfig, Checkpoint, CheckpointError, Encoder, Inputs};
+
+/// A model of any family, so that training, evaluation and search need not know which.
+///
+/// `docs/models.md` says how a family is added.
+#[derive(Module, Debug)]
+pub enum Model {
+    Encoder(Encoder),
+    Bert(Bert),
+}
+
+/// How a checkpoint becomes a model.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Loading {
+    /// Tokens of one example, for families that read text; by default as many as the model has positions.
+    pub length: Option<u32>,
+    /// Classes to tell apart; by default those of the checkpoint. A classifier for another number is replaced.
+    pub classes: Option<u32>,
+    pub pooling: Pooling,
+    /// What a classifier that the checkpoint lacks is drawn from.
+    pub seed: u64,
+}
+
+/// How an encoder's outputs become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pooling {
+    /// The first token's, through the dense layer that the family has for it.
+    #[default]
+    FirstToken,
+    /// The mean over all tokens that are no padding.
+    Mean,
+}
+
+/// A model from a checkpoint, and what did not come from it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub model: Model,
+    /// Tensors that the checkpoint lacks and may lack, drawn from [`Loading::seed`]: a classifier's.
+    pub drawn: Vec<String>,
+    /// The checkpoint's tensors that this model has no use for: heads for other tasks.
+    pub ignored: Vec<String>,
+}
+
+/// Families by `model_type` in `config.json`.
+const ARCHITECTURES: [&str; 4] = ["bert", "distilbert", "roberta", "xlm-roberta"];
+
+/// Larger models are refused: BERT-Large has 340 million parameters.
+const MOST_PARAMETERS: u64 = 1 << 30;
+
+impl Model {
+    /// Loads a folder in Hugging Face's layout.
+    pub fn load(folder: &Path, loading: &Loading, device: &Device) -> Result<Loaded, CheckpointError> {
+        let checkpoint = Checkpoint::open(folder)?;
+        let (model, parameters) = match checkpoint.architecture() {
+            "bert" | "distilbert" | "roberta" | "xlm-roberta" => {
+                let config = BertConfig::read(&checkpoint, loading)?;
+                let mut parameters = checkpoint.parameters(loading, device)?;
+                (Self::Bert(Bert::build(&config, &mut parameters)), parameters)
+            }
+            _ => return Err(checkpoint.unknown(&ARCHITECTURES)),
+        };
+        let (drawn, ignored) = parameters.finish()?;
+        Ok(Loaded { model, drawn, ignored })
+    }
+
+    /// Scores `[rows, classes]`; a row is an example.
+    ///
+    /// # Panics
+    /// When the inputs are not of the kind that this family reads.
+    pub fn forward(&self, inputs: Inputs, mut attention: Attention<'_>) -> Tensor<2> {
+        match (self, inputs) {
+            (Self::Encoder(model), inputs) => model.forward(inputs, attention),
+            (Self::Bert(model), Inputs::Text(batch)) => model.forward(&batch, &mut attention),
+            _ => panic!("a model of images reads images, a model of text reads text"),
+        }
+    }
+
+    /// What a blueprint, a cost model and a kernel need to know of this model with its weights.
+    pub fn shape(&self, name: &str) -> ModelShape {
+        match self {
+            Self::Encoder(model) => model.shape(name),
+            Self::Bert(model) => model.shape(name),
+        }
+    }
+}
+
+impl Pooling {
+    /// One vector `[batch, width]` from `[batch, tokens, width]`; `real` is `[batch, tokens]`, 0 for padding.
+    pub(crate) fn pool(self, hidden: Tensor<3>, real: &Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::FirstToken => hidden.slice_dim(1, 0..1).squeeze_dim(1),
+            Self::Mean => {
+                let real: Tensor<3> = real.clone().unsqueeze_dim(2); // [batch, tokens, 1]
+                let sum: Tensor<2> = (hidden * real.clone()).sum_dim(1).squeeze_dim(1);
+                sum / real.sum_dim(1).squeeze_dim(1)
+            }
+        }
+    }
+}
+
+/// Refuses a size of zero, and sizes whose products would overflow.
+pub(crate) fn check_sizes(sizes: &[u32]) -> Result<(), String> {
+    const MOST: u32 = 1 << 24;
+    match sizes.iter().find(|size| !(1..=MOST).contains(*size)) {
+        Some(size) => Err(format!("a size of {size}; sizes are 1 to {MOST}")),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_parameters(parameters: u64) -> Result<(), String> {
+    match parameters > MOST_PARAMETERS {
+        true => Err(format!("{parameters} parameters; at most {MOST_PARAMETERS} are built")),
+        false => Ok(()),
+    }
+}

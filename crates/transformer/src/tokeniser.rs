@@ -1,0 +1,134 @@
+use std::{
+    iter::repeat_n,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use tokenizers::{EncodeInput, Encoding, Tokenizer, TruncationParams};
+
+use crate::CheckpointError;
+
+/// Turns text into a model's tokens, as `tokenizer.json` says.
+#[derive(Debug, Clone)]
+pub struct Tokeniser {
+    tokenizer: Tokenizer,
+    path: PathBuf,
+    /// Special tokens around a pair of texts.
+    special: usize,
+    /// One more than the highest token.
+    vocabulary: u32,
+}
+
+/// What a text model reads as one example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text<'a> {
+    One(&'a str),
+    /// Two texts whose relation is asked for.
+    Pair(&'a str, &'a str),
+}
+
+/// Texts as tokens, one row each, padded on the right to equal length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenisedTexts {
+    /// Tokens of a row.
+    pub length: usize,
+    pub tokens: Vec<u32>,
+    /// Which of a pair's texts a token belongs to: 0 or 1.
+    pub token_types: Vec<u32>,
+    /// Tokens of each row that are no padding.
+    pub lengths: Vec<usize>,
+    /// Rows that were cut because their text is longer.
+    pub truncated: usize,
+}
+
+/// A batch of token sequences, padded on the right.
+#[derive(Debug, Clone)]
+pub struct TextBatch {
+    /// `[batch, tokens]`
+    pub tokens: Tensor<2, Int>,
+    /// `[batch, tokens]`: which of a pair's texts, 0 or 1.
+    pub token_types: Tensor<2, Int>,
+    /// `[batch, tokens]`: 1 for each real token, 0 for padding.
+    pub real: Tensor<2>,
+}
+
+impl Tokeniser {
+    /// From the bytes of `path`, a `tokenizer.json`; its own padding and truncation are not used.
+    pub(crate) fn new(json: &[u8], path: &Path) -> Result<Self, CheckpointError> {
+        let read = || -> tokenizers::Result<Self> {
+            let mut tokenizer = Tokenizer::from_bytes(json)?;
+            tokenizer.with_padding(None);
+            tokenizer.with_truncation(None)?;
+            let special = tokenizer.encode(("", ""), true)?.len();
+            let vocabulary = tokenizer.get_vocab(true).into_values().max().map_or(0, |most| most.saturating_add(1));
+            Ok(Self { tokenizer, path: path.into(), special, vocabulary })
+        };
+        read().map_err(|error| refuse(path, &error))
+    }
+
+    /// Special tokens around a pair of texts; shorter sequences hold no text.
+    pub fn special_tokens(&self) -> usize {
+        self.special
+    }
+
+    /// One more than the highest token.
+    pub fn vocabulary(&self) -> u32 {
+        self.vocabulary
+    }
+
+    /// Each text as at most `length` tokens, padded with `padding` to the longest of them. Of a pair that is too long,
+    /// the longer text is cut first.
+    ///
+    /// # Panics
+    /// When `length` leaves no room beside [`Tokeniser::special_tokens`].
+    pub fn encode(&self, texts: &[Text<'_>], length: usize, padding: u32) -> Result<TokenisedTexts, CheckpointError> {
+        assert!(length > self.special, "{length} tokens leave no room for text beside {} special ones", self.special);
+        let mut cutting = self.tokenizer.clone();
+        let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
+        cutting.with_truncation(Some(truncation)).map_err(|error| refuse(&self.path, &error))?;
+        let encode = |text: &Text<'_>| {
+            let input = match *text {
+                Text::One(text) => EncodeInput::from(text),
+                Text::Pair(first, second) => EncodeInput::from((first, second)),
+            };
+            cutting.encode(input, true).map_err(|error| refuse(&self.path, &error))
+        };
+        let encodings: Vec<Encoding> = texts.iter().map(encode).collect::<Result<_, _>>()?;
+        let longest = encodings.iter().map(Encoding::len).max().unwrap_or(0);
+        let lengths = encodings.iter().map(Encoding::len).collect();
+        let truncated = encodings.iter().filter(|encoding| !encoding.get_overflowing().is_empty()).count();
+        let (mut tokens, mut token_types) = (Vec::new(), Vec::new());
+        for encoding in encodings {
+            let blank = longest - encoding.len();
+            tokens.extend(encoding.get_ids().iter().copied().chain(repeat_n(padding, blank)));
+            token_types.extend(encoding.get_type_ids().iter().map(|&kind| kind.min(1)).chain(repeat_n(0, blank)));
+        }
+        Ok(TokenisedTexts { length: longest, tokens, token_types, lengths, truncated })
+    }
+
+    /// The text of one row of tokens, special ones left out.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        self.tokenizer.decode(tokens, true).unwrap_or_default()
+    }
+}
+
+fn refuse(path: &Path, error: &tokenizers::Error) -> CheckpointError {
+    CheckpointError::Tokeniser { path: path.into(), reason: error.to_string() }
+}
+
+impl TokenisedTexts {
+    /// All rows as one batch.
+    pub fn batch(&self, device: &Device) -> TextBatch {
+        let dims = [self.lengths.len(), self.length];
+        let ints = |values: &[u32]| {
+            let values: Vec<i32> = values.iter().map(|&value| value as i32).collect();
+            Tensor::from_data(TensorData::new(values, dims), device)
+        };
+        let real = self.lengths.iter().flat_map(|&real| (0..self.length).map(move |at| f32::from(u8::from(at < real))));
+        TextBatch {
+            tokens: ints(&self.tokens),
+            token_types: ints(&self.token_types),
+            real: Tensor::from_data(TensorData::new(real.collect::<Vec<f32>>(), dims), device),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Model families against the outputs of the transformers library (`../references/make.py`), and against themselves.
+
+mod bert;
+mod checkpoints;
+mod minilm;
+mod reference;
