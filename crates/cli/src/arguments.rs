@@ -1,9 +1,13 @@
+mod measuring;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use maskwright_cost_model::Dataflow;
 use maskwright_export::{ExportError, Target};
+
+pub(crate) use measuring::{BenchAttentionArguments, BenchCommand, CalibrateArguments, Peer};
 
 use crate::bare_shape::BareShape;
 
@@ -33,9 +37,12 @@ pub(crate) enum Command {
     /// Look at search configurations.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look at device profiles.
+    /// Look at device profiles, and measure that of this machine.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Measure on this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     Report(ReportArguments),
     Export(ExportArguments),
     Completions(CompletionsArguments),
@@ -182,6 +189,15 @@ pub(crate) enum MaskCommand {
         /// Only this head: module and head, both counted from 0, such as `0.3`.
         #[arg(long, value_name = "MODULE.HEAD")]
         head: Option<String>,
+    },
+    /// List the blueprints of a mask library with the figures that they carry.
+    List {
+        /// The library's folder.
+        #[arg(default_value = "masks", value_name = "FOLDER")]
+        folder: PathBuf,
+        /// Print one JSON document instead of the table.
+        #[arg(long)]
+        json: bool,
     },
     /// Check that files are whole, valid blueprints.
     Check {

@@ -5,6 +5,8 @@ use maskwright_cost_model::{CostError, UnknownDataflow};
 use maskwright_export::ExportError;
 use maskwright_search::{ConfigError, SearchError};
 
+use crate::measure::MeasureError;
+
 /// Why a command gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -20,6 +22,8 @@ pub(crate) enum CliError {
     Interrupted { run: PathBuf, resume: String },
     #[error(transparent)]
     Cost(#[from] CostError),
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
     #[error(transparent)]
     Dataflow(#[from] UnknownDataflow),
     #[error(transparent)]
@@ -83,6 +87,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Interrupted { .. } => ExitCode::from(130),
+            Self::Search(error) if error.is_interruption() => ExitCode::from(130),
             _ => ExitCode::from(2),
         }
     }

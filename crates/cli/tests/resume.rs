@@ -77,6 +77,7 @@ fn wait_and_kill(child: &mut Child, after: Duration) -> bool {
     true
 }
 
+#[expect(clippy::print_stdout, reason = "a failure is repeated by its dice")]
 #[test]
 fn ten_killed_searches_end_like_one_that_was_left_alone() {
     let undisturbed = tempfile::tempdir().unwrap();

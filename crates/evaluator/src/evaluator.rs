@@ -88,6 +88,8 @@ pub struct Evaluator {
     selection: Examples,
     /// Dense log-probabilities `[examples, classes]` on the loop's examples.
     loop_reference: Tensor<2>,
+    /// The same on the examples that select.
+    selection_reference: OnceLock<Tensor<2>>,
     /// Dense class scores on the training examples, for distillation.
     teacher: OnceLock<Tensor<2>>,
 }
@@ -97,7 +99,14 @@ impl Evaluator {
     pub fn new(dense: DenseModel, loop_examples: usize) -> Self {
         let (loop_examples, selection) = dense.data.validation.split_at(loop_examples);
         let loop_reference = log_softmax(logits(&dense.encoder, &loop_examples, None), 1);
-        Self { dense, loop_examples, selection, loop_reference, teacher: OnceLock::new() }
+        Self {
+            dense,
+            loop_examples,
+            selection,
+            loop_reference,
+            selection_reference: OnceLock::new(),
+            teacher: OnceLock::new(),
+        }
     }
 
     /// The model that blueprints must fit.
@@ -110,18 +119,28 @@ impl Evaluator {
         &self.dense.encoder
     }
 
-    /// How far masks move the dense model's answers, without fine-tuning: the mean over the loop's examples of
+    /// How far masks move the dense model's answers on the loop's examples, without fine-tuning: the mean of
     /// `KL(dense || masked)` in nats.
     pub fn distortion(&self, blueprint: &Blueprint) -> f64 {
-        let masked = log_softmax(logits(&self.dense.encoder, &self.loop_examples, Some(blueprint)), 1);
-        let reference = self.loop_reference.clone();
-        let divergence = (reference.clone().exp() * (reference - masked)).sum_dim(1).mean();
-        f64::from(divergence.into_scalar::<f32>())
+        self.divergence(blueprint, &self.loop_examples, &self.loop_reference)
     }
 
     /// [`Evaluator::distortion`] of several blueprints at once, in their order.
     pub fn distortions(&self, blueprints: &[Blueprint]) -> Vec<f64> {
         blueprints.par_iter().map(|blueprint| self.distortion(blueprint)).collect()
+    }
+
+    /// [`Evaluator::distortions`] on the selection split, which no search has fitted itself to.
+    pub fn selection_distortions(&self, blueprints: &[Blueprint]) -> Vec<f64> {
+        let dense = || log_softmax(logits(&self.dense.encoder, &self.selection, None), 1);
+        let reference = self.selection_reference.get_or_init(dense);
+        blueprints.par_iter().map(|blueprint| self.divergence(blueprint, &self.selection, reference)).collect()
+    }
+
+    fn divergence(&self, blueprint: &Blueprint, examples: &Examples, reference: &Tensor<2>) -> f64 {
+        let masked = log_softmax(logits(&self.dense.encoder, examples, Some(blueprint)), 1);
+        let divergence = (reference.clone().exp() * (reference.clone() - masked)).sum_dim(1).mean();
+        f64::from(divergence.into_scalar::<f32>())
     }
 
     /// Share of a split's examples that `model` labels rightly, under masks or dense.

@@ -25,14 +25,18 @@ const MOST_STALE: u32 = 40;
 const SHARES: (f64, f64) = (0.25, 0.75);
 
 /// A knapsack scan, then edits of archive members, by a policy and by chance, screened by a surrogate.
+///
+/// How much of a distortion fine-tuning wins back is known only at the end, so batches take turns in aiming at several
+/// limits: whichever a finalist has to keep, the search has looked for the fastest candidate within it.
 pub(crate) struct EditSearcher {
     seed: u64,
     scan: KnapsackSearcher,
     scan_left: usize,
     agent: Option<EditAgent>,
     reward: Reward,
-    limit: Limit,
-    archive: Archive,
+    targets: Vec<Target>,
+    /// The target of the next batch.
+    turn: usize,
     seen: BTreeSet<Digest>,
     evaluations: Vec<(Vec<f64>, f64)>,
     surrogate: Surrogate,
@@ -43,6 +47,12 @@ pub(crate) struct EditSearcher {
     asked: Vec<Asked>,
 }
 
+/// A limit to aim at, and the best candidates by it.
+struct Target {
+    limit: Limit,
+    archive: Archive,
+}
+
 /// What was asked last: who proposed it, and the policy's episode if it was the policy.
 struct Asked {
     origin: &'static str,
@@ -50,15 +60,17 @@ struct Asked {
 }
 
 impl EditSearcher {
-    /// A knapsack scan of `scanned` candidates first; then edits, learnt from unless `agent` is none.
+    /// A knapsack scan of `scanned` candidates first; then edits, learnt from unless `agent` is none, towards each of
+    /// `limits` in turn.
     pub(crate) fn new(
         seed: u64,
         scan: KnapsackSearcher,
         scanned: usize,
         agent: Option<EditAgent>,
         reward: Reward,
-        limit: Limit,
+        limits: &[Limit],
     ) -> Self {
+        let target = |limit: &Limit| Target { limit: *limit, archive: Archive::default() };
         Self {
             seed,
             scan,
@@ -66,8 +78,8 @@ impl EditSearcher {
             policy_share: if agent.is_some() { 0.5 } else { 0.0 },
             agent,
             reward,
-            limit,
-            archive: Archive::default(),
+            targets: limits.iter().map(target).collect(),
+            turn: 0,
             seen: BTreeSet::new(),
             evaluations: Vec::new(),
             surrogate: Surrogate::default(),
@@ -85,7 +97,7 @@ impl EditSearcher {
         let by_policy: Vec<bool> = generators.iter_mut().map(|g| g.random_bool(self.policy_share)).collect();
         let (mut starts, mut learned, mut chance) = (Vec::new(), Vec::new(), Vec::new());
         for (mut generator, by_policy) in generators.into_iter().zip(by_policy) {
-            let (candidate, reward) = start(&self.archive, &mut generator);
+            let (candidate, reward) = start(&self.target().archive, &mut generator);
             let Some(candidate) = environment.within_budget(candidate) else { continue };
             if by_policy {
                 starts.push((candidate, reward));
@@ -109,7 +121,12 @@ impl EditSearcher {
     fn guess(&self, environment: &Environment<'_>, candidate: &Candidate) -> Result<f64, CostError> {
         let distortion = self.surrogate.predict(&surrogate_features(candidate, environment.guide));
         let speed = environment.pricing.speed(candidate)?;
-        Ok(self.reward.score(speed, distortion.unwrap_or(self.limit.kappa), self.limit))
+        let limit = self.target().limit;
+        Ok(self.reward.score(speed, distortion.unwrap_or(limit.kappa), limit))
+    }
+
+    fn target(&self) -> &Target {
+        &self.targets[self.turn]
     }
 }
 
@@ -123,7 +140,7 @@ impl Searcher for EditSearcher {
                 return Ok(proposals);
             }
         }
-        while self.stale < MOST_STALE && self.archive.best().is_some() {
+        while self.stale < MOST_STALE && self.target().archive.best().is_some() {
             let mut fresh = Vec::new();
             let mut fresh_digests = BTreeSet::new();
             for (candidate, asked) in self.propose(environment, most * SCREEN)? {
@@ -154,26 +171,32 @@ impl Searcher for EditSearcher {
             self.scan.tell(environment, results);
         }
         let asked = std::mem::take(&mut self.asked);
-        let best = self.archive.best().map_or(f64::NEG_INFINITY, |best| best.reward);
-        for (result, asked) in results.iter().zip(&asked) {
-            // Whoever improves the best proposes more; the bounds keep both alive.
-            if self.agent.is_some() && result.reward > best {
-                let goal = if asked.episode.is_some() { SHARES.1 } else { SHARES.0 };
-                self.policy_share += 0.2 * (goal - self.policy_share);
-            }
-        }
+        let Target { limit, archive } = self.target();
+        let reward = |result: &Evaluated| self.reward.score(result.speed, result.distortion, *limit);
+        let best = archive.best().map_or(f64::NEG_INFINITY, |best| best.reward);
+        let rewards: Vec<f64> = results.iter().map(reward).collect();
         if let Some(agent) = &mut self.agent {
-            let episodes: Vec<(&EditEpisode, f64)> = results
-                .iter()
-                .zip(&asked)
-                .filter_map(|(result, asked)| Some((asked.episode.as_ref()?, result.reward)))
-                .collect();
+            let mut episodes = Vec::new();
+            for (reward, asked) in rewards.iter().zip(&asked) {
+                // Whoever improves the best proposes more; the bounds keep both alive.
+                if *reward > best {
+                    let goal = if asked.episode.is_some() { SHARES.1 } else { SHARES.0 };
+                    self.policy_share += 0.2 * (goal - self.policy_share);
+                }
+                episodes.extend(asked.episode.as_ref().map(|episode| (episode, *reward)));
+            }
             agent.learn(environment, &episodes);
         }
         for result in results {
             self.seen.insert(result.candidate.digest());
             self.evaluations.push((surrogate_features(&result.candidate, environment.guide), result.distortion));
-            self.archive.insert(result.clone());
+            for Target { limit, archive } in &mut self.targets {
+                let reward = self.reward.score(result.speed, result.distortion, *limit);
+                archive.insert(Evaluated { reward, ..result.clone() });
+            }
+        }
+        if !asked.is_empty() {
+            self.turn = (self.turn + 1) % self.targets.len();
         }
         self.surrogate = Surrogate::fit(&self.evaluations);
     }

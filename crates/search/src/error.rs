@@ -2,7 +2,7 @@ use std::{io, path::PathBuf};
 
 use maskwright_blueprint::{BlueprintError, RonError};
 use maskwright_cost_model::CostError;
-use maskwright_evaluator::EvaluatorError;
+use maskwright_evaluator::{EvaluatorError, TrainingError};
 
 use crate::ConfigError;
 
@@ -42,6 +42,8 @@ pub enum SearchError {
         path.display()
     )]
     TunedWeights { path: PathBuf, found: String, expected: String },
+    #[error("{} was made for the task {task}, the configuration's is {asked}: give the configuration of its search", path.display())]
+    OtherTask { path: PathBuf, task: String, asked: String },
     #[error("{} is no run directory: it has no `{missing}`", run.display())]
     NotARun { run: PathBuf, missing: &'static str },
     #[error("another process works in {}: wait for it, or stop it", run.display())]
@@ -56,4 +58,13 @@ pub enum SearchError {
     Checkpoint { run: PathBuf, why: String },
     #[error("interrupted; everything so far is in {}", run.display())]
     Interrupted { run: PathBuf },
+}
+
+impl SearchError {
+    /// Whether the user stopped it, in a search or inside a training.
+    pub fn is_interruption(&self) -> bool {
+        let in_training =
+            |error: &EvaluatorError| matches!(error, EvaluatorError::Training(TrainingError::Interrupted { .. }));
+        matches!(self, Self::Interrupted { .. }) || matches!(self, Self::Evaluator(error) if in_training(error))
+    }
 }

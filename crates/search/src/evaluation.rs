@@ -35,6 +35,10 @@ pub fn evaluate(
     watch: &mut dyn Watch,
 ) -> Result<Evaluation, SearchError> {
     let blueprint = Blueprint::load(file)?;
+    let asked = config.task.name();
+    if let Some(task) = blueprint.provenance.task.as_ref().filter(|task| *task != asked) {
+        return Err(SearchError::OtherTask { path: file.into(), task: task.clone(), asked: asked.into() });
+    }
     let tuned = tuned_weights(&blueprint, file, config)?;
     let fine_tuned = tuned.is_some();
     let dense_model = match tuned {

@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 
 use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance};
-use maskwright_evaluator::{Evaluator, EvaluatorError, Split, TrainingError};
+use maskwright_evaluator::{Evaluator, Split};
 use maskwright_transformer::{Encoder, weights_digest};
 
 use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch};
@@ -19,22 +19,56 @@ pub(crate) struct Finalist {
 /// Shares of the loop's limit whose fastest candidates are tried in turn, boldest first.
 const LEVELS: [f64; 8] = [1.0, 0.85, 0.7, 0.55, 0.35, 0.2, 0.05, 0.0];
 
-/// The fastest candidates at ever smaller distortions.
-pub(crate) fn shortlist(evaluated: &[Evaluated], limit: Limit, most: usize) -> Vec<(usize, Candidate)> {
+/// Candidates of each searcher whose distortion is measured again before the finalists are chosen.
+const VERIFIED: usize = 24;
+
+/// The candidates nearest to the Pareto front of speed and distortion, with their distortions measured anew on the
+/// selection split: what a searcher has fitted to the loop's examples does not count there.
+pub(crate) fn verified(evaluated: &[Evaluated], limit: Limit, evaluator: &Evaluator) -> Vec<(usize, Evaluated)> {
+    let mut left: Vec<usize> = (0..evaluated.len()).collect();
+    if evaluated.iter().any(|e| e.distortion <= limit.kappa) {
+        left.retain(|at| evaluated[*at].distortion <= limit.kappa);
+    }
+    left.sort_by(|a, b| evaluated[*b].speed.total_cmp(&evaluated[*a].speed).then(a.cmp(b)));
+    let mut chosen = Vec::new();
+    // One front after another: of what is left, those that are less distorted than everything faster.
+    while chosen.len() < VERIFIED && !left.is_empty() {
+        let mut least = f64::INFINITY;
+        let (front, behind): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|at| {
+            let is_ahead = evaluated[*at].distortion < least;
+            least = least.min(evaluated[*at].distortion);
+            is_ahead
+        });
+        if front.is_empty() {
+            break; // only distortions that are no numbers are left
+        }
+        chosen.extend(front);
+        left = behind;
+    }
+    chosen.truncate(VERIFIED);
+    let blueprint = |at: &usize| evaluated[*at].candidate.blueprint(evaluator.shape(), Provenance::default());
+    let blueprints: Vec<Blueprint> = chosen.iter().map(blueprint).collect();
+    let distortions = evaluator.selection_distortions(&blueprints);
+    let anew = |(at, distortion): (usize, f64)| (at, Evaluated { distortion, ..evaluated[at].clone() });
+    chosen.into_iter().zip(distortions).map(anew).collect()
+}
+
+/// The fastest candidates at ever smaller distortions, with the index of their evaluation.
+pub(crate) fn shortlist(evaluated: &[(usize, Evaluated)], limit: Limit, most: usize) -> Vec<(usize, Candidate)> {
     let mut list: Vec<(usize, Candidate)> = Vec::new();
     for level in LEVELS {
-        let within = evaluated.iter().enumerate().filter(|(_, e)| e.distortion <= level * limit.kappa);
+        let within = evaluated.iter().filter(|(_, e)| e.distortion <= level * limit.kappa);
         let fastest = within.max_by(|(_, a), (_, b)| a.speed.total_cmp(&b.speed));
         if let Some((at, fastest)) = fastest
             && list.iter().all(|(_, listed)| *listed != fastest.candidate)
         {
-            list.push((at, fastest.candidate.clone()));
+            list.push((*at, fastest.candidate.clone()));
         }
     }
     if list.is_empty() {
         // Nothing within the limit: the least distorted one shows how far away it is.
-        let least = evaluated.iter().enumerate().min_by(|(_, a), (_, b)| a.distortion.total_cmp(&b.distortion));
-        list.extend(least.map(|(at, least)| (at, least.candidate.clone())));
+        let least = evaluated.iter().min_by(|(_, a), (_, b)| a.distortion.total_cmp(&b.distortion));
+        list.extend(least.map(|(at, least)| (*at, least.candidate.clone())));
     }
     list.truncate(most);
     list
@@ -70,11 +104,6 @@ pub(crate) fn fine_tuned(
         }
     }
     Ok(closest)
-}
-
-/// Whether a search was interrupted inside a training.
-pub(crate) fn is_interruption(error: &SearchError) -> bool {
-    matches!(error, SearchError::Evaluator(EvaluatorError::Training(TrainingError::Interrupted { .. })))
 }
 
 /// A finalist as a blueprint with everything that is known of it; `provenance` says where it comes from. This is where

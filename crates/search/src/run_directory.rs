@@ -24,8 +24,28 @@ pub(crate) struct RunDirectory {
     recorded: std::vec::IntoIter<EpisodeRecord>,
     /// Digests of dense model, examples and device profile.
     origin: Option<(Digest, Digest, Digest)>,
-    episodes: Vec<u8>,
+    written: Written,
     started: Instant,
+}
+
+/// How much of `episodes.jsonl` is whole: its bytes, and a digest that each line is chained onto, so that a new line
+/// costs the same however long the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    bytes: u64,
+    digest: Digest,
+}
+
+impl Written {
+    fn nothing() -> Self {
+        Self { bytes: 0, digest: Digest::of::<&[u8]>([]) }
+    }
+
+    /// With one more line, its line feed included.
+    fn with(self, line: &[u8]) -> Self {
+        Self { bytes: self.bytes + line.len() as u64, digest: Digest::of([self.digest.to_string().as_bytes(), line]) }
+    }
 }
 
 /// What of a run is whole.
@@ -38,9 +58,7 @@ struct Head {
     model: Digest,
     data: Digest,
     device: Digest,
-    /// Bytes of `episodes.jsonl`, and their digest.
-    bytes: u64,
-    digest: Digest,
+    episodes: Written,
 }
 
 /// Enough to repeat a run, and when it happened.
@@ -76,7 +94,7 @@ impl RunDirectory {
                 Err(source) => return Err(SearchError::Io { path, source }),
             }
         };
-        let run = Self::locked(path, digest, Vec::new(), Vec::new())?;
+        let run = Self::locked(path, digest)?;
         for folder in ["checkpoint", "best", "rows"] {
             fs::create_dir(run.path.join(folder)).map_err(io_error(&run.path))?;
         }
@@ -110,7 +128,7 @@ impl RunDirectory {
         if was != now {
             return Err(SearchError::ChangedConfig { run: path.into(), was: was.short(), now: now.short() });
         }
-        let mut run = Self::locked(path.into(), now, Vec::new(), Vec::new())?;
+        let mut run = Self::locked(path.into(), now)?;
         run.remove_parts()?;
         let refuse = |why: String| SearchError::Checkpoint { run: path.into(), why };
         let head_path = path.join("checkpoint/head.ron");
@@ -130,27 +148,23 @@ impl RunDirectory {
         }
         let file = path.join("episodes.jsonl");
         let mut lines = fs::read(&file).map_err(io_error(&file))?;
-        if (lines.len() as u64) < head.bytes {
-            return Err(refuse(format!("episodes.jsonl has {} bytes, it should have {}", lines.len(), head.bytes)));
+        let whole = head.episodes;
+        if (lines.len() as u64) < whole.bytes {
+            return Err(refuse(format!("episodes.jsonl has {} bytes, it should have {}", lines.len(), whole.bytes)));
         }
-        lines.truncate(head.bytes as usize);
-        if Digest::of([&lines]) != head.digest {
+        lines.truncate(whole.bytes as usize);
+        if lines.split_inclusive(|byte| *byte == b'\n').fold(Written::nothing(), Written::with) != whole {
             return Err(refuse("episodes.jsonl is not the file that it was made with".into()));
         }
         let records: Result<Vec<EpisodeRecord>, _> =
             lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect();
         run.recorded = records.map_err(|error| refuse(format!("episodes.jsonl: {error}")))?.into_iter();
         run.write("episodes.jsonl", &lines)?;
-        run.episodes = lines;
+        run.written = whole;
         Ok(run)
     }
 
-    fn locked(
-        path: PathBuf,
-        config: Digest,
-        records: Vec<EpisodeRecord>,
-        episodes: Vec<u8>,
-    ) -> Result<Self, SearchError> {
+    fn locked(path: PathBuf, config: Digest) -> Result<Self, SearchError> {
         let lock_path = path.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(io_error(&lock_path))?;
@@ -163,9 +177,9 @@ impl RunDirectory {
             path,
             _lock: lock,
             config,
-            recorded: records.into_iter(),
+            recorded: Vec::new().into_iter(),
             origin: None,
-            episodes,
+            written: Written::nothing(),
             started: Instant::now(),
         })
     }
@@ -205,9 +219,12 @@ impl RunDirectory {
     pub(crate) fn record(&mut self, records: &[EpisodeRecord]) -> Result<(), SearchError> {
         let (model, data, device) = self.origin.expect("a run says what it follows from before it records");
         let mut lines = Vec::new();
+        let mut written = self.written;
         for record in records {
+            let begin = lines.len();
             serde_json::to_writer(&mut lines, record).expect("a record is plain data");
             lines.push(b'\n');
+            written = written.with(&lines[begin..]);
         }
         let path = self.path.join("episodes.jsonl");
         let append = |path: &Path, bytes: &[u8]| -> io::Result<()> {
@@ -216,7 +233,7 @@ impl RunDirectory {
             file.sync_data()
         };
         append(&path, &lines).map_err(io_error(&path))?;
-        self.episodes.extend_from_slice(&lines);
+        self.written = written;
         let seconds = self.started.elapsed().as_secs_f64();
         let times: String = records
             .iter()
@@ -226,15 +243,7 @@ impl RunDirectory {
             .collect();
         let times_path = self.path.join("times.jsonl");
         append(&times_path, times.as_bytes()).map_err(io_error(&times_path))?;
-        let head = Head {
-            version: 1,
-            config: self.config,
-            model,
-            data,
-            device,
-            bytes: self.episodes.len() as u64,
-            digest: Digest::of([&self.episodes]),
-        };
+        let head = Head { version: 1, config: self.config, model, data, device, episodes: written };
         self.write("checkpoint/head.ron", to_ron(&head).as_bytes())
     }
 

@@ -16,7 +16,7 @@ use crate::{
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
-    finalists::{Finalist, blueprint_of, fine_tuned, is_interruption, shortlist},
+    finalists::{Finalist, blueprint_of, fine_tuned, shortlist, verified},
     knapsack::multipliers,
     run_directory::{RunDirectory, config_digest, now, tool},
     searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled},
@@ -67,7 +67,7 @@ impl Search {
     /// Trains or loads the dense model, calibrates, searches, compares, fine-tunes, measures.
     pub fn run(mut self, watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
         let run = self.run.path().to_path_buf();
-        self.steps(watch).map_err(|error| match is_interruption(&error) {
+        self.steps(watch).map_err(|error| match error.is_interruption() {
             true => SearchError::Interrupted { run },
             false => error,
         })
@@ -137,7 +137,8 @@ impl Search {
         let tuned = fine_tuned(DENSE_TUNED, vec![(None, whole)], &evaluator, &config, tolerance, watch)?;
         finals.extend(tuned.map(|finalist| (DENSE_TUNED.to_owned(), finalist, 0)));
         for found in compared.iter().chain([&searched]) {
-            let list = shortlist(&found.evaluated, limit, config.finalists as usize);
+            let verified = verified(&found.evaluated, limit, &evaluator);
+            let list = shortlist(&verified, limit, config.finalists as usize);
             let list = list.into_iter().map(|(at, candidate)| (Some(at as u64 + 1), candidate)).collect();
             let label = if found.name == "search" { "searched" } else { &found.name };
             if let Some(finalist) = fine_tuned(label, list, &evaluator, &config, tolerance, watch)? {
@@ -376,7 +377,11 @@ fn baseline_searcher(
 /// Edits that start from a knapsack scan of a quarter of the evaluations, at most 60.
 fn edit_searcher(config: &SearchConfig, multipliers: &[f64], agent: Option<EditAgent>, limit: Limit) -> EditSearcher {
     let scanned = (config.evaluations as usize).div_ceil(4).min(60);
-    EditSearcher::new(config.seed, KnapsackSearcher::new(multipliers), scanned, agent, config.reward, limit)
+    // From all that fine-tuning is hoped to win back down to what the tolerance allows without it.
+    let tighter = |power| Limit { kappa: limit.kappa / config.slack.powf(power), ..limit };
+    let mut limits = vec![limit, tighter(0.5), tighter(1.0)];
+    limits.dedup();
+    EditSearcher::new(config.seed, KnapsackSearcher::new(multipliers), scanned, agent, config.reward, &limits)
 }
 
 /// Distortion and selection drop of the candidates that have both.

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use maskwright_blueprint::{Blueprint, HeadId};
+use maskwright_blueprint::{Blueprint, HeadId, MaskLibrary};
 use serde::Serialize;
 
 use crate::{
@@ -9,13 +9,14 @@ use crate::{
     diagnosis,
     error::CliError,
     picture::{self, read_blueprint},
-    table::percent,
+    table::{percent, points, text_table, times},
 };
 
 pub(crate) fn run(command: &MaskCommand) -> Result<Answer, CliError> {
     match command {
         MaskCommand::Show { files, head } => show(files, head.as_deref()),
         MaskCommand::Check { files, json } => check(files, *json),
+        MaskCommand::List { folder, json } => list(folder, *json),
     }
 }
 
@@ -124,4 +125,49 @@ fn check(files: &[PathBuf], json: bool) -> Result<Answer, CliError> {
         format!("ok  {file}: {}, density {density}, blocks of {} tokens\n", of.model, sizes.join(", "))
     };
     Ok(Answer::text(right.iter().map(line).collect::<String>()))
+}
+
+/// A blueprint of a library, with the figures that it carries.
+#[derive(Serialize)]
+struct Listed {
+    file: PathBuf,
+    model: String,
+    task: Option<String>,
+    device: Option<String>,
+    density: f64,
+    /// Of attention, *predicted*.
+    speedup: Option<f64>,
+    /// *Measured*, of [0, 1].
+    accuracy_drop: Option<f64>,
+}
+
+fn list(folder: &Path, json: bool) -> Result<Answer, CliError> {
+    let unreadable = |source| CliError::Read { path: folder.into(), source };
+    let mut listed = Vec::new();
+    for file in MaskLibrary::new(folder).files().map_err(unreadable)? {
+        let blueprint = read_blueprint(&file)?;
+        let (density, model) = (blueprint.density(), blueprint.model().name.clone());
+        let made = blueprint.provenance;
+        let speedup = made.predicted.as_ref().map(|predicted| predicted.speedup);
+        let device = made.predicted.map(|predicted| predicted.device);
+        let accuracy_drop = made.accuracy.map(|accuracy| accuracy.drop.0);
+        listed.push(Listed { file, model, task: made.task, device, density, speedup, accuracy_drop });
+    }
+    if json {
+        return Ok(Answer::json("mask list", &listed));
+    }
+    if listed.is_empty() {
+        let folder = folder.display();
+        return Ok(Answer::text(format!(
+            "no blueprints in {folder}; `maskwright search CONFIG --store` puts one there\n"
+        )));
+    }
+    let known = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let rows = listed.into_iter().map(|of| {
+        let (file, density) = (of.file.display().to_string(), percent(of.density));
+        let (speedup, drop) = (of.speedup.map(times), of.accuracy_drop.map(points));
+        [file, of.model, known(of.task), known(of.device), density, known(speedup), known(drop)]
+    });
+    let headings = ["blueprint", "model", "task", "device", "density", "predicted attention", "drop, points"];
+    Ok(Answer::text(text_table(headings, rows) + "\n"))
 }

@@ -15,7 +15,7 @@ pub(crate) fn headline(outcome: &Outcome) -> String {
     };
     let found = format!(
         "{} on {}: computing {} of the attention scores is predicted to make attention {:.1} times as fast on {} (the \
-         whole model {:.2} times), at a measured test accuracy of {} against {} dense ({} points).",
+         whole model {:.2} times), at a measured test accuracy of {} against {} dense, a drop of {} points.",
         details.model,
         details.task,
         percent(best.density),
@@ -24,7 +24,7 @@ pub(crate) fn headline(outcome: &Outcome) -> String {
         best.predicted.end_to_end_speedup,
         percent(best.accuracy),
         percent(outcome.dense.accuracy),
-        points(-best.accuracy_drop),
+        points(best.accuracy_drop).trim_start_matches('+'),
     );
     match comparison(outcome) {
         Some(comparison) => format!("{found} {comparison}"),

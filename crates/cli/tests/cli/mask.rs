@@ -73,3 +73,14 @@ fn a_safetensors_file_of_something_else_is_refused() {
     let stderr = folder.run(["mask", "show", "weights.safetensors"]).refused();
     assert!(stderr.contains("weights.safetensors is no blueprint in safetensors form"), "{stderr}");
 }
+
+#[test]
+fn list_shows_what_a_library_holds_and_what_is_known_of_it() {
+    let folder = Folder::with_blueprint();
+    let listed = folder.run(["mask", "list", ".", "--json"]).result("mask list");
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!((&listed[0]["model"], &listed[0]["density"]), (&"tiny".into(), &0.64.into()));
+    let text = folder.run(["mask", "list", "."]).good();
+    assert!(text.lines().count() == 3 && text.contains("64.0 %"), "{text}");
+    assert!(folder.run(["mask", "list", "nowhere"]).refused().contains("nowhere cannot be read"));
+}
