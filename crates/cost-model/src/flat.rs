@@ -73,33 +73,29 @@ pub(crate) fn plan(
 }
 
 impl Mapping {
-    /// The fewest resident operands with which DRAM keeps pace with an output-stationary matrix unit and with the units as
-    /// they are, for the largest band that fits; where none keeps pace, or nothing overlaps, the band and the operands
-    /// with the least traffic.
+    /// The fewest resident operands with which DRAM keeps pace at every precision, for the largest band that fits; where
+    /// none keeps pace, nothing overlaps, or spilled scores make it slower, the band and the operands with the least traffic.
     pub fn choose(machine: &Machine, block_size: BlockSize, shape: &AttentionShape) -> Self {
-        let precision = machine.finest();
-        let width = f64::from(precision.bytes());
-        let dense = HeadWork::dense(shape, block_size, precision);
-        let product: f64 =
-            dense.bands_of(machine.tile_queries).iter().map(|of| machine.product(*of, shape.head_dim).cycles).sum();
-        // P V fills as many columns of the array as a head is wide, and takes as long as if it filled all.
-        let stretch = f64::from(shape.head_dim.next_multiple_of(machine.tile_keys)) / f64::from(shape.head_dim);
-        let bands = dense.bands_of(machine.tile_queries).iter();
-        let softmax: f64 = bands.map(|band| machine.softmax_cycles(*band, Softmax::Float)).sum();
-        let pace = (product * (1.0 + stretch)).min(machine.together(2.0 * product, softmax));
+        let finest = machine.finest();
+        let width = f64::from(finest.bytes());
+        let at = |precision: &Precision| Pace::of(machine, HeadWork::dense(shape, block_size, *precision), shape);
+        let paces: Vec<Pace> =
+            Precision::ALL.iter().filter(|precision| machine.supports(**precision)).map(at).collect();
+        let slowest = paces.last().expect("a device computes at one precision at least");
         let bands = fitting_bands(machine, shape, width);
         let largest = bands.iter().copied().max().expect("the native tile is one of them");
         let mut choices = Resident::CHOICES.map(|resident| Self { band: largest, resident });
         choices.sort_by(|a, b| a.resident_bytes(shape, width).total_cmp(&b.resident_bytes(shape, width)));
-        let traffic = |mapping: &Self| mapping.dram_bytes(machine, &dense, shape, SPILLED_PASSES_OF_PRODUCTS);
+        let all = bands.iter().flat_map(|band| Resident::CHOICES.map(|resident| Self { band: *band, resident }));
+        let traffic = |mapping: &Self| mapping.dram_bytes(machine, &slowest.dense, shape, SPILLED_PASSES);
+        let least = all.min_by(|a, b| traffic(a).total_cmp(&traffic(b))).expect("the native tile is a band");
+        let cycles = |mapping: &Self| dram_cycles(machine, traffic(mapping)).max(slowest.units);
         let keeps_pace = |mapping: &Self| {
-            machine.flat_stages == FlatStages::Overlapped && dram_cycles(machine, traffic(mapping)) <= pace
+            machine.flat_stages == FlatStages::Overlapped
+                && paces.iter().all(|pace| pace.holds(machine, mapping, shape))
+                && cycles(mapping) <= cycles(&least)
         };
-        let least = || {
-            let all = bands.iter().flat_map(|band| Resident::CHOICES.map(|resident| Self { band: *band, resident }));
-            all.min_by(|a, b| traffic(a).total_cmp(&traffic(b))).expect("the native tile is a band")
-        };
-        choices.into_iter().find(keeps_pace).unwrap_or_else(least)
+        choices.into_iter().find(keeps_pace).unwrap_or(least)
     }
 
     /// Space that resident operands take: the band's Q and O, or all of K and V, or V with room to be filled again.
@@ -140,6 +136,32 @@ impl Mapping {
         let Resident { q, k, v } = self.resident;
         let operands = moved(q, once, q_streamed) + moved(k, k_once, k_streamed) + moved(v, k_once, k_streamed);
         operands + once + passes * spilled * score_bytes(head)
+    }
+}
+
+/// How fast DRAM has to be for a dense head at one precision.
+struct Pace {
+    dense: HeadWork,
+    /// Cycles of an output-stationary matrix unit, or of the units as they are where those are fewer.
+    cycles: f64,
+    /// Cycles of the units as they are.
+    units: f64,
+}
+
+impl Pace {
+    fn of(machine: &Machine, dense: HeadWork, shape: &AttentionShape) -> Self {
+        let bands = dense.bands_of(machine.tile_queries).iter();
+        let product: f64 = bands.clone().map(|of| machine.product(*of, shape.head_dim).cycles).sum();
+        let softmax: f64 = bands.map(|band| machine.softmax_cycles(*band, Softmax::Float)).sum();
+        // P V fills as many columns of the array as a head is wide, and takes as long as if it filled all.
+        let stretch = f64::from(shape.head_dim.next_multiple_of(machine.tile_keys)) / f64::from(shape.head_dim);
+        let units = machine.together(2.0 * product, softmax);
+        Self { cycles: (product * (1.0 + stretch)).min(units), units, dense }
+    }
+
+    fn holds(&self, machine: &Machine, mapping: &Mapping, shape: &AttentionShape) -> bool {
+        let bytes = mapping.dram_bytes(machine, &self.dense, shape, SPILLED_PASSES_OF_PRODUCTS);
+        dram_cycles(machine, bytes) <= self.cycles
     }
 }
 

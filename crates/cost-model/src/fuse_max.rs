@@ -3,33 +3,46 @@
 use maskwright_blueprint::AttentionShape;
 
 use crate::{
-    Band, HeadWork,
+    Band, HeadWork, Softmax,
     machine::Machine,
     plan::{Plan, Stages},
     traffic,
 };
 
-/// Operations of FuseMax's exponential on the matrix unit: six MACs and an addition, then one for the row's sum.
+/// Operations of FuseMax's exponential on the matrix unit: six MACs and an addition, then one for the row's sum. A device
+/// whose lanes take longer for a score's softmax takes as long on its processing elements.
 const EXPONENTIAL: f64 = 8.0;
 
 /// FuseMax's waterfall: in every phase the larger of matrix and vector unit.
 ///
 /// Per native tile: scores and their maximum while the last tile's output is rescaled; the running maximum; exponentials
 /// and sums; `P V` while the output is corrected. Elementwise steps take one cycle of every processing element.
-pub(crate) fn plan(machine: &Machine, head: &HeadWork, shape: &AttentionShape, stages: &Stages) -> Plan {
+pub(crate) fn plan(
+    machine: &Machine,
+    head: &HeadWork,
+    shape: &AttentionShape,
+    stages: &Stages,
+    softmax: Softmax,
+) -> Plan {
     let (mut combined, mut vector, mut on_matrix) = (stages.blocks, 0.0, 0.0);
     for band in head.bands_of(machine.tile_queries) {
-        for phase in phases(machine, *band, shape.head_dim) {
+        for phase in phases(machine, *band, shape.head_dim, softmax) {
             combined += machine.together(phase.matrix, phase.vector);
             vector += phase.vector;
         }
-        on_matrix += machine.elementwise_on_matrix(*band);
+        on_matrix += machine.elementwise_on_matrix(*band, [1.0; 3])
+            + machine.elementwise_on_matrix(*band, exponential(machine, softmax));
     }
     let bytes = dram_bytes(machine, head, shape);
     let mut plan = Plan::overlapped(machine, head, shape, stages, (combined, vector), bytes);
-    plan.matrix_busy += (1.0 + EXPONENTIAL) * on_matrix;
-    plan.elementwise = EXPONENTIAL;
+    plan.matrix_busy += on_matrix;
+    plan.elementwise = exponential(machine, softmax);
     plan
+}
+
+/// Operations of one score's exponential, by precision.
+fn exponential(machine: &Machine, softmax: Softmax) -> [f64; 3] {
+    machine.softmax_lane_cycles(softmax).map(|cycles| cycles.max(EXPONENTIAL))
 }
 
 /// One core's cycles of both units in one phase.
@@ -41,17 +54,19 @@ pub(crate) struct Phase {
 }
 
 /// The phases of one band, in order; the units of a phase run at once.
-pub(crate) fn phases(machine: &Machine, band: Band, head_dim: u32) -> [Phase; 4] {
+pub(crate) fn phases(machine: &Machine, band: Band, head_dim: u32, softmax: Softmax) -> [Phase; 4] {
     let dim = f64::from(head_dim);
     let product = machine.product(band, head_dim).cycles;
-    let on_matrix = machine.elementwise_on_matrix(band);
+    let on_matrix = machine.elementwise_on_matrix(band, [1.0; 3]);
+    let exponential = exponential(machine, softmax);
+    let exponentials = machine.elementwise_on_matrix(band, exponential);
     // One value for each query row and native tile of keys on the lanes, and one for each row of the output.
     let on_vector = f64::from(band.queries) * f64::from(band.keys[0].div_ceil(machine.tile_keys)) / machine.lanes;
     let rows = f64::from(band.queries) / machine.lanes;
     [
         Phase { names: ["C", "sums"], matrix: product + on_matrix, vector: on_vector * (1.0 + dim) + rows * dim },
         Phase { names: ["", "maximum"], matrix: 0.0, vector: on_vector },
-        Phase { names: ["exp", "exp"], matrix: EXPONENTIAL * on_matrix, vector: EXPONENTIAL * on_vector },
+        Phase { names: ["exp", "exp"], matrix: exponentials, vector: exponential[2] * on_vector },
         Phase { names: ["O", "scale"], matrix: product, vector: dim * on_vector },
     ]
 }

@@ -195,7 +195,7 @@ pub(crate) fn plan(
             Dataflow::LayerWise => layered::layer_wise(machine, head, shape, &stages),
             Dataflow::SoftPipe => layered::soft_pipe(machine, head, shape, &stages),
             Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
-            Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages),
+            Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages, softmax),
             _ => flash::flash(machine, head, shape, &stages, softmax),
         },
         Mapping::Flat(mapping) => flat::plan(machine, &mapping, head, shape, &stages),
@@ -218,8 +218,8 @@ pub(crate) fn price(
     let idle = rounds.ceil() / rounds;
     let seconds = |cycles: f64| cycles * batch / machine.cores / machine.hertz * idle;
     // Transfers belong to the whole device: idle cores do not slow them down, and leave more time to hide them in.
-    let waiting =
-        (plan.memory + (plan.behind - plan.compute() * idle).max(0.0)) * batch / machine.cores / machine.hertz;
+    let longer: f64 = plan.behind.iter().map(|(transfers, work)| (transfers - work * idle).max(0.0)).sum();
+    let waiting = (plan.memory + longer) * batch / machine.cores / machine.hertz;
     let exposed = Exposed {
         qk: seconds(plan.qk),
         softmax: seconds(plan.softmax),
@@ -241,8 +241,12 @@ pub(crate) fn price(
             elementwise: 0.0,
             overhead: seconds(plan.blocks),
         },
-        mac_joules: macs.iter().zip(machine.joules_per_mac).map(|(macs, joules)| macs * joules).sum::<f64>()
-            * (1.0 + plan.elementwise / (2.0 * f64::from(shape.head_dim))),
+        mac_joules: (0..macs.len())
+            .map(|at| {
+                let operations = macs[at] * (1.0 + plan.elementwise[at] / (2.0 * f64::from(shape.head_dim)));
+                operations * machine.joules_per_mac[at]
+            })
+            .sum(),
         lane_joules: plan.vector_busy * machine.lanes * batch * machine.joules_per_lane_cycle,
         bytes,
         memory_joules: bytes.iter().zip(&machine.levels).map(|(bytes, level)| bytes * level.joules_per_byte).sum(),

@@ -14,7 +14,7 @@ pub(crate) fn layer_wise(machine: &Machine, head: &HeadWork, shape: &AttentionSh
     let dram = layer_wise_bytes(head, shape);
     let compute = [stages.product, stages.softmax, stages.product];
     Plan {
-        memory: waiting(machine, &dram, &compute),
+        behind: std::array::from_fn(|stage| (dram_cycles(machine, dram[stage]), compute[stage])),
         bytes: through_dram(machine, head, shape, dram.iter().sum()),
         ..stages.in_sequence()
     }
@@ -26,7 +26,7 @@ pub(crate) fn soft_pipe(machine: &Machine, head: &HeadWork, shape: &AttentionSha
     let first = machine.together(stages.product, stages.softmax);
     Plan {
         softmax: first - stages.product,
-        memory: waiting(machine, &dram, &[first, stages.product]),
+        behind: [(dram_cycles(machine, dram[0]), first), (dram_cycles(machine, dram[1]), stages.product), (0.0, 0.0)],
         bytes: through_dram(machine, head, shape, dram.iter().sum()),
         ..stages.in_sequence()
     }
@@ -43,11 +43,6 @@ pub(crate) fn layer_wise_bytes(head: &HeadWork, shape: &AttentionShape) -> [f64;
 pub(crate) fn soft_pipe_bytes(head: &HeadWork, shape: &AttentionShape) -> [f64; 2] {
     let [_, _, output] = layer_wise_bytes(head, shape);
     [output, output]
-}
-
-/// Cycles by which transfers take longer than the stages that they run beside.
-fn waiting(machine: &Machine, dram: &[f64], compute: &[f64]) -> f64 {
-    dram.iter().zip(compute).map(|(bytes, cycles)| (dram_cycles(machine, *bytes) - cycles).max(0.0)).sum()
 }
 
 /// Bytes of the score matrix as it leaves for DRAM; 8-bit products leave at 16 bit.

@@ -164,22 +164,32 @@ impl Machine {
         promoted.into_iter().map(price).fold(price([any, half, single]), cheaper)
     }
 
-    /// One core's cycles for one operation on each score of a band, done by the matrix unit's processing elements.
-    pub fn elementwise_on_matrix(&self, band: Band) -> f64 {
-        let keys = band.keys_by_precision().into_iter().zip(self.macs_per_cycle).filter(|(keys, _)| *keys > 0);
-        let per_query: f64 = keys.map(|(keys, rate)| f64::from(keys) / rate).sum();
+    /// One core's cycles for some operations on each score of a band, by precision, done by the matrix unit's processing
+    /// elements.
+    pub fn elementwise_on_matrix(&self, band: Band, operations: [f64; 3]) -> f64 {
+        let keys = band.keys_by_precision().into_iter().zip(self.macs_per_cycle).zip(operations);
+        let per_query: f64 = keys
+            .filter(|((keys, _), _)| *keys > 0)
+            .map(|((keys, rate), operations)| f64::from(keys) * operations / rate)
+            .sum();
         per_query * self.padded_queries(band.queries)
+    }
+
+    /// Cycles of one lane for one element of a softmax, by the precision of its scores.
+    pub fn softmax_lane_cycles(&self, softmax: Softmax) -> [f64; 3] {
+        let [float, integer] = self.softmax_lane_cycles;
+        match softmax {
+            Softmax::Float => [float; 3],
+            Softmax::Integer => [integer, float, float],
+        }
     }
 
     /// One core's cycles for the softmax of a band.
     pub fn softmax_cycles(&self, band: Band, softmax: Softmax) -> f64 {
-        let [int8, half, single] = band.keys_by_precision().map(f64::from);
-        let [float, integer] = self.softmax_lane_cycles;
-        let coarse = match softmax {
-            Softmax::Float => float,
-            Softmax::Integer => integer,
-        };
-        self.padded_queries(band.queries) * (int8 * coarse + (half + single) * float) / self.lanes
+        let cycles = self.softmax_lane_cycles(softmax);
+        let keys = band.keys_by_precision().into_iter().zip(cycles);
+        let per_query: f64 = keys.map(|(keys, cycles)| f64::from(keys) * cycles).sum();
+        self.padded_queries(band.queries) * per_query / self.lanes
     }
 
     /// Times of two pieces of work that want to run at once: the matrix unit's and the vector unit's.

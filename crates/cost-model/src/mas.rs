@@ -30,7 +30,7 @@ pub(crate) fn plan(
     let compute = tiling.compute + stages.blocks;
     Plan {
         memory: tiling.cycles - tiling.compute,
-        behind: 0.0,
+        behind: Default::default(),
         ..Plan::overlapped(machine, head, shape, stages, (compute, tiling.vector), bytes)
     }
 }

@@ -89,13 +89,13 @@ pub(crate) struct Plan {
     pub blocks: f64,
     /// Cycles of one core that wait for memory whatever else runs.
     pub memory: f64,
-    /// Cycles of one core for transfers that run behind all of the above.
-    pub behind: f64,
+    /// Cycles of one core for transfers, and for the work that each runs behind; the stages of work that has them.
+    pub behind: [(f64, f64); 3],
     /// Cycles of one core in which the units are busy.
     pub matrix_busy: f64,
     pub vector_busy: f64,
-    /// Elementwise operations of the matrix unit for each score; each costs the energy of a MAC.
-    pub elementwise: f64,
+    /// Elementwise operations of the matrix unit for each score, by precision; each costs the energy of a MAC.
+    pub elementwise: [f64; 3],
     /// Bytes that leave each level.
     pub bytes: Vec<f64>,
 }
@@ -120,16 +120,11 @@ impl Plan {
         Self {
             softmax: (combined - stages.matrix()).max(0.0),
             memory,
-            behind,
+            behind: [(behind, combined.max(stages.matrix())), (0.0, 0.0), (0.0, 0.0)],
             vector_busy,
             bytes,
             ..stages.in_sequence()
         }
-    }
-
-    /// One core's cycles without waiting for transfers that may hide.
-    pub fn compute(&self) -> f64 {
-        self.qk + self.softmax + self.pv + self.blocks
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn timeline(
             (Dataflow::TileFlow, _) => in_sequence(&mut jobs, machine, &tiles, dram, Loads::Ahead),
             (Dataflow::FuseMax, _) => {
                 let bands = &head.bands_of(machine.tile_queries)[..tiles.len()];
-                waterfall(&mut jobs, machine, bands, shape.head_dim, dram);
+                waterfall(&mut jobs, machine, bands, (shape.head_dim, softmax), dram);
             }
             _ => streamed.push(Streamed::new(machine, head, shape, tiles, dram)),
         }
@@ -214,7 +214,7 @@ impl Streamed {
 }
 
 /// FuseMax's phases: both units begin one together, and transfers run ahead.
-fn waterfall(jobs: &mut Jobs, machine: &Machine, bands: &[Band], head_dim: u32, dram: f64) {
+fn waterfall(jobs: &mut Jobs, machine: &Machine, bands: &[Band], (head_dim, softmax): (u32, Softmax), dram: f64) {
     let transfer = dram_cycles(machine, dram) / bands.len() as f64;
     let mut last = jobs.0.len().checked_sub(1);
     let mut ahead = None;
@@ -223,7 +223,7 @@ fn waterfall(jobs: &mut Jobs, machine: &Machine, bands: &[Band], head_dim: u32, 
         let mut fetch = |tile: usize| jobs.add(Unit::Dram, format!("Q, K, V{tile}"), 0.75 * transfer, &[]);
         let load = ahead.unwrap_or_else(|| fetch(at + 1));
         ahead = (at + 1 < bands.len()).then(|| fetch(at + 2));
-        for phase in fuse_max::phases(machine, *band, head_dim) {
+        for phase in fuse_max::phases(machine, *band, head_dim, softmax) {
             let mut done = Vec::new();
             for (unit, name, cycles) in
                 [(Unit::Matrix, phase.names[0], phase.matrix), (Unit::Vector, phase.names[1], phase.vector)]

@@ -28,7 +28,8 @@ fn four_pipelines_on_the_board_are_met_within_15_percent() {
     for row in rows(TABLE) {
         let tokens = row[0].parse().unwrap();
         for (at, (name, precision, softmax)) in PIPELINES.into_iter().enumerate() {
-            for dataflow in [Dataflow::LayerWise, Dataflow::Flash] {
+            // FuseMax's matrix unit is none that the board has.
+            for dataflow in Dataflow::ALL.into_iter().filter(|dataflow| *dataflow != Dataflow::FuseMax) {
                 let cost = on_the_board(dataflow, tokens, precision, softmax);
                 let what = format!("{name} {tokens} {dataflow}");
                 let (milliseconds, millijoules) = (1e3 * cost.seconds.0, 1e3 * cost.joules.value.0);

@@ -66,7 +66,8 @@ fn mean_gains_of_mas_are_the_published_ones_within_a_fifth() {
 #[test]
 fn mas_is_never_slower_than_the_dataflows_it_was_made_against() {
     for network in NETWORKS {
-        for dataflow in [Dataflow::LayerWise, Dataflow::SoftPipe, Dataflow::Flat, Dataflow::TileFlow] {
+        for dataflow in [Dataflow::LayerWise, Dataflow::SoftPipe, Dataflow::Flat, Dataflow::TileFlow, Dataflow::FuseMax]
+        {
             assert!(slower(dataflow, network) >= 1.0, "{dataflow} on {network:?}");
         }
     }
