@@ -1,5 +1,6 @@
 //! One file for each command. A command reads its arguments, asks the libraries, and returns what is to be printed.
 
+mod bench;
 mod completions;
 mod config;
 mod cost;
@@ -27,6 +28,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, CliError> {
         Command::Mask(command) => mask::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Device(command) => device::run(&command),
+        Command::Bench(command) => bench::run(&command),
         Command::Report(arguments) => report::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),

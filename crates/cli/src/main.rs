@@ -6,9 +6,11 @@ mod bare_shape;
 mod commands;
 mod diagnosis;
 mod error;
+mod measure;
 mod picture;
 mod progress;
 mod report;
+mod steps;
 mod table;
 
 use std::process::ExitCode;

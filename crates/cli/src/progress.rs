@@ -7,8 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use maskwright_search::{Stage, Watch};
+
+use crate::steps;
 
 /// Shows a search on stderr while it runs: one bar that moves, and above it one line for each finished stage.
 ///
@@ -28,9 +30,7 @@ impl Progress {
             false => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        let style =
-            ProgressStyle::with_template("{prefix:<24} {bar:28.cyan/dim} {pos:>6}/{len:<6} {elapsed:>4}  {wide_msg}");
-        bar.set_style(style.expect("the template is well formed").progress_chars("━━─"));
+        bar.set_style(steps::style());
         let interrupted = Arc::new(AtomicBool::new(false));
         let (flag, shown) = (Arc::clone(&interrupted), bar.clone());
         let taken = ctrlc::set_handler(move || {

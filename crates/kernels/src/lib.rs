@@ -33,6 +33,7 @@ mod kernel;
 mod lanes;
 pub mod oracle;
 mod packed;
+pub mod peak;
 mod plan;
 mod row;
 mod tile;

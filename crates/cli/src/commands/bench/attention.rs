@@ -1,0 +1,228 @@
+use std::{num::NonZeroUsize, time::Duration};
+
+use maskwright_blueprint::{BlockSize, Precision, Seconds};
+use maskwright_cost_model::Softmax;
+use maskwright_kernels::{Int8Softmax, Kernel, Normalisation};
+use serde::{Serialize, Serializer};
+
+use crate::{
+    answer::Answer,
+    arguments::{BenchAttentionArguments, SoftmaxOf8Bit},
+    error::CliError,
+    measure::{Bench, Host, Inputs, MeasureError, Peaks, Precisions, Sampling, Spread, Tensors, Timings, Workload},
+    steps::Steps,
+    table::{percent, table},
+};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Measured {
+    host: Host,
+    /// Of one core, in this run.
+    peak: Peaks,
+    /// Over 8-bit scores.
+    softmax: Softmax,
+    /// Over the cases: how much longer the middle sample took than the least, in the middle case.
+    spread: f64,
+    rows: Vec<Row>,
+}
+
+/// One case; every figure is measured.
+#[derive(Serialize)]
+struct Row {
+    heads: u32,
+    tokens: u32,
+    head_dim: u32,
+    block_size: BlockSize,
+    /// Share of the scores that is computed.
+    density: f64,
+    #[serde(serialize_with = "as_text")]
+    precision: Precisions,
+    threads: NonZeroUsize,
+    #[serde(serialize_with = "inputs_as_text")]
+    inputs: Inputs,
+    median_seconds: f64,
+    p10_seconds: f64,
+    p90_seconds: f64,
+    /// Billions of operations a second in the median call: two for each multiply-accumulate of a computed score.
+    gflops: f64,
+    /// Of the seconds that the products alone take at the measured peak of as many cores.
+    peak_fraction: f64,
+}
+
+/// A case and what was measured of it so far.
+struct Case {
+    workload: Workload,
+    spread: Spread,
+    threads: NonZeroUsize,
+    inputs: Inputs,
+    bench: Bench,
+    timings: Timings,
+}
+
+/// Above this much disturbance, figures are said to be noisy.
+const NOISY: f64 = 0.05;
+
+/// Calls of hot samples are repeated for this long.
+const SAMPLE: Duration = Duration::from_micros(200);
+
+pub(super) fn run(arguments: &BenchAttentionArguments) -> Result<Answer, CliError> {
+    let kernel = Kernel::from_environment().map_err(MeasureError::from)?;
+    let host = Host::of(kernel);
+    let mut peak = Peaks::default();
+    let mut rows = Vec::new();
+    let mut spreads = Timings::default();
+    let steps = Steps::new("attention", arguments.tokens.len() as u64 * u64::from(arguments.repetitions));
+    for &tokens in &arguments.tokens {
+        let mut cases = cases(arguments, tokens, kernel)?;
+        measure(&mut cases, arguments, kernel, &mut peak, &steps)?;
+        for case in &cases {
+            spreads.add(case.timings.spread());
+        }
+        rows.extend(cases);
+    }
+    drop(steps);
+    // Peaks of the whole run: shares of one length and those of another have the same measure.
+    let rows = rows.iter().map(|case| case.row(&peak)).collect();
+    let measured = Measured { host, peak, softmax: arguments.softmax.into(), spread: spreads.median(), rows };
+    match arguments.json {
+        true => Ok(Answer::json("bench attention", &measured)),
+        false => Ok(Answer::text(measured.in_words(arguments))),
+    }
+}
+
+fn cases(arguments: &BenchAttentionArguments, tokens: u32, kernel: Kernel) -> Result<Vec<Case>, CliError> {
+    let mut cases = Vec::new();
+    for &block_size in &arguments.block_sizes {
+        for &density in &arguments.densities {
+            for &precisions in &arguments.precisions {
+                let spread = Spread { block_size, density, precisions };
+                let workload = Workload::draw(arguments.heads, tokens, arguments.head_dim, |_| spread, arguments.seed)?;
+                for &threads in &arguments.threads {
+                    for &inputs in &arguments.inputs {
+                        let bench = Bench::new(&workload, kernel, threads, arguments.softmax.into())?;
+                        let (workload, timings) = (workload.clone(), Timings::default());
+                        cases.push(Case { workload, spread, threads, inputs, bench, timings });
+                    }
+                }
+            }
+        }
+    }
+    Ok(cases)
+}
+
+/// Cases of one length, in turn.
+fn measure(
+    cases: &mut [Case],
+    arguments: &BenchAttentionArguments,
+    kernel: Kernel,
+    peak: &mut Peaks,
+    steps: &Steps,
+) -> Result<(), CliError> {
+    let Some(shape) = cases.first().map(|case| case.workload.shape) else { return Ok(()) };
+    let tensors = Tensors::draw(&shape, arguments.seed);
+    let mut out = vec![0.0; tensors.q.len()];
+    for _ in 0..arguments.repetitions {
+        peak.improve(kernel).map_err(MeasureError::from)?;
+        for case in &mut *cases {
+            let sampling = Sampling { least: SAMPLE, inputs: case.inputs };
+            case.timings.add(case.bench.sample(&tensors, &mut out, sampling)?);
+        }
+        steps.advance(&format!("{} tokens", shape.queries));
+    }
+    Ok(())
+}
+
+impl Case {
+    fn row(&self, peak: &Peaks) -> Row {
+        let shape = &self.workload.shape;
+        let operations = self.workload.scores().map(|scores| 4.0 * scores as f64 * f64::from(shape.head_dim));
+        let ideal: f64 = Precision::ALL.iter().zip(operations).map(|(of, operations)| operations / peak.of(*of)).sum();
+        let median = self.timings.median();
+        Row {
+            heads: shape.heads,
+            tokens: shape.queries,
+            head_dim: shape.head_dim,
+            block_size: self.spread.block_size,
+            density: self.workload.density(),
+            precision: self.spread.precisions,
+            threads: self.threads,
+            inputs: self.inputs,
+            median_seconds: median,
+            p10_seconds: self.timings.quantile(0.1),
+            p90_seconds: self.timings.quantile(0.9),
+            gflops: operations.iter().sum::<f64>() / median / 1e9,
+            peak_fraction: ideal / median / self.threads.get() as f64,
+        }
+    }
+}
+
+impl Measured {
+    fn in_words(&self, arguments: &BenchAttentionArguments) -> String {
+        let Self { host, peak, .. } = self;
+        let rows = self.rows.iter().map(|row| {
+            [
+                row.tokens.to_string(),
+                row.block_size.to_string(),
+                percent(row.density),
+                row.precision.to_string(),
+                row.threads.to_string(),
+                row.inputs.name().into(),
+                Seconds(row.median_seconds).to_string(),
+                format!("{} to {}", Seconds(row.p10_seconds), Seconds(row.p90_seconds)),
+                format!("{:.1}", row.gflops),
+                percent(row.peak_fraction),
+            ]
+        });
+        let headings = [
+            "\ntokens",
+            "block\nsize",
+            "\ndensity",
+            "\nprecision",
+            "\nthreads",
+            "\ninputs",
+            "median\nmeasured",
+            "10th to 90th percentile\nmeasured",
+            "GFLOP/s\nmeasured",
+            "share\nof peak",
+        ];
+        let giga = |of: f64| format!("{:.1}", of / 1e9);
+        let mut text = format!(
+            "{} heads of width {}, kernel {} on {}\n\n{}\n\none core at {:.2} GHz reached {} GFLOP/s at fp32, {} at bf16, \
+             {} GOP/s at int8 in this run; that is the peak\n",
+            arguments.heads,
+            arguments.head_dim,
+            host.kernel,
+            host.cpu,
+            table(headings, rows),
+            peak.clock_hertz / 1e9,
+            giga(peak.of(Precision::Single)),
+            giga(peak.of(Precision::Half)),
+            giga(peak.of(Precision::Int8)),
+        );
+        if self.spread > NOISY {
+            text += &format!(
+                "this machine was noisy: the middle sample took {} longer than the least; what else runs on it?\n",
+                percent(self.spread)
+            );
+        }
+        text
+    }
+}
+
+impl From<SoftmaxOf8Bit> for Int8Softmax {
+    fn from(of: SoftmaxOf8Bit) -> Self {
+        match of {
+            SoftmaxOf8Bit::Float => Self::Float,
+            SoftmaxOf8Bit::Integer => Self::Integer(Normalisation::default()),
+        }
+    }
+}
+
+fn as_text<S: Serializer>(precisions: &Precisions, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(precisions)
+}
+
+fn inputs_as_text<S: Serializer>(inputs: &Inputs, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(inputs.name())
+}

@@ -1,0 +1,168 @@
+use std::{
+    fs,
+    hint::black_box,
+    num::NonZeroUsize,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::ValueEnum;
+use maskwright_kernels::{AttentionPlan, Int8Softmax, Kernel, PlanOptions, Workspace};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::{MeasureError, Tensors, Workload};
+
+/// What the caches hold when a call begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inputs {
+    /// The call's own inputs, as far as they fit: it has just run.
+    Hot,
+    /// Something else: more memory than the last cache holds was written before each call.
+    Cold,
+}
+
+/// One plan with the memory it runs in.
+pub(crate) struct Bench {
+    plan: AttentionPlan,
+    workspace: Workspace,
+    threads: Threads,
+}
+
+/// How often a bench is timed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sampling {
+    /// A sample of hot calls lasts at least this long, as many calls as that takes; its figure is their mean.
+    pub(crate) least: Duration,
+    pub(crate) inputs: Inputs,
+}
+
+/// Seconds of one call, one figure for each sample, least first. Never empty where it is read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timings {
+    sorted: Vec<f64>,
+}
+
+/// The calling thread, or a pool.
+enum Threads {
+    One,
+    Pool(ThreadPool),
+}
+
+impl Inputs {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Cold => "cold",
+        }
+    }
+}
+
+impl Bench {
+    pub(crate) fn new(
+        workload: &Workload,
+        kernel: Kernel,
+        threads: NonZeroUsize,
+        int8_softmax: Int8Softmax,
+    ) -> Result<Self, MeasureError> {
+        let limit = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        if threads.get() > limit {
+            return Err(MeasureError::Threads { found: threads.get(), limit });
+        }
+        let options = PlanOptions::new()?.kernel(kernel).threads(threads).int8_softmax(int8_softmax);
+        let plan = AttentionPlan::with_options(&workload.masks, workload.shape, options)?;
+        let workspace = plan.workspace();
+        let threads = match threads.get() {
+            1 => Threads::One,
+            threads => Threads::Pool(ThreadPoolBuilder::new().num_threads(threads).build()?),
+        };
+        Ok(Self { plan, workspace, threads })
+    }
+
+    /// Runs once.
+    pub(crate) fn run(&mut self, tensors: &Tensors, out: &mut [f32]) -> Result<(), MeasureError> {
+        let inputs = maskwright_kernels::Inputs::new(&tensors.q, &tensors.k, &tensors.v);
+        let Self { plan, workspace, threads } = self;
+        match threads {
+            Threads::One => plan.run(inputs, out, workspace)?,
+            Threads::Pool(pool) => pool.install(|| plan.run(inputs, out, workspace))?,
+        }
+        Ok(())
+    }
+
+    /// Seconds of one call; see [`Sampling`].
+    pub(crate) fn sample(
+        &mut self,
+        tensors: &Tensors,
+        out: &mut [f32],
+        sampling: Sampling,
+    ) -> Result<f64, MeasureError> {
+        if sampling.inputs == Inputs::Cold {
+            let mut other = vec![0_u8; cache_bytes()];
+            other.fill(black_box(1));
+            black_box(&other);
+            let begun = Instant::now();
+            self.run(tensors, out)?;
+            return Ok(begun.elapsed().as_secs_f64());
+        }
+        self.run(tensors, out)?;
+        let begun = Instant::now();
+        let mut calls = 0_u32;
+        while calls == 0 || begun.elapsed() < sampling.least {
+            self.run(tensors, out)?;
+            calls += 1;
+        }
+        Ok(begun.elapsed().as_secs_f64() / f64::from(calls))
+    }
+}
+
+impl Timings {
+    pub(crate) fn add(&mut self, seconds: f64) {
+        let at = self.sorted.partition_point(|other| *other < seconds);
+        self.sorted.insert(at, seconds);
+    }
+
+    /// The sample below which `share` of the others lie.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let last = self.sorted.len().saturating_sub(1) as f64;
+        self.sorted.get((share * last).round() as usize).copied().unwrap_or(0.0)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        let middle = self.sorted.len().saturating_sub(1);
+        let half = |at: usize| self.sorted.get(at).copied().unwrap_or(0.0);
+        half(middle / 2).midpoint(half(middle.div_ceil(2)))
+    }
+
+    pub(crate) fn least(&self) -> f64 {
+        self.quantile(0.0)
+    }
+
+    /// How much longer the middle sample took than the least: what disturbed half of them. 0 on a quiet machine.
+    pub(crate) fn spread(&self) -> f64 {
+        self.median() / self.least() - 1.0
+    }
+}
+
+/// Twice the largest cache that the system tells of, else 64 MiB.
+fn cache_bytes() -> usize {
+    let sizes = (0..5).filter_map(|index| {
+        let text = fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size")).ok()?;
+        text.trim().strip_suffix('K')?.parse::<usize>().ok()
+    });
+    sizes.max().map_or(64 << 20, |kib| (2 * kib) << 10).min(1 << 30)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_sorted_samples() {
+        let mut timings = Timings::default();
+        for seconds in [5.0, 1.0, 4.0, 2.0, 3.0, 6.0] {
+            timings.add(seconds);
+        }
+        assert_eq!((timings.least(), timings.median(), timings.quantile(0.9)), (1.0, 3.5, 6.0));
+        assert_eq!(timings.spread(), 2.5);
+    }
+}

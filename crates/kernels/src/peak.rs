@@ -1,0 +1,230 @@
+//! What one core can do at most, measured: products a second with the kernel's own instructions, clock, bandwidth.
+//!
+//! Attention is held against these figures, so they come from the same core, in the same run. Each call measures anew, for
+//! a fraction of a millisecond, so that some calls pass undisturbed also on a busy machine: the best of many is the peak.
+//!
+//! ```
+//! use maskwright_blueprint::Precision;
+//! use maskwright_kernels::{Kernel, peak};
+//!
+//! let kernel = Kernel::from_environment()?;
+//! let operations = peak::operations_per_second(kernel, Precision::Single)?;
+//! println!("{kernel}: {:.1} GFLOP/s, {:.2} GHz", operations / 1e9, peak::clock_hertz() / 1e9);
+//! # Ok::<(), maskwright_kernels::KernelError>(())
+//! ```
+
+use std::{hint::black_box, time::Instant};
+
+use maskwright_blueprint::Precision;
+
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Avx2, Avx512, EightLanes};
+use crate::{
+    Kernel, KernelError,
+    kernel::Instructions,
+    lanes::{Lanes, Portable},
+    tile::MAX_WIDTH,
+};
+
+/// Operations a second of one core that multiplies and adds in registers alone, at one precision, with the instructions
+/// that `kernel` computes with; two for each multiply-accumulate.
+///
+/// With `Kernel::Avx512` that is the rate of one instruction: a fused multiply-add, `vdpbf16ps` or `vpdpbusd`. Where a
+/// kernel puts products of a precision together from several instructions, it is the rate of those.
+pub fn operations_per_second(kernel: Kernel, precision: Precision) -> Result<f64, KernelError> {
+    let instructions = kernel.instructions()?;
+    multiply(instructions, precision, PRODUCT_STEPS / 16);
+    let begun = Instant::now();
+    let operations = multiply(instructions, precision, PRODUCT_STEPS);
+    Ok(operations as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Bytes a second that one core reads of `bytes` bytes, over and over: of a cache that holds them, or of main memory.
+/// At least 4 KiB are read.
+pub fn read_bytes_per_second(kernel: Kernel, bytes: usize) -> Result<f64, KernelError> {
+    let instructions = kernel.instructions()?;
+    // Written, not only zeroed: untouched pages may all be one.
+    let words = vec![1_u32; bytes.max(LEAST_BYTES) / size_of::<u32>() / READ_WORDS * READ_WORDS];
+    let rounds = (READ_BYTES / size_of_val(&words[..])).max(1);
+    read(instructions, &words, 1);
+    let begun = Instant::now();
+    read(instructions, black_box(&words), rounds);
+    Ok((size_of_val(&words[..]) * rounds) as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Cycles a second of the core at hand under a light load: a chain of additions and exclusive ors, each of which waits for
+/// the one before and takes a cycle on every CPU that this is built for.
+pub fn clock_hertz() -> f64 {
+    let (odd, mask) = (black_box(0x9e37_79b9_7f4a_7c15_u64), black_box(0x0123_4567_89ab_cdef_u64));
+    let mut x = black_box(1_u64);
+    let begun = Instant::now();
+    for _ in 0..CLOCK_STEPS {
+        for _ in 0..8 {
+            x = (x ^ mask).wrapping_add(odd);
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    black_box(x);
+    (CLOCK_STEPS * 8 * 2) as f64 / seconds
+}
+
+/// Steps of the product loop, after a sixteenth as many to warm up.
+const PRODUCT_STEPS: usize = 1 << 15;
+
+/// Read at least.
+const READ_BYTES: usize = 1 << 24;
+
+const LEAST_BYTES: usize = 4096;
+
+/// Words that the reading loop takes a step: eight vectors of the widest kernel.
+const READ_WORDS: usize = 128;
+
+const CLOCK_STEPS: usize = 1 << 15;
+
+/// Products of `steps` rounds, and how many operations they are.
+fn multiply(instructions: Instructions, precision: Precision, steps: usize) -> usize {
+    match instructions {
+        // Four sums of eight lanes are what sixteen registers of four lanes have room for.
+        Instructions::Portable => products::<_, 1, 4>(Portable, precision, steps),
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2(proof) => {
+            #[target_feature(enable = "avx2,fma")]
+            fn with_features(proof: Avx2, precision: Precision, steps: usize) -> usize {
+                products::<_, 2, 4>(EightLanes(proof), precision, steps)
+            }
+            // SAFETY: a value of that type is the proof that this CPU has the instructions.
+            unsafe { with_features(proof, precision, steps) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512(proof) => {
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+            fn with_features(proof: Avx512, precision: Precision, steps: usize) -> usize {
+                products::<_, 4, 4>(proof, precision, steps)
+            }
+            // SAFETY: as above.
+            unsafe { with_features(proof, precision, steps) }
+        }
+    }
+}
+
+/// `A * B` independent sums, each of the product of one of `A` vectors that change from step to step, so that nothing can
+/// be computed ahead of the loop, with one of `B` that stay in registers.
+#[inline(always)]
+fn products<L: Lanes, const A: usize, const B: usize>(lanes: L, precision: Precision, steps: usize) -> usize {
+    // Small numbers of every precision; sums stay finite, and no product is slower than another.
+    let ring: Vec<u32> = (0..RING * A * L::WIDTH).map(|at| 0x3c01_3c01 + (at as u32 % 2)).collect();
+    let ring = black_box(&ring[..]);
+    let mut fixed = [lanes.splat(0); B];
+    for (at, vector) in fixed.iter_mut().enumerate() {
+        *vector = lanes.splat(black_box(0x3c02_3c02 + at as u32));
+    }
+    let mut sums = [[lanes.splat(0); B]; A];
+    for step in 0..steps {
+        let vectors = &ring[step % RING * A * L::WIDTH..][..A * L::WIDTH];
+        for (sums, vector) in sums.iter_mut().zip(vectors.chunks_exact(L::WIDTH)) {
+            let vector = lanes.load(vector);
+            for (sum, fixed) in sums.iter_mut().zip(fixed) {
+                *sum = match precision {
+                    Precision::Int8 => lanes.dot_u8_i8(*sum, vector, fixed),
+                    Precision::Half => lanes.bits(lanes.dot_bf16(lanes.floats(*sum), vector, fixed)),
+                    Precision::Single => {
+                        lanes.bits(lanes.mul_add(lanes.floats(vector), lanes.floats(fixed), lanes.floats(*sum)))
+                    }
+                };
+            }
+        }
+    }
+    // Nested loops, which are unrolled: otherwise the sums would lie in memory all the time.
+    let mut total = lanes.floats(lanes.splat(0));
+    for sums in &sums {
+        for sum in sums {
+            total = lanes.max(lanes.floats(*sum), total);
+        }
+    }
+    let mut kept = [0; MAX_WIDTH];
+    lanes.store(lanes.bits(total), &mut kept);
+    black_box(&kept);
+    let per_lane = match precision {
+        Precision::Int8 => 4,
+        Precision::Half => 2,
+        Precision::Single => 1,
+    };
+    2 * per_lane * L::WIDTH * A * B * steps
+}
+
+/// Steps after which the product loop's vectors repeat; they lie in the innermost cache.
+const RING: usize = 16;
+
+/// Reads every word `rounds` times.
+fn read(instructions: Instructions, words: &[u32], rounds: usize) {
+    match instructions {
+        Instructions::Portable => maxima(Portable, words, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2(proof) => {
+            #[target_feature(enable = "avx2,fma")]
+            fn with_features(proof: Avx2, words: &[u32], rounds: usize) {
+                maxima(EightLanes(proof), words, rounds);
+            }
+            // SAFETY: a value of that type is the proof that this CPU has the instructions.
+            unsafe { with_features(proof, words, rounds) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512(proof) => {
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+            fn with_features(proof: Avx512, words: &[u32], rounds: usize) {
+                maxima(proof, words, rounds);
+            }
+            // SAFETY: as above.
+            unsafe { with_features(proof, words, rounds) }
+        }
+    }
+}
+
+/// Loads all words into eight maxima, which no compiler may leave out or reorder into fewer loads.
+#[inline(always)]
+fn maxima<L: Lanes>(lanes: L, words: &[u32], rounds: usize) {
+    let mut largest = [lanes.floats(lanes.splat(0)); 8];
+    for _ in 0..rounds {
+        for eight in black_box(words).chunks_exact(8 * L::WIDTH) {
+            for (largest, vector) in largest.iter_mut().zip(eight.chunks_exact(L::WIDTH)) {
+                *largest = lanes.max(lanes.floats(lanes.load(vector)), *largest);
+            }
+        }
+    }
+    let mut all = lanes.floats(lanes.splat(0));
+    for largest in &largest {
+        all = lanes.max(*largest, all);
+    }
+    let mut kept = [0; MAX_WIDTH];
+    lanes.store(lanes.bits(all), &mut kept);
+    black_box(&kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_two_operations_for_each_product_of_each_lane() {
+        // One vector of eight lanes times four: 32 lanes of one, two and four products.
+        for (precision, operations) in [(Precision::Single, 64), (Precision::Half, 128), (Precision::Int8, 256)] {
+            assert_eq!(multiply(Instructions::Portable, precision, 10), 10 * operations);
+        }
+    }
+
+    #[test]
+    fn every_kernel_of_this_machine_has_a_peak() {
+        for kernel in Kernel::available() {
+            for precision in Precision::ALL {
+                assert!(operations_per_second(kernel, precision).unwrap() > 0.0, "{kernel} {precision}");
+            }
+            assert!(read_bytes_per_second(kernel, 0).unwrap() > 0.0, "{kernel}");
+        }
+    }
+
+    #[test]
+    fn a_clock_ticks_between_a_megahertz_and_ten_gigahertz() {
+        let hertz = clock_hertz();
+        assert!((1e6..1e10).contains(&hertz), "{hertz} Hz");
+    }
+}
