@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::Path};
 use maskwright_blueprint::{Digest, Precision, RonError, nearest, parse_ron, read_ron, to_ron};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::CostError;
+use crate::{CalibrationRecord, CostError, KernelTimes, host};
 
 /// One number of a profile and where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,12 @@ pub struct DeviceProfile {
     /// Power modes; the profile itself is the fastest one.
     #[serde(default)]
     pub modes: Vec<Mode>,
+    /// What our own kernels take, where they were timed; the `flash` dataflow then counts that instead of the units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<KernelTimes>,
+    /// On which machine and how well the profile was fitted, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrated: Option<CalibrationRecord>,
 }
 
 /// What computes `Q K^T`, `P V` and the linears.
@@ -184,6 +190,9 @@ const BAKED_IN: &[(&str, &str)] = baked_in![
     "rk3588s2",
 ];
 
+/// The name of the machine at hand.
+const HOST: &str = "host";
+
 /// The cost model keeps its sums in arrays of this length.
 pub(crate) const MOST_LEVELS: usize = 4;
 
@@ -193,9 +202,15 @@ impl DeviceProfile {
         BAKED_IN.iter().map(|(name, _)| *name).collect()
     }
 
-    /// A profile that every build carries; `name@mode` selects a power mode: `jetson-agx-xavier@15W`.
+    /// A profile that every build carries; `name@mode` selects a power mode: `jetson-agx-xavier@15W`. `host` is the machine
+    /// at hand: the file `host.ron` that a calibration left in the current folder, or else in the user's configuration
+    /// folder, `$XDG_CONFIG_HOME/maskwright` or `~/.config/maskwright`.
     pub fn named(name: &str) -> Result<Self, CostError> {
         let (device, mode) = name.split_once('@').map_or((name, None), |(device, mode)| (device, Some(mode)));
+        if device == HOST {
+            let profile = host::load()?;
+            return mode.map_or(Ok(profile.clone()), |mode| profile.in_mode(mode));
+        }
         let Some((_, text)) = BAKED_IN.iter().find(|(known, _)| *known == device) else {
             return Err(CostError::UnknownDevice { name: name.into(), help: nearest(device, &Self::names()) });
         };
@@ -282,6 +297,9 @@ impl DeviceProfile {
         add("energy.limit_watts".into(), &self.energy.limit_watts);
         add("energy.low_factor".into(), &self.energy.low_factor);
         add("energy.high_factor".into(), &self.energy.high_factor);
+        for (place, figure) in self.kernels.iter().flat_map(KernelTimes::figures) {
+            add(place, figure);
+        }
         for mode in &self.modes {
             add(format!("modes.{}.clock_hz", mode.name), &mode.clock_hz);
             add(format!("modes.{}.dram_bytes_per_s", mode.name), &mode.dram_bytes_per_s);

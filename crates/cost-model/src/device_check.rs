@@ -9,7 +9,7 @@ impl DeviceProfile {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (place, figure) in self.figures() {
-            let may_be_zero = ["joules", "overheads", "static_watts"].iter().any(|part| place.contains(part));
+            let may_be_zero = ["joules", "overheads", "static_watts", "kernels"].iter().any(|part| place.contains(part));
             let value = figure.value;
             if !value.is_finite() || value < 0.0 || (value == 0.0 && !may_be_zero) {
                 let allowed = if may_be_zero { "zero or more" } else { "more than zero" };
@@ -23,6 +23,9 @@ impl DeviceProfile {
         }
         self.precisions_hang_together(&mut problems);
         self.memory_grows_outwards(&mut problems);
+        if let Some(kernels) = &self.kernels {
+            problems.extend(kernels.problems(&self.matrix.macs_per_cycle, self.matrix.tile_queries.value));
+        }
         let mut expect = |holds: bool, problem: &str| {
             if !holds {
                 problems.push(problem.into());

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use maskwright_blueprint::{MaskError, Precision, RonError};
 
 /// Why something has no price.
@@ -6,6 +8,11 @@ use maskwright_blueprint::{MaskError, Precision, RonError};
 pub enum CostError {
     #[error("no device is called `{name}`: {help}; or give the path of a profile of your own")]
     UnknownDevice { name: String, help: String },
+    #[error(
+        "this machine has no profile yet: `maskwright device calibrate` writes `host.ron`; looked for {}",
+        places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
+    )]
+    NoHost { places: Vec<PathBuf> },
     #[error("`{device}` has no mode `{mode}`: {help}")]
     UnknownMode { device: String, mode: String, help: String },
     #[error(transparent)]

@@ -86,16 +86,19 @@ impl Mapping {
         let largest = bands.iter().copied().max().expect("the native tile is one of them");
         let mut choices = Resident::CHOICES.map(|resident| Self { band: largest, resident });
         choices.sort_by(|a, b| a.resident_bytes(shape, width).total_cmp(&b.resident_bytes(shape, width)));
-        let all = bands.iter().flat_map(|band| Resident::CHOICES.map(|resident| Self { band: *band, resident }));
         let traffic = |mapping: &Self| mapping.dram_bytes(machine, &slowest.dense, shape, SPILLED_PASSES);
-        let least = all.min_by(|a, b| traffic(a).total_cmp(&traffic(b))).expect("the native tile is a band");
-        let cycles = |mapping: &Self| dram_cycles(machine, traffic(mapping)).max(slowest.units);
         let keeps_pace = |mapping: &Self| {
             machine.flat_stages == FlatStages::Overlapped
                 && paces.iter().all(|pace| pace.holds(machine, mapping, shape))
-                && cycles(mapping) <= cycles(&least)
         };
-        choices.into_iter().find(keeps_pace).unwrap_or(least)
+        let paced = choices.into_iter().find(keeps_pace).map(|mapping| (traffic(&mapping), mapping));
+        if let Some((_, mapping)) = paced.filter(|(bytes, _)| dram_cycles(machine, *bytes) <= slowest.units) {
+            return mapping;
+        }
+        // Spilled scores keep it waiting, if there is one.
+        let all = bands.iter().flat_map(|band| Resident::CHOICES.map(|resident| Self { band: *band, resident }));
+        let all = paced.into_iter().chain(all.map(|mapping| (traffic(&mapping), mapping)));
+        all.reduce(|best, next| if next.0 < best.0 { next } else { best }).expect("the native tile is a band").1
     }
 
     /// Space that resident operands take: the band's Q and O, or all of K and V, or V with room to be filled again.

@@ -113,8 +113,12 @@ fn steady(machine: &Machine, head: &HeadWork, shape: &AttentionShape, bands: &[B
         let softmax = tiles[earlier(1)].softmax;
         // What gave way arrives while it is used: there is no other place for it.
         let product = |of: usize, overwritten: f64| {
+            let product = tiles[of].product;
+            if overwritten == 0.0 {
+                return [product, product];
+            }
             let again = dram_cycles(machine, overwritten * key_bytes(bands[of], shape.head_dim));
-            [tiles[of].product, tiles[of].product.max(again)]
+            [product, product.max(again)]
         };
         let output = product(earlier(2), overwritten.values);
         let scores = product(at, overwritten.keys);
