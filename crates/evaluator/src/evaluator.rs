@@ -6,6 +6,7 @@ use maskwright_transformer::{
     Attention, CompiledMasks, Encoder, EncoderConfig, WeightsError, load_weights, weights_to_bytes,
 };
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{Calibration, Examples, Recipe, Split, Task, TaskData, TaskError, TrainingError, TrainingProgress, train};
 
@@ -81,6 +82,15 @@ impl DenseModel {
     }
 }
 
+/// What masks do to the dense model on the selection split, to which no search has fitted itself.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Selected {
+    /// Share of examples labelled rightly.
+    pub accuracy: f64,
+    /// Mean `KL(dense || masked)` in nats.
+    pub distortion: f64,
+}
+
 /// Measures what masks do to one dense model on one task.
 pub struct Evaluator {
     dense: DenseModel,
@@ -122,7 +132,7 @@ impl Evaluator {
     /// How far masks move the dense model's answers on the loop's examples, without fine-tuning: the mean of
     /// `KL(dense || masked)` in nats.
     pub fn distortion(&self, blueprint: &Blueprint) -> f64 {
-        self.divergence(blueprint, &self.loop_examples, &self.loop_reference)
+        divergence(logits(self.dense(), &self.loop_examples, Some(blueprint)), &self.loop_reference)
     }
 
     /// [`Evaluator::distortion`] of several blueprints at once, in their order.
@@ -130,30 +140,18 @@ impl Evaluator {
         blueprints.par_iter().map(|blueprint| self.distortion(blueprint)).collect()
     }
 
-    /// [`Evaluator::distortions`] on the selection split, which no search has fitted itself to.
-    pub fn selection_distortions(&self, blueprints: &[Blueprint]) -> Vec<f64> {
-        let dense = || log_softmax(logits(&self.dense.encoder, &self.selection, None), 1);
-        let reference = self.selection_reference.get_or_init(dense);
-        blueprints.par_iter().map(|blueprint| self.divergence(blueprint, &self.selection, reference)).collect()
-    }
-
-    fn divergence(&self, blueprint: &Blueprint, examples: &Examples, reference: &Tensor<2>) -> f64 {
-        let masked = log_softmax(logits(&self.dense.encoder, examples, Some(blueprint)), 1);
-        let divergence = (reference.clone().exp() * (reference.clone() - masked)).sum_dim(1).mean();
-        f64::from(divergence.into_scalar::<f32>())
+    /// What masks do to the dense model on the selection split, without fine-tuning.
+    pub fn select(&self, blueprint: &Blueprint) -> Selected {
+        let reference =
+            self.selection_reference.get_or_init(|| log_softmax(logits(self.dense(), &self.selection, None), 1));
+        let masked = logits(self.dense(), &self.selection, Some(blueprint));
+        Selected { accuracy: right(masked.clone(), &self.selection), distortion: divergence(masked, reference) }
     }
 
     /// Share of a split's examples that `model` labels rightly, under masks or dense.
     pub fn accuracy(&self, model: &Encoder, masks: Option<&Blueprint>, split: Split) -> f64 {
         let examples = self.examples(split);
-        let found: Vec<i32> = logits(model, examples, masks)
-            .argmax(1)
-            .into_data()
-            .convert::<i32>()
-            .try_to_vec()
-            .expect("just converted to i32");
-        let right = found.iter().zip(examples.labels()).filter(|(found, label)| **found as u32 == **label).count();
-        right as f64 / examples.len() as f64
+        right(logits(model, examples, masks), examples)
     }
 
     /// Attention statistics of the dense model on the first `count` training examples.
@@ -185,6 +183,20 @@ impl Evaluator {
             Split::Test => &self.dense.data.test,
         }
     }
+}
+
+/// Share of examples whose highest class score is their label's.
+fn right(logits: Tensor<2>, examples: &Examples) -> f64 {
+    let found = logits.argmax(1).into_data().convert::<i32>();
+    let found: Vec<i32> = found.try_to_vec().expect("just converted to i32");
+    let right = found.iter().zip(examples.labels()).filter(|(found, label)| **found as u32 == **label).count();
+    right as f64 / examples.len() as f64
+}
+
+/// Mean `KL(reference || masked)` in nats, from class scores and log-probabilities `[examples, classes]`.
+fn divergence(masked: Tensor<2>, reference: &Tensor<2>) -> f64 {
+    let divergence = (reference.clone().exp() * (reference.clone() - log_softmax(masked, 1))).sum_dim(1).mean();
+    f64::from(divergence.into_scalar::<f32>())
 }
 
 /// Class scores `[examples, classes]` of all examples.

@@ -14,7 +14,7 @@ mod task;
 mod training;
 
 pub use calibration::{BlockStatistics, Calibration, HeadStatistics};
-pub use evaluator::{DenseModel, Evaluator, EvaluatorError};
+pub use evaluator::{DenseModel, Evaluator, EvaluatorError, Selected};
 pub use examples::Examples;
 pub use idx::{Idx, IdxError};
 pub use task::{Split, Task, TaskData, TaskError};

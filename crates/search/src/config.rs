@@ -190,7 +190,7 @@ impl Default for SearchConfig {
             tolerance: Tolerance::Absolute(0.01),
             reward: Reward::Constrained { alpha: 1.0, lambda: 2.0 },
             agent: Agent::Edit,
-            evaluations: 160,
+            evaluations: 320,
             loop_examples: 128,
             calibration_examples: 384,
             kappa: Kappa::Scan(16),

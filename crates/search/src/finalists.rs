@@ -1,10 +1,10 @@
 use std::ops::ControlFlow;
 
 use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance};
-use maskwright_evaluator::{Evaluator, Split};
+use maskwright_evaluator::{Evaluator, Selected, Split};
 use maskwright_transformer::{Encoder, weights_digest};
 
-use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch};
+use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch, trial::Trials};
 
 /// A candidate after fine-tuning.
 pub(crate) struct Finalist {
@@ -16,59 +16,59 @@ pub(crate) struct Finalist {
     pub found_at: Option<u64>,
 }
 
-/// Shares of the loop's limit whose fastest candidates are tried in turn, boldest first.
-const LEVELS: [f64; 8] = [1.0, 0.85, 0.7, 0.55, 0.35, 0.2, 0.05, 0.0];
+/// Shares of a limit whose fastest candidates are looked at in turn, boldest first.
+const LEVELS: [f64; 7] = [1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.0];
 
-/// Candidates of each searcher whose distortion is measured again before the finalists are chosen.
-const VERIFIED: usize = 24;
+/// Candidates of each level whose distortion is measured again before the finalists are chosen.
+const VERIFIED: usize = 2;
 
-/// The candidates nearest to the Pareto front of speed and distortion, with their distortions measured anew on the
-/// selection split: what a searcher has fitted to the loop's examples does not count there.
-pub(crate) fn verified(evaluated: &[Evaluated], limit: Limit, evaluator: &Evaluator) -> Vec<(usize, Evaluated)> {
-    let mut left: Vec<usize> = (0..evaluated.len()).collect();
-    if evaluated.iter().any(|e| e.distortion <= limit.kappa) {
-        left.retain(|at| evaluated[*at].distortion <= limit.kappa);
-    }
-    left.sort_by(|a, b| evaluated[*b].speed.total_cmp(&evaluated[*a].speed).then(a.cmp(b)));
-    let mut chosen = Vec::new();
-    // One front after another: of what is left, those that are less distorted than everything faster.
-    while chosen.len() < VERIFIED && !left.is_empty() {
-        let mut least = f64::INFINITY;
-        let (front, behind): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|at| {
-            let is_ahead = evaluated[*at].distortion < least;
-            least = least.min(evaluated[*at].distortion);
-            is_ahead
-        });
-        if front.is_empty() {
-            break; // only distortions that are no numbers are left
-        }
-        chosen.extend(front);
-        left = behind;
-    }
-    chosen.truncate(VERIFIED);
-    let blueprint = |at: &usize| evaluated[*at].candidate.blueprint(evaluator.shape(), Provenance::default());
-    let blueprints: Vec<Blueprint> = chosen.iter().map(blueprint).collect();
-    let distortions = evaluator.selection_distortions(&blueprints);
-    let anew = |(at, distortion): (usize, f64)| (at, Evaluated { distortion, ..evaluated[at].clone() });
-    chosen.into_iter().zip(distortions).map(anew).collect()
+/// A candidate that may become a finalist: on the selection split.
+#[derive(Debug, Clone)]
+pub(crate) struct Contender {
+    /// Index of its evaluation.
+    pub at: usize,
+    pub candidate: Candidate,
+    pub speed: f64,
+    pub selected: Selected,
 }
 
-/// The fastest candidates at ever smaller distortions, with the index of their evaluation.
-pub(crate) fn shortlist(evaluated: &[(usize, Evaluated)], limit: Limit, most: usize) -> Vec<(usize, Candidate)> {
+/// The fastest candidates at ever smaller distortions, each measured anew on the selection split: what a searcher has
+/// fitted to the loop's examples does not count there.
+pub(crate) fn contenders(evaluated: &[Evaluated], limit: Limit, trials: &mut Trials<'_>) -> Vec<Contender> {
+    let mut by_speed: Vec<usize> = (0..evaluated.len()).collect();
+    by_speed.sort_by(|a, b| evaluated[*b].speed.total_cmp(&evaluated[*a].speed).then(a.cmp(b)));
+    let mut chosen = Vec::new();
+    for level in LEVELS {
+        let within = |at: &usize| evaluated[*at].distortion <= level * limit.kappa && !chosen.contains(at);
+        let fastest: Vec<usize> = by_speed.iter().copied().filter(within).take(VERIFIED).collect();
+        chosen.extend(fastest);
+    }
+    // The least distorted one shows how far away the limit is, if it is not even near.
+    let least = (0..evaluated.len()).min_by(|a, b| evaluated[*a].distortion.total_cmp(&evaluated[*b].distortion));
+    chosen.extend(least.filter(|least| !chosen.contains(least)));
+    let contender = |at: usize| {
+        let Evaluated { candidate, speed, .. } = evaluated[at].clone();
+        let selected = trials.selected(&candidate, candidate.digest());
+        Contender { at, candidate, speed, selected }
+    };
+    chosen.into_iter().map(contender).collect()
+}
+
+/// The fastest contenders at ever smaller distortions, with the index of their evaluation; the least distorted one when
+/// none keeps the limit.
+pub(crate) fn shortlist(contenders: &[Contender], limit: Limit, most: usize) -> Vec<(usize, Candidate)> {
     let mut list: Vec<(usize, Candidate)> = Vec::new();
     for level in LEVELS {
-        let within = evaluated.iter().filter(|(_, e)| e.distortion <= level * limit.kappa);
-        let fastest = within.max_by(|(_, a), (_, b)| a.speed.total_cmp(&b.speed));
-        if let Some((at, fastest)) = fastest
-            && list.iter().all(|(_, listed)| *listed != fastest.candidate)
+        let within = contenders.iter().filter(|of| of.selected.distortion <= level * limit.kappa);
+        if let Some(of) = within.max_by(|a, b| a.speed.total_cmp(&b.speed))
+            && list.iter().all(|(at, _)| *at != of.at)
         {
-            list.push((*at, fastest.candidate.clone()));
+            list.push((of.at, of.candidate.clone()));
         }
     }
     if list.is_empty() {
-        // Nothing within the limit: the least distorted one shows how far away it is.
-        let least = evaluated.iter().min_by(|(_, a), (_, b)| a.distortion.total_cmp(&b.distortion));
-        list.extend(least.map(|(at, least)| (*at, least.candidate.clone())));
+        let least = contenders.iter().min_by(|a, b| a.selected.distortion.total_cmp(&b.selected.distortion));
+        list.extend(least.map(|of| (of.at, of.candidate.clone())));
     }
     list.truncate(most);
     list

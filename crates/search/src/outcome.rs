@@ -1,4 +1,5 @@
 use maskwright_blueprint::Predicted;
+use maskwright_evaluator::Selected;
 use serde::{Deserialize, Serialize};
 
 /// What a search found; `result.json` in the run directory, and what `--json` prints.
@@ -135,7 +136,7 @@ pub struct EpisodeRecord {
     pub reward: Option<f64>,
     /// The searcher's best reward so far.
     pub best_reward: Option<f64>,
-    /// Measured on the selection split without fine-tuning, where the candidate was promising enough.
-    pub accuracy: Option<f64>,
+    /// Measured on the selection split without fine-tuning, for the candidates that set kappa.
+    pub selection: Option<Selected>,
     pub failure: Option<String>,
 }

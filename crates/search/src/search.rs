@@ -7,7 +7,7 @@ use std::{
 use burn::tensor::Device;
 use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
-use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Split};
+use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Selected, Split};
 use maskwright_transformer::weights_to_bytes;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
-    finalists::{Finalist, blueprint_of, fine_tuned, shortlist, verified},
+    finalists::{Contender, Finalist, blueprint_of, contenders, fine_tuned, shortlist},
     knapsack::multipliers,
     run_directory::{RunDirectory, config_digest, now, tool},
     searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled},
@@ -102,28 +102,35 @@ impl Search {
 
         let dense_selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
         let tolerance = config.tolerance.allowed(dense_selection);
-        let (known, accuracies) = (BTreeMap::new(), BTreeMap::new());
+        let (known, selected) = (BTreeMap::new(), BTreeMap::new());
         let mut trials =
-            Trials { evaluator: &evaluator, environment: &environment, run: &mut self.run, known, accuracies };
+            Trials { evaluator: &evaluator, environment: &environment, run: &mut self.run, known, selected };
 
         let scan_multipliers = multipliers(&guide, &config.space, scan_size(&config));
         let mut fidelity = Vec::new();
-        let kappa = match config.kappa {
-            Kappa::Fixed(kappa) => kappa,
+        // A distortion on the loop's examples and one on the selection split are not of one scale: some examples weigh much.
+        let (kappa, selection_kappa) = match config.kappa {
+            Kappa::Fixed(kappa) => (kappa, kappa),
             Kappa::Scan(count) => {
                 let mut scan = KnapsackSearcher::new(&scan_multipliers);
                 let scanned = trials.run("scan", &mut scan, count as usize, None, watch)?;
-                fidelity.extend(pairs(&scanned, dense_selection));
-                kappa_for(tolerance, &fidelity)
+                let drops = |distortion: &dyn Fn(usize, Selected) -> f64| -> Vec<(f64, f64)> {
+                    let pair = |(at, selected): &(usize, Selected)| {
+                        (distortion(*at, *selected), dense_selection - selected.accuracy)
+                    };
+                    scanned.selected.iter().map(pair).collect()
+                };
+                fidelity = drops(&|at, _| scanned.evaluated[at].distortion);
+                (kappa_for(tolerance, &fidelity), kappa_for(tolerance, &drops(&|_, selected| selected.distortion)))
             }
         };
         let limit = Limit { kappa: kappa * config.slack, tolerance };
+        let selection_limit = Limit { kappa: selection_kappa * config.slack, tolerance };
         let scoring = Some((config.reward, limit));
         let evaluations = config.evaluations as usize;
 
         let mut searcher = searcher_of(&config, &scan_multipliers, limit);
         let searched = trials.run("search", searcher.as_mut(), evaluations, scoring, watch)?;
-        fidelity.extend(pairs(&searched, dense_selection));
         let mut compared = Vec::new();
         for baseline in &config.baselines {
             let mut searcher = baseline_searcher(*baseline, &config, &environment, &scan_multipliers, limit);
@@ -137,8 +144,10 @@ impl Search {
         let tuned = fine_tuned(DENSE_TUNED, vec![(None, whole)], &evaluator, &config, tolerance, watch)?;
         finals.extend(tuned.map(|finalist| (DENSE_TUNED.to_owned(), finalist, 0)));
         for found in compared.iter().chain([&searched]) {
-            let verified = verified(&found.evaluated, limit, &evaluator);
-            let list = shortlist(&verified, limit, config.finalists as usize);
+            let contenders = contenders(&found.evaluated, limit, &mut trials);
+            let distortion = |of: &Contender| found.evaluated[of.at].distortion;
+            fidelity.extend(contenders.iter().map(|of| (distortion(of), dense_selection - of.selected.accuracy)));
+            let list = shortlist(&contenders, selection_limit, config.finalists as usize);
             let list = list.into_iter().map(|(at, candidate)| (Some(at as u64 + 1), candidate)).collect();
             let label = if found.name == "search" { "searched" } else { &found.name };
             if let Some(finalist) = fine_tuned(label, list, &evaluator, &config, tolerance, watch)? {
@@ -382,11 +391,6 @@ fn edit_searcher(config: &SearchConfig, multipliers: &[f64], agent: Option<EditA
     let mut limits = vec![limit, tighter(0.5), tighter(1.0)];
     limits.dedup();
     EditSearcher::new(config.seed, KnapsackSearcher::new(multipliers), scanned, agent, config.reward, &limits)
-}
-
-/// Distortion and selection drop of the candidates that have both.
-fn pairs(found: &Found, dense: f64) -> Vec<(f64, f64)> {
-    found.accuracies.iter().map(|(at, accuracy)| (found.evaluated[*at].distortion, dense - accuracy)).collect()
 }
 
 /// The distortion that stands for a tolerance: the drop as a straight line through the origin, fitted to candidates that

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use maskwright_blueprint::{Digest, Provenance};
-use maskwright_evaluator::{Evaluator, Split};
+use maskwright_evaluator::{Evaluator, Selected};
 
 use crate::{
     Candidate, EpisodeRecord, Evaluated, Limit, Reward, SearchError, Stage, Watch,
@@ -27,8 +27,8 @@ pub(crate) struct Found {
     pub name: String,
     /// In the order of evaluation.
     pub evaluated: Vec<Evaluated>,
-    /// Accuracy on the selection split without fine-tuning, with the index of the evaluation.
-    pub accuracies: Vec<(usize, f64)>,
+    /// On the selection split, with the index of the evaluation: all candidates of a scan, none of a search.
+    pub selected: Vec<(usize, Selected)>,
     /// Origins of those that improved the best, in order.
     pub improvements: Vec<&'static str>,
     /// Whether the searcher had nothing more to propose.
@@ -41,12 +41,12 @@ pub(crate) struct Trials<'a> {
     pub environment: &'a Environment<'a>,
     pub run: &'a mut RunDirectory,
     pub known: BTreeMap<Digest, f64>,
-    pub accuracies: BTreeMap<Digest, f64>,
+    pub selected: BTreeMap<Digest, Selected>,
 }
 
 impl Trials<'_> {
-    /// Lets one searcher evaluate `evaluations` candidates. Without a limit nothing is scored, and every accuracy is
-    /// measured: that is the scan from which the limit comes.
+    /// Lets one searcher evaluate `evaluations` candidates. Without a limit nothing is scored, and every candidate
+    /// is measured on the selection split too: that is the scan from which the limit comes.
     pub(crate) fn run(
         &mut self,
         name: &str,
@@ -59,7 +59,7 @@ impl Trials<'_> {
         let mut found = Found {
             name: name.into(),
             evaluated: Vec::new(),
-            accuracies: Vec::new(),
+            selected: Vec::new(),
             improvements: Vec::new(),
             exhausted: false,
         };
@@ -127,9 +127,8 @@ impl Trials<'_> {
                 distortion: counted,
                 reward: reward.unwrap_or(speed.ln()),
             };
-            let wants_accuracy = finite && (reward.is_none() || improves);
-            let accuracy = match wants_accuracy {
-                true => Some(self.accuracy(&proposal.candidate, *digest)),
+            let selection = match finite && reward.is_none() {
+                true => Some(self.selected(&proposal.candidate, *digest)),
                 false => None,
             };
             if improves {
@@ -138,7 +137,7 @@ impl Trials<'_> {
             if finite {
                 best.insert(evaluated.clone());
             }
-            found.accuracies.extend(accuracy.map(|accuracy| (found.evaluated.len(), accuracy)));
+            found.selected.extend(selection.map(|selection| (found.evaluated.len(), selection)));
             records.push(EpisodeRecord {
                 episode: found.evaluated.len() as u64,
                 searcher: name.into(),
@@ -149,7 +148,7 @@ impl Trials<'_> {
                 distortion: finite.then_some(distortion),
                 reward: reward.filter(|_| finite),
                 best_reward: reward.and_then(|_| best.best().map(|best| best.reward)),
-                accuracy,
+                selection,
                 failure: (!finite).then(|| "the distortion is not finite".into()),
             });
             found.evaluated.push(evaluated.clone());
@@ -177,8 +176,8 @@ impl Trials<'_> {
                 return Err(self.astray());
             }
             self.known.insert(*digest, record.distortion.unwrap_or(f64::NAN));
-            if let Some(accuracy) = record.accuracy {
-                self.accuracies.insert(*digest, accuracy);
+            if let Some(selection) = record.selection {
+                self.selected.insert(*digest, selection);
             }
             records.push(record);
         }
@@ -205,11 +204,10 @@ impl Trials<'_> {
         self.known.extend(fresh.into_iter().map(|(digest, _)| digest).zip(distortions));
     }
 
-    /// Accuracy on the selection split without fine-tuning, measured once for each candidate.
-    fn accuracy(&mut self, candidate: &Candidate, digest: Digest) -> f64 {
-        *self.accuracies.entry(digest).or_insert_with(|| {
-            let blueprint = candidate.blueprint(self.environment.shape, Provenance::default());
-            self.evaluator.accuracy(self.evaluator.dense(), Some(&blueprint), Split::Selection)
+    /// A candidate on the selection split without fine-tuning, measured once.
+    pub(crate) fn selected(&mut self, candidate: &Candidate, digest: Digest) -> Selected {
+        *self.selected.entry(digest).or_insert_with(|| {
+            self.evaluator.select(&candidate.blueprint(self.environment.shape, Provenance::default()))
         })
     }
 }
