@@ -8,9 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attention, TextBatch,
+    Attention, TextBatch, TranslationBatch,
     attention::{Context, join_heads},
-    initialise, weights_digest,
+    initialise,
+    patches::cut_patches,
+    weights_digest,
 };
 
 /// A pre-norm Transformer encoder that classifies by its first token: ViT (Dosovitskiy et al. 2021, arXiv 2010.11929)
@@ -50,6 +52,7 @@ pub enum Inputs {
     /// `[batch, length]`
     Tokens(Tensor<2, Int>),
     Text(TextBatch),
+    Translation(TranslationBatch),
 }
 
 #[derive(Module, Debug)]
@@ -238,12 +241,8 @@ impl InputEmbedding {
 
 impl PatchEmbedding {
     fn forward(&self, images: Tensor<4>) -> Tensor<3> {
-        let [batch, channels, side, _] = images.dims();
-        let (patch, across) = (self.patch, side / self.patch);
-        let patches: Tensor<6> =
-            images.reshape([batch, channels, across, patch, across, patch]).permute([0, 2, 4, 1, 3, 5]); // [batch, row, column, channel, y, x]
-        let patches = patches.reshape([batch, across * across, channels * patch * patch]);
-        let tokens = self.projection.forward(patches); // [batch, patches, width]
+        let batch = images.dims()[0];
+        let tokens = self.projection.forward(cut_patches(images, self.patch)); // [batch, patches, width]
         let class_token = self.class_token.val().repeat_dim(0, batch);
         Tensor::cat(vec![class_token, tokens], 1)
     }

@@ -6,7 +6,10 @@ use burn::{
 };
 use maskwright_blueprint::ModelShape;
 
-use crate::{Attention, Bert, BertConfig, Checkpoint, CheckpointError, Encoder, Inputs};
+use crate::{
+    Attention, Bert, BertConfig, Checkpoint, CheckpointError, Encoder, Inputs, Marian, MarianConfig, Swin, SwinConfig,
+    Vit, VitConfig,
+};
 
 /// A model of any family, so that training, evaluation and search need not know which.
 ///
@@ -15,6 +18,9 @@ use crate::{Attention, Bert, BertConfig, Checkpoint, CheckpointError, Encoder, I
 pub enum Model {
     Encoder(Encoder),
     Bert(Bert),
+    Vit(Vit),
+    Swin(Swin),
+    Marian(Marian),
 }
 
 /// How a checkpoint becomes a model.
@@ -22,8 +28,11 @@ pub enum Model {
 pub struct Loading {
     /// Tokens of one example, for families that read text; by default as many as the model has positions.
     pub length: Option<u32>,
+    /// Tokens of one translation, for families that write text; by default as many as the model has positions.
+    pub target_length: Option<u32>,
     /// Classes to tell apart; by default those of the checkpoint. A classifier for another number is replaced.
     pub classes: Option<u32>,
+    /// For families that read text and classify it.
     pub pooling: Pooling,
     /// What a classifier that the checkpoint lacks is drawn from.
     pub seed: u64,
@@ -50,7 +59,7 @@ pub struct Loaded {
 }
 
 /// Families by `model_type` in `config.json`.
-const ARCHITECTURES: [&str; 4] = ["bert", "distilbert", "roberta", "xlm-roberta"];
+const ARCHITECTURES: [&str; 8] = ["bert", "deit", "distilbert", "marian", "roberta", "swin", "vit", "xlm-roberta"];
 
 /// Larger models are refused: BERT-Large has 340 million parameters.
 const MOST_PARAMETERS: u64 = 1 << 30;
@@ -59,11 +68,28 @@ impl Model {
     /// Loads a folder in Hugging Face's layout.
     pub fn load(folder: &Path, loading: &Loading, device: &Device) -> Result<Loaded, CheckpointError> {
         let checkpoint = Checkpoint::open(folder)?;
+        // The configuration is refused before the weights are looked at.
+        let parameters = || checkpoint.parameters(loading, device);
         let (model, parameters) = match checkpoint.architecture() {
             "bert" | "distilbert" | "roberta" | "xlm-roberta" => {
                 let config = BertConfig::read(&checkpoint, loading)?;
-                let mut parameters = checkpoint.parameters(loading, device)?;
-                (Self::Bert(Bert::build(&config, &mut parameters)), parameters)
+                let mut from = parameters()?;
+                (Self::Bert(Bert::build(&config, &mut from)), from)
+            }
+            "vit" | "deit" => {
+                let config = VitConfig::read(&checkpoint, loading)?;
+                let mut from = parameters()?;
+                (Self::Vit(Vit::build(&config, &mut from)), from)
+            }
+            "swin" => {
+                let config = SwinConfig::read(&checkpoint, loading)?;
+                let mut from = parameters()?;
+                (Self::Swin(Swin::build(&config, &mut from)), from)
+            }
+            "marian" => {
+                let config = MarianConfig::read(&checkpoint, loading)?;
+                let mut from = parameters()?;
+                (Self::Marian(Marian::build(&config, &mut from)), from)
             }
             _ => return Err(checkpoint.unknown(&ARCHITECTURES)),
         };
@@ -71,7 +97,7 @@ impl Model {
         Ok(Loaded { model, drawn, ignored })
     }
 
-    /// Scores `[rows, classes]`; a row is an example.
+    /// Scores `[rows, classes]`; a row is an example, or a target token of a translation.
     ///
     /// # Panics
     /// When the inputs are not of the kind that this family reads.
@@ -79,7 +105,13 @@ impl Model {
         match (self, inputs) {
             (Self::Encoder(model), inputs) => model.forward(inputs, attention),
             (Self::Bert(model), Inputs::Text(batch)) => model.forward(&batch, &mut attention),
-            _ => panic!("a model of images reads images, a model of text reads text"),
+            (Self::Vit(model), Inputs::Images(images)) => model.forward(images, &mut attention),
+            (Self::Swin(model), Inputs::Images(images)) => model.forward(images, &mut attention),
+            (Self::Marian(model), Inputs::Translation(batch)) => {
+                let scores = model.forward(batch, &mut attention);
+                scores.flatten(0, 1) // [batch * target tokens, vocabulary]
+            }
+            _ => panic!("a model of images reads images, a model of text reads text, a translator translations"),
         }
     }
 
@@ -88,6 +120,9 @@ impl Model {
         match self {
             Self::Encoder(model) => model.shape(name),
             Self::Bert(model) => model.shape(name),
+            Self::Vit(model) => model.shape(name),
+            Self::Swin(model) => model.shape(name),
+            Self::Marian(model) => model.shape(name),
         }
     }
 }
@@ -118,6 +153,19 @@ pub(crate) fn check_sizes(sizes: &[u32]) -> Result<(), String> {
 pub(crate) fn check_parameters(parameters: u64) -> Result<(), String> {
     match parameters > MOST_PARAMETERS {
         true => Err(format!("{parameters} parameters; at most {MOST_PARAMETERS} are built")),
+        false => Ok(()),
+    }
+}
+
+/// Refuses images that patches do not tile, or that give more tokens than attention is computed for.
+pub(crate) fn check_image(side: u32, patch: u32) -> Result<(), String> {
+    const MOST_PATCHES: u64 = 1 << 16;
+    if !side.is_multiple_of(patch) {
+        return Err(format!("an image of side {side}, which patches of side {patch} do not tile"));
+    }
+    let patches = u64::from(side / patch).pow(2);
+    match patches > MOST_PATCHES {
+        true => Err(format!("{patches} patches; at most {MOST_PATCHES} are computed")),
         false => Ok(()),
     }
 }

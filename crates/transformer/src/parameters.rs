@@ -68,7 +68,7 @@ impl Parameters {
     /// `[inputs, outputs]` from the checkpoint's `[outputs, inputs]` (or `[outputs, channels, height, width]` for a
     /// patch projection) and a bias.
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize) -> Linear {
-        let bias = Some(self.vector(&format!("{name}.bias"), outputs, 0.0));
+        let bias = Some(self.constant(&format!("{name}.bias"), [outputs], 0.0));
         Linear { bias, ..self.linear_without_bias(name, inputs, outputs) }
     }
 
@@ -96,7 +96,7 @@ impl Parameters {
     /// The product with a convolution's kernel whose stride is its size: `shape` is
     /// `[outputs, channels, height, width]`.
     pub fn patches(&mut self, name: &str, shape: [usize; 4]) -> Linear {
-        let bias = Some(self.vector(&format!("{name}.bias"), shape[0], 0.0));
+        let bias = Some(self.constant(&format!("{name}.bias"), [shape[0]], 0.0));
         Linear { bias, ..self.projection(name, &shape) }
     }
 
@@ -113,8 +113,8 @@ impl Parameters {
     /// A layer normalisation over `width` values.
     pub fn norm(&mut self, name: &str, width: usize, epsilon: f64) -> LayerNorm {
         let mut norm = LayerNormConfig::new(width).with_epsilon(epsilon).init(&self.device);
-        norm.gamma = self.vector(&format!("{name}.weight"), width, 1.0);
-        norm.beta = Some(self.vector(&format!("{name}.bias"), width, 0.0));
+        norm.gamma = self.constant(&format!("{name}.weight"), [width], 1.0);
+        norm.beta = Some(self.constant(&format!("{name}.bias"), [width], 0.0));
         norm
     }
 
@@ -129,6 +129,20 @@ impl Parameters {
     pub fn table<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Param<Tensor<D>> {
         let values = self.values(name, &shape, |generator, count| draw_gaussian(generator, count, TABLE_DEVIATION));
         self.param(values, shape)
+    }
+
+    /// A tensor by its full name that has one value everywhere where it is not from a checkpoint.
+    pub fn constant<const D: usize>(&mut self, name: &str, shape: [usize; D], drawn: f32) -> Param<Tensor<D>> {
+        let values = self.values(name, &shape, |_, count| vec![drawn; count]);
+        self.param(values, shape)
+    }
+
+    /// The first of these modules whose weight the checkpoint has; the first of all if it has none.
+    pub fn first_of<'a>(&self, modules: &[&'a str]) -> &'a str {
+        let has = |module: &&&str| {
+            self.files.as_ref().is_some_and(|(files, _)| files.shape(&format!("{module}.weight")).is_some())
+        };
+        modules.iter().find(has).unwrap_or(&modules[0])
     }
 
     /// Leaves out every tensor whose name starts so.
@@ -152,11 +166,6 @@ impl Parameters {
             }
         }
         Ok((self.drawn, self.ignored.into_iter().collect()))
-    }
-
-    fn vector(&mut self, name: &str, width: usize, drawn: f32) -> Param<Tensor<1>> {
-        let values = self.values(name, &[width], |_, count| vec![drawn; count]);
-        self.param(values, [width])
     }
 
     /// The checkpoint's values; without a checkpoint, drawn ones. Nothing where the checkpoint is at fault: it will be

@@ -13,7 +13,8 @@ use crate::reference::{Reference, assert_close, assert_equal, band, full, load};
 const VARIANTS: [&str; 3] = ["bert", "distilbert", "roberta"];
 
 /// The references have 18 tokens: three blocks of 8, the last one ragged.
-const EIGHTEEN: Loading = Loading { length: Some(18), classes: None, pooling: Pooling::FirstToken, seed: 0 };
+const EIGHTEEN: Loading =
+    Loading { length: Some(18), target_length: None, classes: None, pooling: Pooling::FirstToken, seed: 0 };
 
 fn bert(variant: &str) -> Bert {
     match load(variant, &EIGHTEEN).model {

@@ -61,7 +61,10 @@ fn an_architecture_that_is_not_built_here_is_refused_with_those_that_are() {
     let folder = copy();
     edit_config(folder.path(), "model_type", json!("gpt2"));
     let text = refusal(folder.path());
-    assert!(text.starts_with("`gpt2` in ") && text.contains("bert, distilbert, roberta"), "{text}");
+    assert!(
+        text.starts_with("`gpt2` in ") && text.contains("bert, deit, distilbert, marian, roberta, swin, vit"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -2,5 +2,7 @@
 
 mod bert;
 mod checkpoints;
+mod marian;
 mod minilm;
 mod reference;
+mod vision;

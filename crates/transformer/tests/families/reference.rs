@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
-use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, ModelShape, Precision, Provenance};
+use maskwright_blueprint::{
+    AttentionShape, BlockMask, BlockSize, Blueprint, HeadMask, ModelShape, Precision, Provenance,
+};
 use maskwright_transformer::{CompiledMasks, Loaded, Loading, Model, TextBatch};
 use safetensors::{Dtype, SafeTensors};
 
@@ -73,14 +75,11 @@ pub fn full(shape: ModelShape, precision: Precision) -> CompiledMasks {
 
 /// Only the blocks on and beside the diagonal.
 pub fn band(shape: ModelShape, precision: Precision) -> Blueprint {
-    let mask = |of: &maskwright_blueprint::AttentionShape| {
+    let mask = |of: &AttentionShape| {
         let full = HeadMask::dense(of, BlockSize::B8, precision).blocks;
         let near = |at: usize| (at / full.columns()).abs_diff(at % full.columns()) <= 1;
         let cells = (0..full.cells().len()).map(|at| near(at).then_some(precision)).collect();
-        HeadMask {
-            block_size: BlockSize::B8,
-            blocks: maskwright_blueprint::BlockMask::new(full.columns(), cells).unwrap(),
-        }
+        HeadMask { block_size: BlockSize::B8, blocks: BlockMask::new(full.columns(), cells).unwrap() }
     };
     let masks = shape.modules.iter().map(|of| vec![mask(&of.shape); of.shape.heads as usize]).collect();
     Blueprint::new(shape, masks, Provenance::default()).unwrap()

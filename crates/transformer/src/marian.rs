@@ -1,0 +1,393 @@
+mod decoding;
+
+use burn::{
+    module::{Module, Param},
+    nn::{Embedding, LayerNorm, Linear},
+    tensor::{Device, Int, Tensor, TensorData},
+};
+use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use serde::Deserialize;
+
+use crate::{
+    Activation, Attention, Checkpoint, CheckpointError, Loading,
+    attention::{Context, EXCLUDED, join_heads, split_heads},
+    model::{check_parameters, check_sizes},
+    parameters::Parameters,
+    weights_digest,
+};
+
+pub use decoding::Decoding;
+
+/// Size of an encoder-decoder Transformer (Vaswani et al. 2017, arXiv 1706.03762) as Marian builds it: post-norm,
+/// sinusoidal positions, one table for source words, target words and output scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MarianConfig {
+    pub vocabulary: u32,
+    pub width: u32,
+    pub encoder: StackSize,
+    pub decoder: StackSize,
+    /// The longest source and the longest target.
+    pub positions: u32,
+    pub activation: Activation,
+    /// Whether word vectors are multiplied by the square root of the width.
+    pub scaled_embedding: bool,
+    /// The token that fills up short sequences; never generated.
+    pub padding: u32,
+    /// The token that ends a sequence.
+    pub end: u32,
+    /// The token that a target starts with.
+    pub start: u32,
+    /// Tokens of a source and of a target: what masks and costs are made for.
+    pub lengths: (u32, u32),
+}
+
+/// Size of the encoder or the decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackSize {
+    pub layers: u32,
+    pub heads: u32,
+    /// Width inside the feed-forward part.
+    pub mlp: u32,
+}
+
+/// An encoder-decoder Transformer that translates.
+#[derive(Module, Debug)]
+pub struct Marian {
+    words: Embedding,
+    encoder: Vec<EncoderLayer>,
+    decoder: Vec<DecoderLayer>,
+    score_bias: Param<Tensor<2>>, // [1, vocabulary]
+    #[module(skip)]
+    config: MarianConfig,
+}
+
+#[derive(Module, Debug)]
+struct EncoderLayer {
+    attention: AttentionLayer,
+    feed_forward: FeedForward,
+}
+
+#[derive(Module, Debug)]
+struct DecoderLayer {
+    attention: AttentionLayer,
+    cross_attention: AttentionLayer,
+    feed_forward: FeedForward,
+}
+
+#[derive(Module, Debug)]
+struct AttentionLayer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    norm: LayerNorm,
+}
+
+#[derive(Module, Debug)]
+struct FeedForward {
+    expand: Linear,
+    contract: Linear,
+    norm: LayerNorm,
+}
+
+/// Sentences and their translations, padded on the right.
+#[derive(Debug, Clone)]
+pub struct TranslationBatch {
+    /// `[batch, source tokens]`
+    pub source: Tensor<2, Int>,
+    /// `[batch, source tokens]`: 1 for each real token, 0 for padding.
+    pub real: Tensor<2>,
+    /// `[batch, target tokens]`: the start token, then the translation without its last token. Row `t` of the scores is
+    /// about what comes after token `t`.
+    pub target: Tensor<2, Int>,
+}
+
+#[derive(Deserialize)]
+struct MarianJson {
+    vocab_size: u32,
+    d_model: u32,
+    encoder_layers: u32,
+    encoder_attention_heads: u32,
+    encoder_ffn_dim: u32,
+    decoder_layers: u32,
+    decoder_attention_heads: u32,
+    decoder_ffn_dim: u32,
+    max_position_embeddings: u32,
+    activation_function: Activation,
+    #[serde(default)]
+    scale_embedding: bool,
+    pad_token_id: u32,
+    eos_token_id: u32,
+    decoder_start_token_id: u32,
+    #[serde(default = "yes")]
+    share_encoder_decoder_embeddings: bool,
+    #[serde(default)]
+    normalize_before: bool,
+    #[serde(default)]
+    normalize_embedding: bool,
+    #[serde(default)]
+    add_final_layer_norm: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Not in `config.json`: what the library that writes it has built in.
+const NORM_EPSILON: f64 = 1e-5;
+
+impl MarianConfig {
+    /// From a checkpoint's `config.json`.
+    pub(crate) fn read(checkpoint: &Checkpoint, loading: &Loading) -> Result<Self, CheckpointError> {
+        let json: MarianJson = checkpoint.config()?;
+        if !json.share_encoder_decoder_embeddings {
+            return Err(checkpoint.refuse("two vocabularies, one for the source and one for the target"));
+        }
+        if json.normalize_before || json.normalize_embedding || json.add_final_layer_norm {
+            return Err(checkpoint.refuse("normalisation before the layers, of the embedding or after the last layer"));
+        }
+        let positions = json.max_position_embeddings;
+        let config = Self {
+            vocabulary: json.vocab_size,
+            width: json.d_model,
+            encoder: StackSize {
+                layers: json.encoder_layers,
+                heads: json.encoder_attention_heads,
+                mlp: json.encoder_ffn_dim,
+            },
+            decoder: StackSize {
+                layers: json.decoder_layers,
+                heads: json.decoder_attention_heads,
+                mlp: json.decoder_ffn_dim,
+            },
+            positions,
+            activation: json.activation_function,
+            scaled_embedding: json.scale_embedding,
+            padding: json.pad_token_id,
+            end: json.eos_token_id,
+            start: json.decoder_start_token_id,
+            lengths: (loading.length.unwrap_or(positions), loading.target_length.unwrap_or(positions)),
+        };
+        config.check().map_err(|reason| checkpoint.refuse(reason))?;
+        Ok(config)
+    }
+
+    /// Why no such model can be built, if so.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { vocabulary, width, encoder, decoder, positions, lengths: (source, target), .. } = *self;
+        check_sizes(&[vocabulary, width, positions, source, target])?;
+        if !width.is_multiple_of(2) {
+            return Err(format!("width {width}; half of it are sines, half cosines"));
+        }
+        if source.max(target) > positions {
+            return Err(format!("{} tokens where the model has {positions} positions", source.max(target)));
+        }
+        if let Some(token) = [self.padding, self.end, self.start].into_iter().find(|token| *token >= vocabulary) {
+            return Err(format!("token {token} of a vocabulary of {vocabulary}"));
+        }
+        let mut rows = u64::from(vocabulary) + u64::from(positions);
+        for (stack, attentions) in [(encoder, 1), (decoder, 2)] {
+            check_sizes(&[stack.layers, stack.heads, stack.mlp])?;
+            if !width.is_multiple_of(stack.heads) {
+                return Err(format!("width {width} is no multiple of {} heads", stack.heads));
+            }
+            let layer = attentions * 4 * u64::from(width) + 2 * u64::from(stack.mlp);
+            rows = rows.saturating_add(layer.saturating_mul(stack.layers.into()));
+        }
+        check_parameters(rows.saturating_mul(width.into()))
+    }
+
+    /// A model with weights drawn from `seed`.
+    pub fn init(&self, seed: u64, device: &Device) -> Marian {
+        Marian::build(self, &mut Parameters::drawn(seed, device))
+    }
+}
+
+impl Marian {
+    /// Asks for every tensor.
+    pub(crate) fn build(config: &MarianConfig, from: &mut Parameters) -> Self {
+        let width = config.width as usize;
+        // One table has up to four names; a file holds any one of them.
+        let names = ["model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head"];
+        let words = from.first_of(&names);
+        names.into_iter().filter(|name| *name != words).for_each(|name| from.ignore(&format!("{name}.")));
+        // Positions are computed.
+        ["encoder", "decoder"].into_iter().for_each(|stack| from.ignore(&format!("model.{stack}.embed_positions.")));
+        let words = from.embedding(words, config.vocabulary as usize, width);
+        let encoder = |at| {
+            let name = format!("model.encoder.layers.{at}");
+            EncoderLayer {
+                attention: AttentionLayer::build(from, &format!("{name}.self_attn"), width),
+                feed_forward: FeedForward::build(from, &name, width, config.encoder.mlp as usize),
+            }
+        };
+        let encoder = (0..config.encoder.layers).map(encoder).collect();
+        let decoder = |at| {
+            let name = format!("model.decoder.layers.{at}");
+            DecoderLayer {
+                attention: AttentionLayer::build(from, &format!("{name}.self_attn"), width),
+                cross_attention: AttentionLayer::build(from, &format!("{name}.encoder_attn"), width),
+                feed_forward: FeedForward::build(from, &name, width, config.decoder.mlp as usize),
+            }
+        };
+        let decoder = (0..config.decoder.layers).map(decoder).collect();
+        let score_bias = from.constant("final_logits_bias", [1, config.vocabulary as usize], 0.0);
+        Self { words, encoder, decoder, score_bias, config: config.clone() }
+    }
+
+    pub fn config(&self) -> &MarianConfig {
+        &self.config
+    }
+
+    /// What the encoder gives for each source token, `[batch, source tokens, width]`; arbitrary for padding. `real` is
+    /// `[batch, source tokens]`, 0 for padding.
+    pub fn encode(&self, source: Tensor<2, Int>, real: &Tensor<2>, attention: &mut Attention<'_>) -> Tensor<3> {
+        let context = Context::padded(real.clone());
+        let heads = self.config.encoder.heads as usize;
+        let mut x = self.embed(source);
+        for (module, layer) in self.encoder.iter().enumerate() {
+            x = layer.attention.forward(x.clone(), x, module, heads, attention, &context);
+            x = layer.feed_forward.forward(x, self.config.activation);
+        }
+        x
+    }
+
+    /// Scores of every word after each target token, `[batch, target tokens, vocabulary]`.
+    pub fn decode(
+        &self,
+        target: Tensor<2, Int>,
+        encoded: Tensor<3>,
+        real: &Tensor<2>,
+        attention: &mut Attention<'_>,
+    ) -> Tensor<3> {
+        let (device, tokens) = (encoded.device(), target.dims()[1]);
+        let causal = Context { bias: Some(causal(tokens, &device)), ..Context::default() };
+        let cross = Context::padded_keys(real.clone());
+        let heads = self.config.decoder.heads as usize;
+        let mut x = self.embed(target);
+        for (at, layer) in self.decoder.iter().enumerate() {
+            let module = self.encoder.len() + 2 * at;
+            x = layer.attention.forward(x.clone(), x, module, heads, attention, &causal);
+            x = layer.cross_attention.forward(x, encoded.clone(), module + 1, heads, attention, &cross);
+            x = layer.feed_forward.forward(x, self.config.activation);
+        }
+        x.matmul(self.words.weight.val().transpose().unsqueeze()) + self.score_bias.val().unsqueeze()
+    }
+
+    /// Scores of every word after each target token, `[batch, target tokens, vocabulary]`.
+    pub fn forward(&self, batch: TranslationBatch, attention: &mut Attention<'_>) -> Tensor<3> {
+        let encoded = self.encode(batch.source, &batch.real, attention);
+        self.decode(batch.target, encoded, &batch.real, attention)
+    }
+
+    /// What a blueprint, a cost model and a kernel need to know of one translation with a target of full length, scored
+    /// in one pass.
+    pub fn shape(&self, name: &str) -> ModelShape {
+        let MarianConfig { vocabulary, width, encoder, decoder, lengths: (source, target), .. } = self.config;
+        let module = |name: String, kind, stack: StackSize, queries, keys| {
+            let shape = AttentionShape { kind, heads: stack.heads, queries, keys, head_dim: width / stack.heads };
+            ModuleShape { name, shape }
+        };
+        let mut modules = Vec::new();
+        for at in 0..encoder.layers {
+            let name = format!("encoder.{at}.attention");
+            modules.push(module(name, AttentionKind::SelfAttention, encoder, source, source));
+        }
+        for at in 0..decoder.layers {
+            let name = |part| format!("decoder.{at}.{part}");
+            modules.push(module(name("attention"), AttentionKind::CausalSelfAttention, decoder, target, target));
+            modules.push(module(name("cross_attention"), AttentionKind::CrossAttention, decoder, target, source));
+        }
+        let product = |rows, inputs, outputs, count| LinearShape { rows, inputs, outputs, count };
+        let linears = vec![
+            product(source, width, width, 4 * encoder.layers),
+            product(source, width, encoder.mlp, encoder.layers),
+            product(source, encoder.mlp, width, encoder.layers),
+            product(target, width, width, 6 * decoder.layers), // of self-attention four, of cross-attention two
+            product(source, width, width, 2 * decoder.layers), // keys and values of cross-attention
+            product(target, width, decoder.mlp, decoder.layers),
+            product(target, decoder.mlp, width, decoder.layers),
+            product(target, width, vocabulary, 1),
+        ];
+        // Positions are added; each attention and each feed-forward part adds and normalises, the latter activates too.
+        let wide = u64::from(width);
+        let stack = |tokens: u32, stack: StackSize, parts: u64| {
+            u64::from(tokens) * (wide + u64::from(stack.layers) * (2 * parts * wide + u64::from(stack.mlp)))
+        };
+        let elementwise = stack(source, encoder, 2) + stack(target, decoder, 3);
+        let digest = Digest::of([format!("{:?}", self.config), weights_digest(self).to_string()]);
+        ModelShape { name: name.into(), digest, modules, linears, elementwise }
+    }
+
+    /// Word vectors with positions: `[batch, tokens, width]`.
+    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let (length, width) = (tokens.dims()[1], self.config.width as usize);
+        assert!(length <= self.config.positions as usize, "{length} tokens, {} positions", self.config.positions);
+        let words = self.words.forward(tokens);
+        let scale = if self.config.scaled_embedding { (width as f32).sqrt() } else { 1.0 };
+        let positions =
+            Tensor::<2>::from_data(TensorData::new(sinusoids(length, width), [length, width]), &words.device());
+        words.mul_scalar(scale) + positions.unsqueeze()
+    }
+}
+
+/// Position `p` as `sin(p / 10000^(2i / width))` for i from 0 to half the width, then the cosines. Vaswani et al. have
+/// sines and cosines by turns.
+fn sinusoids(length: usize, width: usize) -> Vec<f32> {
+    let angle = |position: usize, at: usize| position as f64 / 10_000_f64.powf(2.0 * at as f64 / width as f64);
+    let row = |position: usize| {
+        let sines = (0..width / 2).map(move |at| angle(position, at).sin());
+        sines.chain((0..width / 2).map(move |at| angle(position, at).cos()))
+    };
+    (0..length).flat_map(row).map(|value| value as f32).collect()
+}
+
+/// No token attends to a later one: `[1, 1, tokens, tokens]`, 0 or [`EXCLUDED`].
+fn causal(tokens: usize, device: &Device) -> Tensor<4> {
+    let row = |query| (0..tokens).map(move |key| if key > query { EXCLUDED } else { 0.0 });
+    Tensor::from_data(TensorData::new((0..tokens).flat_map(row).collect::<Vec<f32>>(), [1, 1, tokens, tokens]), device)
+}
+
+impl AttentionLayer {
+    fn build(from: &mut Parameters, name: &str, width: usize) -> Self {
+        Self {
+            query: from.linear(&format!("{name}.q_proj"), width, width),
+            key: from.linear(&format!("{name}.k_proj"), width, width),
+            value: from.linear(&format!("{name}.v_proj"), width, width),
+            output: from.linear(&format!("{name}.out_proj"), width, width),
+            norm: from.norm(&format!("{name}_layer_norm"), width, NORM_EPSILON),
+        }
+    }
+
+    /// Attention from `x` to `memory`, added to `x` and normalised.
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        memory: Tensor<3>,
+        module: usize,
+        heads: usize,
+        attention: &mut Attention<'_>,
+        context: &Context,
+    ) -> Tensor<3> {
+        let q = split_heads(self.query.forward(x.clone()), heads);
+        let k = split_heads(self.key.forward(memory.clone()), heads);
+        let v = split_heads(self.value.forward(memory), heads);
+        let attended = join_heads(attention.attend(module, q, k, v, context));
+        self.norm.forward(x + self.output.forward(attended))
+    }
+}
+
+impl FeedForward {
+    fn build(from: &mut Parameters, layer: &str, width: usize, mlp: usize) -> Self {
+        Self {
+            expand: from.linear(&format!("{layer}.fc1"), width, mlp),
+            contract: from.linear(&format!("{layer}.fc2"), mlp, width),
+            norm: from.norm(&format!("{layer}.final_layer_norm"), width, NORM_EPSILON),
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
+        let hidden = activation.forward(self.expand.forward(x.clone()));
+        self.norm.forward(x + self.contract.forward(hidden))
+    }
+}
