@@ -3,15 +3,15 @@ use burn::{
     nn::{Embedding, LayerNorm, Linear},
     tensor::{Device, Tensor, activation::relu},
 };
-use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use maskwright_blueprint::{ModelShape, ModuleShape};
 use serde::Deserialize;
 
 use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading, Pooling, TextBatch,
     attention::{Context, join_heads, split_heads},
-    model::{check_parameters, check_sizes},
+    model::{check_layers, check_parameters, check_sizes},
+    model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
-    weights_digest,
 };
 
 /// Size of a BERT encoder (Devlin et al. 2019, arXiv 1810.04805): post-norm, learned positions, bidirectional.
@@ -235,6 +235,10 @@ impl BertConfig {
     pub fn check(&self) -> Result<(), String> {
         let Self { vocabulary, width, layers, heads, mlp, classes, length, .. } = *self;
         check_sizes(&[vocabulary, width, layers, heads, mlp, classes, length])?;
+        check_layers(layers)?;
+        if self.padding >= vocabulary {
+            return Err(format!("padding token {} of a vocabulary of {vocabulary}", self.padding));
+        }
         if !width.is_multiple_of(heads) {
             return Err(format!("width {width} is no multiple of {heads} heads"));
         }
@@ -345,15 +349,8 @@ impl Bert {
     /// What a blueprint, a cost model and a kernel need to know.
     pub fn shape(&self, name: &str) -> ModelShape {
         let BertConfig { length: tokens, width, mlp, layers, heads, classes, .. } = self.config;
-        let attention = AttentionShape {
-            kind: AttentionKind::SelfAttention,
-            heads,
-            queries: tokens,
-            keys: tokens,
-            head_dim: width / heads,
-        };
+        let attention = self_attention(heads, tokens, width);
         let module = |layer| ModuleShape { name: format!("layer.{layer}.attention"), shape: attention };
-        let product = |rows, inputs, outputs, count| LinearShape { rows, inputs, outputs, count };
         let mut linears = vec![
             product(tokens, width, width, 4 * layers),
             product(tokens, width, mlp, layers),
@@ -366,7 +363,7 @@ impl Bert {
         // Embeddings are added and normalised; a layer normalises twice, adds twice and activates once.
         let (tokens, width, mlp) = (u64::from(tokens), u64::from(width), u64::from(mlp));
         let elementwise = tokens * (3 * width + u64::from(layers) * (4 * width + mlp));
-        let digest = Digest::of([format!("{:?}", self.config), weights_digest(self).to_string()]);
+        let digest = model_digest(&self.config, self);
         ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
     }
 }

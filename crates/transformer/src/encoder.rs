@@ -3,7 +3,7 @@ use burn::{
     nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Int, Tensor, activation::gelu},
 };
-use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use maskwright_blueprint::{ModelShape, ModuleShape};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +11,8 @@ use crate::{
     Attention, TextBatch, TranslationBatch,
     attention::{Context, join_heads},
     initialise,
+    model_shape::{model_digest, product, self_attention},
     patches::cut_patches,
-    weights_digest,
 };
 
 /// A pre-norm Transformer encoder that classifies by its first token: ViT (Dosovitskiy et al. 2021, arXiv 2010.11929)
@@ -184,15 +184,8 @@ impl EncoderConfig {
     /// What a blueprint, a cost model and a kernel need to know of a model with these weights.
     pub fn shape(&self, model: &Encoder, name: &str) -> ModelShape {
         let tokens = self.tokens();
-        let attention = AttentionShape {
-            kind: AttentionKind::SelfAttention,
-            heads: self.heads,
-            queries: tokens,
-            keys: tokens,
-            head_dim: self.width / self.heads,
-        };
+        let attention = self_attention(self.heads, tokens, self.width);
         let module = |layer| ModuleShape { name: format!("block.{layer}.attention"), shape: attention };
-        let product = |rows, inputs, outputs, count| LinearShape { rows, inputs, outputs, count };
         let (width, layers) = (self.width, self.layers);
         let mut linears = vec![
             product(tokens, width, 3 * width, layers),
@@ -207,12 +200,16 @@ impl EncoderConfig {
         // A block normalises twice, adds twice and activates once; the last normalisation follows the blocks.
         let block = u64::from(tokens) * (4 * u64::from(width) + u64::from(self.mlp));
         let elementwise = u64::from(layers) * block + u64::from(tokens) * u64::from(width);
-        let digest = Digest::of([format!("{self:?}").into_bytes(), weights_digest(model).to_string().into_bytes()]);
+        let digest = model_digest(self, model);
         ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
     }
 }
 
 impl Encoder {
+    pub fn config(&self) -> &EncoderConfig {
+        &self.config
+    }
+
     /// What a blueprint, a cost model and a kernel need to know of this model with its weights.
     pub fn shape(&self, name: &str) -> ModelShape {
         self.config.shape(self, name)

@@ -1,6 +1,8 @@
 //! Transformers in burn whose attention obeys a blueprint: skipped blocks are left out of the softmax, active blocks
 //! are computed in their own precision (fake quantisation with straight-through gradients).
 //!
+//! [`Model::load`] reads a pretrained model from a folder; [`EncoderConfig::init`] makes a small one from nothing:
+//!
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //! use maskwright_transformer::{Attention, EncoderConfig, EncoderInput, Inputs};
@@ -23,6 +25,7 @@ mod initialise;
 mod marian;
 mod masked_attention;
 mod model;
+mod model_shape;
 mod parameters;
 mod patches;
 mod swin;

@@ -5,15 +5,16 @@ use burn::{
     nn::{Embedding, LayerNorm, Linear},
     tensor::{Device, Int, Tensor, TensorData},
 };
-use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use maskwright_blueprint::{AttentionKind, AttentionShape, ModelShape, ModuleShape};
 use serde::Deserialize;
 
 use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{Context, EXCLUDED, join_heads, split_heads},
-    model::{check_parameters, check_sizes},
+    checkpoint::yes,
+    model::{check_layers, check_parameters, check_sizes},
+    model_shape::{model_digest, product},
     parameters::Parameters,
-    weights_digest,
 };
 
 pub use decoding::Decoding;
@@ -129,10 +130,6 @@ struct MarianJson {
     add_final_layer_norm: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// Not in `config.json`: what the library that writes it has built in.
 const NORM_EPSILON: f64 = 1e-5;
 
@@ -188,6 +185,7 @@ impl MarianConfig {
         let mut rows = u64::from(vocabulary) + u64::from(positions);
         for (stack, attentions) in [(encoder, 1), (decoder, 2)] {
             check_sizes(&[stack.layers, stack.heads, stack.mlp])?;
+            check_layers(stack.layers)?;
             if !width.is_multiple_of(stack.heads) {
                 return Err(format!("width {width} is no multiple of {} heads", stack.heads));
             }
@@ -298,7 +296,6 @@ impl Marian {
             modules.push(module(name("attention"), AttentionKind::CausalSelfAttention, decoder, target, target));
             modules.push(module(name("cross_attention"), AttentionKind::CrossAttention, decoder, target, source));
         }
-        let product = |rows, inputs, outputs, count| LinearShape { rows, inputs, outputs, count };
         let linears = vec![
             product(source, width, width, 4 * encoder.layers),
             product(source, width, encoder.mlp, encoder.layers),
@@ -315,7 +312,7 @@ impl Marian {
             u64::from(tokens) * (wide + u64::from(stack.layers) * (2 * parts * wide + u64::from(stack.mlp)))
         };
         let elementwise = stack(source, encoder, 2) + stack(target, decoder, 3);
-        let digest = Digest::of([format!("{:?}", self.config), weights_digest(self).to_string()]);
+        let digest = model_digest(&self.config, self);
         ModelShape { name: name.into(), digest, modules, linears, elementwise }
     }
 

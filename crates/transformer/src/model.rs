@@ -135,7 +135,7 @@ impl Pooling {
             Self::Mean => {
                 let real: Tensor<3> = real.clone().unsqueeze_dim(2); // [batch, tokens, 1]
                 let sum: Tensor<2> = (hidden * real.clone()).sum_dim(1).squeeze_dim(1);
-                sum / real.sum_dim(1).squeeze_dim(1)
+                sum / real.sum_dim(1).squeeze_dim(1).clamp_min(1.0)
             }
         }
     }
@@ -147,6 +147,15 @@ pub(crate) fn check_sizes(sizes: &[u32]) -> Result<(), String> {
     match sizes.iter().find(|size| !(1..=MOST).contains(*size)) {
         Some(size) => Err(format!("a size of {size}; sizes are 1 to {MOST}")),
         None => Ok(()),
+    }
+}
+
+/// Refuses stacks that would take long to build however small their layers are.
+pub(crate) fn check_layers(layers: u32) -> Result<(), String> {
+    const MOST: u32 = 1024;
+    match layers > MOST {
+        true => Err(format!("{layers} layers; at most {MOST} are built")),
+        false => Ok(()),
     }
 }
 

@@ -3,16 +3,17 @@ use burn::{
     nn::{LayerNorm, Linear},
     tensor::{Device, Tensor, TensorData},
 };
-use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use maskwright_blueprint::{ModelShape, ModuleShape};
 use serde::Deserialize;
 
 use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{Context, EXCLUDED, join_heads, split_heads},
-    model::{check_image, check_parameters, check_sizes},
+    checkpoint::yes,
+    model::{check_image, check_layers, check_parameters, check_sizes},
+    model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     patches::cut_patches,
-    weights_digest,
 };
 
 /// Size of a Swin Transformer (Liu et al. 2021, arXiv 2103.14030): attention inside square windows, shifted by half a
@@ -109,10 +110,6 @@ struct SwinJson {
     use_absolute_embeddings: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// More stages than any published model has; widths double with each.
 const MOST_STAGES: usize = 6;
 
@@ -154,6 +151,7 @@ impl SwinConfig {
                 "{depths} depths and {heads} numbers of heads; both are one for each of 1 to {MOST_STAGES} stages"
             ));
         }
+        check_layers(self.depths.iter().sum())?;
         if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0) {
             return Err(format!("an mlp_ratio of {}", self.mlp_ratio));
         }
@@ -288,14 +286,12 @@ impl Swin {
     pub fn shape(&self, name: &str) -> ModelShape {
         let config = &self.config;
         let window = config.window.pow(2);
-        let product = |rows, inputs, outputs, count| LinearShape { rows, inputs, outputs, count };
         let patches = (config.side / config.patch).pow(2);
         let mut linears = vec![product(patches, config.patch.pow(2) * config.channels, config.width, 1)];
         let (mut modules, mut elementwise) = (Vec::new(), u64::from(patches * config.width));
         for (at, stage) in config.stages().enumerate() {
             let StageSize { grid, width, mlp, depth, heads } = stage;
-            let (kind, head_dim) = (AttentionKind::SelfAttention, width / heads);
-            let shape = AttentionShape { kind, heads, queries: window, keys: window, head_dim };
+            let shape = self_attention(heads, window, width);
             modules.extend(
                 (0..depth).map(|block| ModuleShape { name: format!("stage.{at}.block.{block}.attention"), shape }),
             );
@@ -312,7 +308,7 @@ impl Swin {
         }
         let last_width = config.width << (config.depths.len() - 1);
         linears.push(product(1, last_width, config.classes, 1));
-        let digest = Digest::of([format!("{config:?}"), weights_digest(self).to_string()]);
+        let digest = model_digest(config, self);
         ModelShape { name: name.into(), digest, modules, linears, elementwise }
     }
 

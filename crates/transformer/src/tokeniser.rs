@@ -27,7 +27,7 @@ pub enum Text<'a> {
     Pair(&'a str, &'a str),
 }
 
-/// Texts as tokens, one row each, padded on the right to equal length.
+/// Texts as tokens, one row each, padded on the right to equal length, which is at least 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenisedTexts {
     /// Tokens of a row.
@@ -94,7 +94,7 @@ impl Tokeniser {
             cutting.encode(input, true).map_err(|error| refuse(&self.path, &error))
         };
         let encodings: Vec<Encoding> = texts.iter().map(encode).collect::<Result<_, _>>()?;
-        let longest = encodings.iter().map(Encoding::len).max().unwrap_or(0);
+        let longest = encodings.iter().map(Encoding::len).max().unwrap_or(0).max(1);
         let lengths = encodings.iter().map(Encoding::len).collect();
         let truncated = encodings.iter().filter(|encoding| !encoding.get_overflowing().is_empty()).count();
         let (mut tokens, mut token_types) = (Vec::new(), Vec::new());

@@ -3,16 +3,17 @@ use burn::{
     nn::{LayerNorm, Linear},
     tensor::{Device, Tensor},
 };
-use maskwright_blueprint::{AttentionKind, AttentionShape, Digest, Linear as LinearShape, ModelShape, ModuleShape};
+use maskwright_blueprint::{ModelShape, ModuleShape};
 use serde::Deserialize;
 
 use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{Context, join_heads, split_heads},
-    model::{check_image, check_parameters, check_sizes},
+    checkpoint::yes,
+    model::{check_image, check_layers, check_parameters, check_sizes},
+    model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     patches::cut_patches,
-    weights_digest,
 };
 
 /// Size of a Vision Transformer (Dosovitskiy et al. 2021, arXiv 2010.11929): pre-norm, learned positions, square
@@ -91,10 +92,6 @@ struct VitJson {
     architectures: Vec<String>,
 }
 
-fn yes() -> bool {
-    true
-}
-
 impl VitConfig {
     /// From a checkpoint's `config.json`.
     pub(crate) fn read(checkpoint: &Checkpoint, loading: &Loading) -> Result<Self, CheckpointError> {
@@ -126,6 +123,7 @@ impl VitConfig {
     pub fn check(&self) -> Result<(), String> {
         let Self { side, patch, channels, width, layers, heads, mlp, classes, .. } = *self;
         check_sizes(&[side, patch, channels, width, layers, heads, mlp, classes])?;
+        check_layers(layers)?;
         check_image(side, patch)?;
         if !width.is_multiple_of(heads) {
             return Err(format!("width {width} is no multiple of {heads} heads"));
@@ -230,15 +228,8 @@ impl Vit {
     pub fn shape(&self, name: &str) -> ModelShape {
         let VitConfig { patch, channels, width, mlp, layers, heads, classes, .. } = self.config;
         let tokens = self.config.tokens();
-        let attention = AttentionShape {
-            kind: AttentionKind::SelfAttention,
-            heads,
-            queries: tokens,
-            keys: tokens,
-            head_dim: width / heads,
-        };
+        let attention = self_attention(heads, tokens, width);
         let module = |layer| ModuleShape { name: format!("layer.{layer}.attention"), shape: attention };
-        let product = |rows, inputs, outputs, count| LinearShape { rows, inputs, outputs, count };
         let classifiers = if self.distillation_classifier.is_some() { 2 } else { 1 };
         let linears = vec![
             product(tokens - self.config.extra_tokens(), patch * patch * channels, width, 1),
@@ -250,7 +241,7 @@ impl Vit {
         // A layer normalises twice, adds twice and activates once; the last normalisation follows the layers.
         let (tokens, width, mlp) = (u64::from(tokens), u64::from(width), u64::from(mlp));
         let elementwise = tokens * (width + u64::from(layers) * (4 * width + mlp));
-        let digest = Digest::of([format!("{:?}", self.config), weights_digest(self).to_string()]);
+        let digest = model_digest(&self.config, self);
         ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
     }
 }

@@ -35,7 +35,7 @@ impl Marian {
     ///
     /// Beam search as in Marian and the transformers library with early stopping: a sentence is done when as many
     /// translations are finished as there are beams, or when the longest length is reached. Each step computes the whole
-    /// target so far, so that masks and 8-bit scales are those of a single pass.
+    /// target so far anew.
     pub fn translate(
         &self,
         source: Tensor<2, Int>,

@@ -5,7 +5,8 @@ use burn::{
 };
 use maskwright_blueprint::Precision;
 use maskwright_transformer::{
-    Attention, Bert, CompiledMasks, Inputs, Loading, Model, Pooling, TextBatch, weights_digest,
+    Attention, Bert, CompiledMasks, Inputs, Loading, Model, Pooling, TextBatch, load_weights, weights_digest,
+    weights_to_bytes,
 };
 
 use crate::reference::{Reference, assert_close, assert_equal, band, full, load};
@@ -60,7 +61,7 @@ fn padding_changes_nothing_in_any_precision() {
     };
     for precision in Precision::ALL {
         let masks = CompiledMasks::new(&band(model.shape("bert"), precision), &Device::flex());
-        let together = model.forward(&batch, &mut Attention::Masked(&masks)).slice([1..2]);
+        let together = model.forward(&batch, &mut Attention::Masked(&masks)).slice_dim(0, 1..2);
         assert_close(model.forward(&alone, &mut Attention::Masked(&masks)), together);
     }
 }
@@ -106,6 +107,17 @@ fn mean_pooling_leaves_the_pooler_out_and_new_classes_draw_a_new_classifier() {
     let again = |seed| weights_digest(&load("bert", &Loading { seed, ..loading.clone() }).model);
     assert_eq!(again(1), again(1));
     assert_ne!(again(1), again(2));
+}
+
+#[test]
+fn a_model_of_any_family_keeps_its_weights_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let with_seed = |seed| load("bert", &Loading { classes: Some(5), seed, ..EIGHTEEN }).model;
+    let (written, mut read) = (with_seed(1), with_seed(2));
+    std::fs::write(&path, weights_to_bytes(&written)).unwrap();
+    load_weights(&mut read, &path).unwrap();
+    assert_eq!(read.shape("a").digest, written.shape("b").digest);
 }
 
 #[test]

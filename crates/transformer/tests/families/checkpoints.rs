@@ -173,6 +173,14 @@ fn torn_and_hostile_files_are_refused() {
     assert!(refusal(folder.path()).contains("at most 1073741824 are built"));
     edit_config(folder.path(), "hidden_size", json!(4096)); // would take memory, were it not for the file's shapes
     assert!(refusal(folder.path()).contains("has shape [60, 32] instead of [60, 4096]"));
+    edit_config(folder.path(), "hidden_size", json!(32));
+    edit_config(folder.path(), "num_hidden_layers", json!(1 << 20));
+    assert!(refusal(folder.path()).ends_with("1048576 layers; at most 1024 are built"));
+    edit_config(folder.path(), "num_hidden_layers", json!(2));
+    edit_config(folder.path(), "pad_token_id", json!(60));
+    assert!(refusal(folder.path()).ends_with("padding token 60 of a vocabulary of 60"));
+    edit_config(folder.path(), "hidden_act", json!("quick_gelu"));
+    assert!(refusal(folder.path()).ends_with("config.json is no JSON of the expected form"));
     edit_config(folder.path(), "hidden_size", json!(-1));
     assert!(refusal(folder.path()).ends_with("config.json is no JSON of the expected form"));
     fs::write(folder.path().join("config.json"), vec![b' '; (1 << 20) + 1]).unwrap();

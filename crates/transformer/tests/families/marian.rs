@@ -4,7 +4,9 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Blueprint, HeadMask, Precision, Provenance};
-use maskwright_transformer::{Attention, CompiledMasks, Decoding, Inputs, Loading, Marian, Model, TranslationBatch};
+use maskwright_transformer::{
+    Attention, CompiledMasks, Decoding, Inputs, Loading, Marian, Model, Pooling, TranslationBatch,
+};
 
 use crate::reference::{Reference, assert_close, assert_equal, band, full, load};
 
@@ -66,16 +68,18 @@ fn a_full_single_precision_mask_is_the_dense_model_bit_for_bit() {
 #[test]
 fn no_score_depends_on_a_later_target_token_or_on_padding() {
     let (model, batch) = (marian(), batch());
-    for precision in [Precision::Single, Precision::Half] {
+    for precision in Precision::ALL {
         let masks = CompiledMasks::new(&band(model.shape("marian"), precision), &Device::flex());
         let scores = |batch: TranslationBatch| model.forward(batch, &mut Attention::Masked(&masks));
         let before = scores(batch.clone());
+        let other_padding = batch.source.clone().slice_fill([1..2, 12..18], 5);
+        assert_equal(scores(TranslationBatch { source: other_padding, ..batch.clone() }), before.clone());
+        if precision == Precision::Int8 {
+            continue; // one scale for all tokens of a head: a later token may set it
+        }
         let other_target = batch.target.clone().slice_fill([0..2, 7..12], 5);
         let after = scores(TranslationBatch { target: other_target, ..batch.clone() });
-        assert_equal(after.slice_dim(1, 0..7), before.clone().slice_dim(1, 0..7));
-        let other_padding = batch.source.clone().slice_fill([1..2, 12..18], 5);
-        let after = scores(TranslationBatch { source: other_padding, ..batch.clone() });
-        assert_equal(after, before);
+        assert_equal(after.slice_dim(1, 0..7), before.slice_dim(1, 0..7));
     }
 }
 
@@ -94,7 +98,7 @@ fn a_cross_attention_row_that_sees_only_padding_adds_nothing() {
     // The second source has twelve real tokens, so its cross-attention sees none: its scores no longer depend on it.
     let scores = |source: Tensor<2, Int>| {
         let scores = model.forward(TranslationBatch { source, ..batch.clone() }, &mut Attention::Masked(&masks));
-        scores.slice([1..2])
+        scores.slice_dim(0, 1..2)
     };
     let before = scores(batch.source.clone());
     assert!(before.clone().is_finite().all().into_scalar::<bool>());

@@ -9,8 +9,8 @@ use maskwright_blueprint::{
 use maskwright_transformer::{CompiledMasks, Loaded, Loading, Model, TextBatch};
 use safetensors::{Dtype, SafeTensors};
 
-/// The agreement that is asked for: outputs are of order 1, and f32 sums over tens of terms differ by less than 1e-5.
-pub const CLOSE: f32 = 1e-4;
+/// Outputs are of order 1; sums of f32 in another order differed by less than 5e-6 in all of them.
+pub const CLOSE: f32 = 2e-5;
 
 pub fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references").join(name)
