@@ -4,5 +4,6 @@ mod bert;
 mod checkpoints;
 mod marian;
 mod minilm;
+mod probes;
 mod reference;
 mod vision;

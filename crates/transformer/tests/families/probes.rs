@@ -1,0 +1,66 @@
+//! What calibration sees of a model's attention.
+
+use std::ops::Range;
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
+use maskwright_transformer::{Attention, Inputs, Loading, Model, Probe, TextBatch};
+
+use crate::reference::{Reference, assert_equal, load};
+
+/// Each family's model, its reference inputs, and how many examples of a batch attend side by side in each module.
+fn families() -> Vec<(Model, Inputs, Vec<usize>)> {
+    let text = Loading { length: Some(18), target_length: Some(12), ..Loading::default() };
+    let bert = (load("bert", &text).model, Inputs::Text(Reference::of("bert").text()), vec![2; 2]);
+    let images = |name: &str| Inputs::Images(Reference::of(name).floats("pixels"));
+    let vit = (load("vit", &Loading::default()).model, images("vit"), vec![2; 2]);
+    let swin = (load("swin", &Loading::default()).model, images("swin"), vec![8, 8, 2, 2]); // 2 images of 4 or 1 windows
+    vec![bert, vit, swin]
+}
+
+#[test]
+fn a_probe_sees_every_module_in_order_and_changes_nothing() {
+    for (model, inputs, examples) in families() {
+        let mut probe = Probe::default();
+        let watched = model.forward(inputs.clone(), Attention::Probed(&mut probe));
+        assert_equal(watched, model.forward(inputs, Attention::Dense));
+        let seen: Vec<[usize; 4]> = probe.seen.iter().map(|seen| seen.scores.dims()).collect();
+        let modules = model.shape("any").modules;
+        let expected: Vec<[usize; 4]> = modules
+            .iter()
+            .zip(examples)
+            .map(|(of, examples)| {
+                [examples, of.shape.heads as usize, of.shape.queries as usize, of.shape.keys as usize]
+            })
+            .collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn a_score_of_padding_has_no_influence() {
+    let device = Device::flex().autodiff();
+    let loading = Loading { length: Some(18), ..Loading::default() };
+    let model = load("bert", &loading).model.train();
+    let text = Reference::of("bert").text();
+    let text = TextBatch {
+        tokens: text.tokens.to_device(&device),
+        token_types: text.token_types.to_device(&device),
+        real: Tensor::from_inner(text.real),
+    };
+    let offset = || Tensor::<4>::zeros([2, 4, 18, 18], &device).require_grad();
+    let mut probe = Probe { offsets: vec![offset(), offset()], seen: Vec::new() };
+    let scores = model.forward(Inputs::Text(text), Attention::Probed(&mut probe));
+    let gradients = scores.powi_scalar(2).sum().backward();
+    for offset in &probe.offsets {
+        let gradient = offset.grad(&gradients).unwrap();
+        // The second text has twelve real tokens.
+        let of = |keys: Range<usize>| -> f32 {
+            gradient.clone().slice_dim(0, 1..2).slice_dim(3, keys).abs().max().into_scalar()
+        };
+        assert!(of(0..12) > 0.0);
+        assert_eq!(of(12..18), 0.0);
+    }
+}
