@@ -1,10 +1,12 @@
 //! Fitting a profile to timings of real kernels on one machine.
 
 use maskwright_blueprint::{Precision, Seconds};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     CostError, CostModel, Dataflow, DeviceProfile, Figure, ModuleWork, Softmax, Units, Work,
+    kernel_times::{self, RATES, Rates},
+    least_squares::least_squares,
     machine::Machine,
     plan::{native_rows, packed_elements},
 };
@@ -25,7 +27,8 @@ pub struct Calibration {
 }
 
 /// Predicted against measured times.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PredictionError {
     /// Pairs that were compared.
     pub samples: usize,
@@ -43,9 +46,6 @@ pub struct PredictionError {
 
 /// What the fit finds, each a coefficient of a count in [`counts`].
 const COEFFICIENTS: usize = 10;
-
-/// Rounds of coordinate descent; the problem has ten unknowns and takes a millisecond.
-const ROUNDS: usize = 20_000;
 
 /// Fits what a profile says of one machine's products, softmax and overheads to timings, by non-negative least squares on
 /// relative errors, and keeps everything else: peaks, memory, energy.
@@ -69,15 +69,64 @@ pub fn calibrate(
             counts(&machine, &sample.module).map(|count| count / measured)
         })
         .collect();
-    let profile =
-        fitted(template, &machine, non_negative_least_squares(&rows), &format!("{} timings, {note}", fit.len()));
+    let profile = fitted(
+        template,
+        &machine,
+        least_squares(&rows, [0.0; COEFFICIENTS]),
+        &format!("{} timings, {note}", fit.len()),
+    );
+    Calibration::of(profile, held_out)
+}
+
+/// As [`calibrate`], and fits [`KernelTimes`](crate::KernelTimes) beside it: what each block size and precision takes in our
+/// own kernels. The timings are of those, with their inputs in the caches.
+///
+/// What the units reach is fitted to blocks of at least a native tile, as units know no smaller ones.
+pub fn calibrate_kernels(
+    template: &DeviceProfile,
+    fit: &[Sample],
+    held_out: &[Sample],
+    note: &str,
+) -> Result<Calibration, CostError> {
+    let machine = Machine::of(template);
+    let whole_tiles =
+        |sample: &&Sample| sample.module.heads.iter().all(|head| head.block_size.tokens() >= machine.tile_queries);
+    let whole_tiles: Vec<Sample> = fit.iter().filter(whole_tiles).cloned().collect();
+    let mut profile = calibrate(template, &whole_tiles, held_out, note)?.profile;
+    if fit.len() < 2 * (RATES + 1) {
+        return Err(CostError::Calibration { fit: fit.len(), least: 2 * (RATES + 1), held_out: held_out.len() });
+    }
+    // What a call costs beside its heads: the model's own share of it is not fitted.
+    profile.overheads.launch_seconds.value = 0.0;
     let model = CostModel::new(&profile, Dataflow::Flash, 1)?;
-    let pairs = held_out.iter().map(|sample| {
-        let work = Work { modules: vec![sample.module.clone()], linears: vec![], elementwise: 0 };
-        Ok((model.attention(&work)?.seconds, sample.seconds))
-    });
-    let held_out = PredictionError::of(&pairs.collect::<Result<Vec<_>, CostError>>()?);
-    Ok(Calibration { profile, held_out })
+    let rows: Vec<[f64; RATES + 1]> = fit
+        .iter()
+        .map(|Sample { module, seconds }| {
+            let first_load = model.module(&module.shape, module.softmax).seconds().0.min(0.5 * seconds.0);
+            let measured = (seconds.0 - first_load) * machine.hertz * machine.cores;
+            let counts = kernel_times::counts(&machine, module);
+            std::array::from_fn(|at| counts.get(at).copied().unwrap_or(1.0) / measured)
+        })
+        .collect();
+    let floors = kernel_times::floors(&machine);
+    let found = least_squares(&rows, std::array::from_fn(|at| floors.get(at).copied().unwrap_or(0.0)));
+    let figure =
+        |value: f64| Figure { value, source: format!("fitted to {} timings, {note}", fit.len()), verified: true };
+    profile.overheads.launch_seconds = figure(found[RATES] / machine.hertz / machine.cores);
+    profile.kernels = Some(Rates::times(std::array::from_fn(|at| found[at]), figure));
+    Calibration::of(profile, held_out)
+}
+
+impl Calibration {
+    fn of(profile: DeviceProfile, held_out: &[Sample]) -> Result<Self, CostError> {
+        let model = CostModel::new(&profile, Dataflow::Flash, 1)?;
+        let pairs = held_out.iter().map(|sample| {
+            let work = Work { modules: vec![sample.module.clone()], linears: vec![], elementwise: 0 };
+            Ok((model.attention(&work)?.seconds, sample.seconds))
+        });
+        let held_out = PredictionError::of(&pairs.collect::<Result<Vec<_>, CostError>>()?);
+        Ok(Self { profile, held_out })
+    }
 }
 
 /// Cycles of one core that each coefficient is multiplied with: products at the peak rate by precision, softmax in floating
@@ -140,28 +189,6 @@ fn fitted(template: &DeviceProfile, machine: &Machine, found: [f64; COEFFICIENTS
     profile
 }
 
-/// Coefficients of at least zero for which every row's sum is closest to 1: coordinate descent on the normal equations.
-fn non_negative_least_squares(rows: &[[f64; COEFFICIENTS]]) -> [f64; COEFFICIENTS] {
-    let column = |at: usize| rows.iter().map(move |row| row[at]);
-    // Columns of equal length converge together.
-    let lengths: [f64; COEFFICIENTS] = std::array::from_fn(|at| column(at).map(|x| x * x).sum::<f64>().sqrt());
-    let scale = lengths.map(|length| if length > 0.0 { 1.0 / length } else { 0.0 });
-    let gram: [[f64; COEFFICIENTS]; COEFFICIENTS] = std::array::from_fn(|a| {
-        std::array::from_fn(|b| column(a).zip(column(b)).map(|(x, y)| x * y).sum::<f64>() * scale[a] * scale[b])
-    });
-    let target: [f64; COEFFICIENTS] = std::array::from_fn(|at| column(at).sum::<f64>() * scale[at]);
-    let mut found = [0.0f64; COEFFICIENTS];
-    for _ in 0..ROUNDS {
-        for at in 0..COEFFICIENTS {
-            if gram[at][at] > 0.0 {
-                let others: f64 = (0..COEFFICIENTS).map(|other| gram[at][other] * found[other]).sum();
-                found[at] = (found[at] + (target[at] - others) / gram[at][at]).max(0.0);
-            }
-        }
-    }
-    std::array::from_fn(|at| found[at] * scale[at])
-}
-
 impl PredictionError {
     /// Of pairs of a predicted and a measured time; of none, every figure is zero.
     pub fn of(pairs: &[(Seconds, Seconds)]) -> Self {
@@ -215,19 +242,5 @@ mod tests {
         assert!((error.mean - (0.0 + 0.05 + 0.25 + 0.42) / 4.0).abs() < 1e-12);
         assert!((error.rank_correlation - 0.8).abs() < 1e-12); // one neighbouring pair swapped: 1 - 6 * 2 / 60
         assert_eq!(error.pick_regret, 0.0);
-    }
-
-    #[test]
-    fn least_squares_finds_a_sum_of_two_columns_and_no_negative_third() {
-        let rows: Vec<[f64; COEFFICIENTS]> = (1..40)
-            .map(|at| {
-                let (a, b) = (f64::from(at % 7 + 1), f64::from(at % 5 + 1));
-                let total = 2.0 * a + 3.0 * b;
-                std::array::from_fn(|column| [a, b, 0.1].get(column).copied().unwrap_or(0.0) / total)
-            })
-            .collect();
-        let found = non_negative_least_squares(&rows);
-        assert!((found[0] - 2.0).abs() < 1e-3 && (found[1] - 3.0).abs() < 1e-3, "{found:?}");
-        assert!(found[2] < 0.01 && found[3..].iter().all(|value| *value == 0.0));
     }
 }

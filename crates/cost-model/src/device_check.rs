@@ -9,7 +9,8 @@ impl DeviceProfile {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (place, figure) in self.figures() {
-            let may_be_zero = ["joules", "overheads", "static_watts", "kernels"].iter().any(|part| place.contains(part));
+            let may_be_zero =
+                ["joules", "overheads", "static_watts", "kernels"].iter().any(|part| place.contains(part));
             let value = figure.value;
             if !value.is_finite() || value < 0.0 || (value == 0.0 && !may_be_zero) {
                 let allowed = if may_be_zero { "zero or more" } else { "more than zero" };

@@ -5,7 +5,7 @@ use maskwright_blueprint::{AttentionShape, BlockSize, Joules, Seconds};
 use crate::{
     Dataflow, HeadWork, Softmax, Units,
     device::MOST_LEVELS,
-    flash, flat, fuse_max, layered,
+    flash, flat, fuse_max, kernel_times, layered,
     machine::Machine,
     mas,
     plan::{Plan, Stages, native_rows},
@@ -196,7 +196,10 @@ pub(crate) fn plan(
             Dataflow::SoftPipe => layered::soft_pipe(machine, head, shape, &stages),
             Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
             Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages, softmax),
-            _ => flash::flash(machine, head, shape, &stages, softmax),
+            _ => match &machine.kernels {
+                Some(rates) => kernel_times::plan(machine, rates, head, shape, softmax),
+                None => flash::flash(machine, head, shape, &stages, softmax),
+            },
         },
         Mapping::Flat(mapping) => flat::plan(machine, &mapping, head, shape, &stages),
         Mapping::Mas(row_tile) => mas::plan(machine, row_tile, head, shape, &stages, softmax),

@@ -208,16 +208,18 @@ pub(crate) fn plan(
             best = (cycles, counts);
         }
     }
-    let (_, counts) = best;
+    let (cycles, counts) = best;
     let products = rates.cycles(&counts, 0..SOFTMAX);
     let vector = rates.cycles(&counts, SOFTMAX..BLOCK);
     let bytes = traffic::fused(machine, head, shape);
+    let from_dram = bytes.last().map_or(0.0, |bytes| dram_cycles(machine, *bytes));
+    let transfers = if fits_the_caches(machine, shape) { 0.0 } else { from_dram };
     Plan {
         qk: products / 2.0,
         softmax: vector,
         pv: products / 2.0,
         blocks: rates.cycles(&counts, BLOCK..RATES),
-        behind: if fits_the_caches(machine, shape) { 0.0 } else { dram_cycles(machine, bytes.last().copied().unwrap_or(0.0)) },
+        behind: [(transfers, cycles), (0.0, 0.0), (0.0, 0.0)],
         matrix_busy: products,
         vector_busy: vector,
         bytes,

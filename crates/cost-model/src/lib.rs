@@ -6,6 +6,7 @@
 mod alternative;
 mod break_even;
 mod calibration;
+mod calibration_record;
 mod cost;
 mod curve;
 mod dataflow;
@@ -17,7 +18,10 @@ mod flat;
 mod fuse_max;
 mod head_cost;
 mod head_work;
+mod host;
+mod kernel_times;
 mod layered;
+mod least_squares;
 mod machine;
 mod mas;
 mod model;
@@ -29,7 +33,8 @@ mod traffic;
 mod work;
 
 pub use alternative::Alternative;
-pub use calibration::{Calibration, PredictionError, Sample, calibrate};
+pub use calibration::{Calibration, PredictionError, Sample, calibrate, calibrate_kernels};
+pub use calibration_record::{BreakEven, CalibrationRecord};
 pub use cost::{Bound, Cost, EnergyBand, Kind, Term, Traffic};
 pub use curve::{Curve, Quantity, curves_to_svg};
 pub use dataflow::{Dataflow, UnknownDataflow};
@@ -39,6 +44,7 @@ pub use device::{
 pub use error::CostError;
 pub use head_cost::HeadCost;
 pub use head_work::{Band, HeadWork};
+pub use kernel_times::KernelTimes;
 pub use model::CostModel;
 pub use timeline::{Span, Timeline, Unit};
 pub use work::{ModuleWork, Softmax, Work};

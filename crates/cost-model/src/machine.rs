@@ -1,6 +1,6 @@
 use maskwright_blueprint::Precision;
 
-use crate::{Band, DeviceProfile, FlatStages, Scope, Softmax, Units, device::MOST_LEVELS};
+use crate::{Band, DeviceProfile, FlatStages, Scope, Softmax, Units, device::MOST_LEVELS, kernel_times::Rates};
 
 /// A profile's numbers, ready to calculate with.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     pub pack_cycles: f64,
     pub launch_seconds: f64,
     pub levels: Vec<Level>,
+    /// Of our own kernels, where they were timed.
+    pub kernels: Option<Rates>,
     pub joules_per_mac: [f64; 3],
     pub joules_per_lane_cycle: f64,
     pub static_watts: f64,
@@ -81,6 +83,7 @@ impl Machine {
             pack_cycles: profile.overheads.pack_cycles.value,
             launch_seconds: profile.overheads.launch_seconds.value,
             levels: levels.collect(),
+            kernels: profile.kernels.as_ref().map(Rates::of),
             joules_per_mac: Precision::ALL
                 .map(|precision| energy.joules_per_mac.get(&precision).map_or(0.0, |joules| joules.value)),
             joules_per_lane_cycle: energy.joules_per_lane_cycle.value,

@@ -1,8 +1,11 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, Precision, Seconds};
+use maskwright_blueprint::{
+    AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, Precision, Seconds, parse_ron,
+};
 use maskwright_cost_model::{
-    CostModel, Dataflow, DeviceProfile, HeadWork, ModuleWork, Sample, Softmax, Work, calibrate,
+    CostModel, Dataflow, DeviceProfile, Figure, HeadWork, KernelTimes, ModuleWork, Sample, Softmax, Work, calibrate,
+    calibrate_kernels,
 };
 
 /// A mask whose blocks and precisions are scattered by a fixed rule.
@@ -98,4 +101,70 @@ fn a_calibration_without_enough_timings_is_refused() {
     let held_out = Sample { seconds: Seconds(1.0), ..timings(&template, &[64], 0.0).remove(0) };
     let error = calibrate(&template, &[], &[held_out], "a test").unwrap_err().to_string();
     assert!(error.contains("20 timings to fit"), "{error}");
+}
+
+/// A core whose kernels take what no utilisation of units explains: blocks of 8 pay half again for each score. Runs and
+/// packing are cheap, so that computing a block at a finer precision never pays.
+pub(crate) fn core_with_kernels() -> DeviceProfile {
+    let figure = |value: f64| Figure { value, source: "a test".into(), verified: false };
+    let by_precision = |of: [f64; 3]| Precision::ALL.into_iter().zip(of.map(figure)).collect::<BTreeMap<_, _>>();
+    let mut core = unknown_core();
+    core.kernels = Some(KernelTimes {
+        product_cycles: [
+            (BlockSize::B8, by_precision([0.45, 0.85, 1.6])),
+            (BlockSize::B16, by_precision([0.6, 1.1, 2.1])),
+            (BlockSize::B32, by_precision([0.58, 1.08, 2.05])),
+        ]
+        .into(),
+        softmax_cycles: by_precision([16.0, 14.0, 12.0]),
+        integer_softmax_cycles: figure(5.0),
+        block_cycles: figure(12.0),
+        run_cycles: by_precision([30.0, 24.0, 12.0]),
+        run_feature_cycles: figure(0.5),
+        row_cycles: figure(8.0),
+        pack_cycles: by_precision([0.08, 0.05, 0.0]).into_iter().take(2).collect(),
+    });
+    core
+}
+
+#[test]
+fn a_fit_to_timings_of_kernels_finds_what_each_block_size_takes() {
+    let (template, core) = (DeviceProfile::named("cpu-avx512").unwrap(), core_with_kernels());
+    assert_eq!(core.problems(), Vec::<String>::new());
+    let fit = timings(&core, &[64, 128, 512], 0.01);
+    let held_out = timings(&core, &[96, 256, 197], 0.0);
+    let calibration = calibrate_kernels(&template, &fit, &held_out, "a test").unwrap();
+    let error = calibration.held_out;
+    assert!(error.mean < 0.02 && error.within_tenth == 1.0 && error.rank_correlation > 0.998, "{error:?}");
+    assert_eq!(calibration.profile.problems(), Vec::<String>::new());
+    let found = calibration.profile.kernels.as_ref().unwrap();
+    let single = |of: BlockSize| found.product_cycles[&of][&Precision::Single].value;
+    let ratio = single(BlockSize::B8) / single(BlockSize::B16);
+    assert!((ratio - 1.6 / 2.1).abs() < 0.05, "{ratio}");
+    // Units alone cannot say it.
+    let units = calibrate(&template, &fit, &held_out, "a test").unwrap().held_out;
+    assert!(units.mean > 4.0 * error.mean, "{units:?}");
+}
+
+#[test]
+fn a_fitted_profile_is_read_as_it_was_written() {
+    let core = core_with_kernels();
+    let text = core.to_ron();
+    assert!(text.contains("product_cycles: {"), "{text}");
+    assert_eq!(parse_ron::<DeviceProfile>(&text, Path::new("host.ron")).unwrap(), core);
+    assert!(core.figures().iter().any(|(place, figure)| place == "kernels.product_cycles.8.1" && figure.value == 0.45));
+}
+
+#[test]
+fn kernels_that_are_faster_than_the_peak_are_refused() {
+    let mut core = core_with_kernels();
+    let kernels = core.kernels.as_mut().unwrap();
+    kernels.product_cycles.get_mut(&BlockSize::B32).unwrap().get_mut(&Precision::Single).unwrap().value = 1.9; // 2 at peak
+    kernels.run_cycles.remove(&Precision::Half);
+    let problems = core.problems();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(
+        problems[0].contains("all of them") && problems[1].contains("product_cycles.32.4 is faster"),
+        "{problems:?}"
+    );
 }
