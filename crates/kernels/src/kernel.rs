@@ -1,10 +1,10 @@
 use std::{env, fmt, str::FromStr};
 
 #[cfg(target_arch = "x86_64")]
-use crate::lanes::{Avx2, Avx512, EightLanes};
+use crate::lanes::{Avx2, Avx512};
 use crate::{
     KernelError,
-    lanes::{Lanes, Portable},
+    lanes::Portable,
     packed::PackedHead,
     tile::{Job, attend_row},
     workspace::Scratch,
@@ -107,21 +107,10 @@ pub(crate) enum Instructions {
 }
 
 impl Instructions {
-    /// Queries that one tile holds at most.
-    pub(crate) fn lanes(self) -> usize {
-        match self {
-            Self::Portable => Portable::WIDTH,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => EightLanes::<Avx2>::WIDTH,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Avx512::WIDTH,
-        }
-    }
-
     /// Packs one head; see [`PackedHead::fill`].
     pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
         match self {
-            Self::Portable => packed.fill(q, k, v, head_dim),
+            Self::Portable => packed.fill(Portable, q, k, v, head_dim),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(proof) => proof.pack(packed, q, k, v, head_dim),
             #[cfg(target_arch = "x86_64")]
@@ -132,7 +121,7 @@ impl Instructions {
     /// Computes one block row; see [`attend_row`].
     pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
         match self {
-            Self::Portable => attend_row(Portable, job, out, scratch),
+            Self::Portable => attend_row::<_, 4>(Portable, job, out, scratch),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(proof) => proof.attend_row(job, out, scratch),
             #[cfg(target_arch = "x86_64")]

@@ -7,69 +7,151 @@ mod avx512;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::{Avx2, EightLanes};
+pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
-pub(crate) use portable::{Portable, bf16_bits};
+pub(crate) use portable::Portable;
+#[cfg(test)]
+use portable::bf16_bits;
 
 use crate::IntegerSoftmax;
 #[cfg(target_arch = "x86_64")]
 use crate::integer_softmax::TIES_UP;
 
-/// The vector operations that fused attention is made of; one lane is one query.
+/// The vector operations that fused attention is made of.
 ///
-/// A value of the implementing type is the proof that this CPU has the instructions, so its methods are safe. Vectors
-/// of 32-bit words hold whatever the operation says: floats as bits, two bf16, four 8-bit integers, or one integer.
-/// Adding an instruction set is adding one implementation.
+/// A vector is a row of *groups* of four 32-bit words. For scores, a group belongs to one query and its words to four
+/// neighbouring keys; for outputs, its words are four neighbouring features. Words hold whatever the operation says:
+/// floats as bits, two bf16, four 8-bit integers, or one integer.
+///
+/// A value of the implementing type is the proof that this CPU has the instructions, so its methods are safe. Adding an
+/// instruction set is adding one implementation.
 pub(crate) trait Lanes: Copy {
-    /// Queries of one vector.
-    const WIDTH: usize;
-    /// Sums that the innermost loop keeps in registers at once: 4 or 8.
+    /// Groups of one vector.
+    const GROUPS: usize;
+    /// Words of one vector.
+    const WIDTH: usize = 4 * Self::GROUPS;
+    /// Vectors of sums that the innermost loops keep in registers at once: 8 or 16.
     const SUMS: usize;
 
     type Word: Copy;
     type Float: Copy;
+    /// Lanes of fewer groups on the same CPU, for what is left.
+    type Narrow: Lanes;
+
+    fn narrow(self) -> Self::Narrow;
 
     /// The first `WIDTH` words of `from`.
     fn load(self, from: &[u32]) -> Self::Word;
     /// Into the first `WIDTH` words of `to`.
     fn store(self, words: Self::Word, to: &mut [u32]);
+    /// The first four words of `from` in every group.
+    fn load_group(self, from: &[u32]) -> Self::Word;
+    /// Four words from `from[at]` on for each group's `at`: the first group's is 0, each other's `stride` more.
+    fn gather_groups(self, from: &[u32], stride: usize) -> Self::Word;
+    /// The inverse: groups to where `gather_groups` takes them from.
+    fn scatter_groups(self, words: Self::Word, to: &mut [u32], stride: usize);
+    /// In each group `[a.0, b.0, a.1, b.1]` and `[a.2, b.2, a.3, b.3]`.
+    fn interleave(self, a: Self::Word, b: Self::Word) -> [Self::Word; 2];
+    /// Word `AT` of each group, four times.
+    fn spread<const AT: usize>(self, words: Self::Word) -> Self::Word;
     fn splat(self, word: u32) -> Self::Word;
     fn bits(self, floats: Self::Float) -> Self::Word;
     fn floats(self, bits: Self::Word) -> Self::Float;
+
+    /// NaN where `x` is NaN, else 0.
+    fn nan_or_zero(self, x: Self::Float) -> Self::Float;
+
+    /// Asks for cache lines that will be read.
+    #[inline(always)]
+    fn prefetch(self, _: &[u32]) {}
+    /// Asks for cache lines that will be written.
+    #[inline(always)]
+    fn prefetch_to_write(self, _: &mut [f32]) {}
 
     fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
     fn sub(self, a: Self::Float, b: Self::Float) -> Self::Float;
     fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float;
     /// `a * b + c`, rounded once where the instruction set fuses them.
     fn mul_add(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+    /// `a * b - c`, likewise.
+    fn mul_sub(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
     /// The larger one; `running` where `new` is NaN.
     fn max(self, new: Self::Float, running: Self::Float) -> Self::Float;
-    /// `2^x` for `x <= 0`: exactly 1 at 0, NaN for NaN, within 2e-7 of the value down to -126, then at most
-    /// 2^-126, and exactly 0 below -150.
-    fn exp2(self, x: Self::Float) -> Self::Float;
+    /// `2^x` for `x <= 0`, as [`Exp2`] has it: exactly 1 at 0, right down to -126, then at most 2^-126; anything for NaN.
+    fn exp2<const N: usize>(self, x: Self::Float, exp2: &Exp2<N>) -> Self::Float;
 
     /// `sum + a.0 * b.0 + a.1 * b.1` for pairs of bf16, summed in f32.
     fn dot_bf16(self, sum: Self::Float, a: Self::Word, b: Self::Word) -> Self::Float;
-    /// Two bf16 a word, `low` in the low half, rounded to nearest even; NaN stays NaN.
-    fn pack_bf16(self, low: Self::Float, high: Self::Float) -> Self::Word;
+    /// Two bf16 a word, rounded to nearest even; NaN stays NaN. In each group: the four of `first`, then the four of
+    /// `second`.
+    fn pack_bf16(self, first: Self::Float, second: Self::Float) -> Self::Word;
     /// `sum + a.0 * b.0 + .. + a.3 * b.3` for unsigned bytes `a` and signed bytes `b`, exact in wrapping i32.
     fn dot_u8_i8(self, sum: Self::Word, a: Self::Word, b: Self::Word) -> Self::Word;
-    /// Four unsigned bytes a word, the first in the lowest byte; each of `parts` holds integers from 0 to 255.
+    /// As [`pack_bf16`](Self::pack_bf16) rounds, but with that of `low` in the low half of a word and that of `high` in
+    /// the high half.
+    fn zip_bf16(self, low: Self::Float, high: Self::Float) -> Self::Word;
+    /// Four unsigned bytes a word, the first in the lowest byte: word n of a group is that group of `parts[n]`, which
+    /// holds integers from 0 to 255.
     fn pack_u8(self, parts: [Self::Word; 4]) -> Self::Word;
-    /// To the nearest integer, ties to even, for 0 <= `x` < 2^22; some integer for NaN.
+    /// The same for integers from -128 to 127.
+    fn pack_i8(self, parts: [Self::Word; 4]) -> Self::Word;
+    /// The 4 by 4 bytes of each group, rows for columns.
+    fn transpose_bytes(self, words: Self::Word) -> Self::Word;
+    fn xor(self, a: Self::Word, b: Self::Word) -> Self::Word;
+    /// To the nearest integer, ties to even, for |`x`| < 2^22; some integer for NaN.
     fn round(self, x: Self::Float) -> Self::Word;
     /// From i32 to the nearest float.
     fn convert(self, integers: Self::Word) -> Self::Float;
+
+    /// `2^(score * scale - max)` as bf16, packed as by [`pack_bf16`](Self::pack_bf16), within half a bit more than
+    /// rounding takes; `score * scale` is at most `max`, but for rounding. At most 2^-126 for minus infinity, anything
+    /// for NaN.
+    #[inline(always)]
+    fn weights_bf16(self, [first, second]: [Self::Float; 2], scale: Self::Float, max: Self::Float) -> Self::Word {
+        let first = self.exp2(self.mul_sub(first, scale, max), &EXP2_COARSE);
+        let second = self.exp2(self.mul_sub(second, scale, max), &EXP2_COARSE);
+        self.pack_bf16(first, second)
+    }
+
+    /// `255 * 2^(score * scale - max)` to the nearest integer or one beside it, packed as by [`pack_u8`](Self::pack_u8);
+    /// `score * scale` is at most `max`, but for rounding. Exactly 0 for minus infinity, anything for NaN.
+    #[inline(always)]
+    fn weights_u8(self, scores: [Self::Float; 4], scale: Self::Float, max: Self::Float) -> Self::Word {
+        let full = self.floats(self.splat(255_f32.to_bits()));
+        let mut integers = [self.splat(0); 4];
+        for (integer, score) in integers.iter_mut().zip(scores) {
+            let weight = self.exp2(self.mul_sub(score, scale, max), &EXP2_COARSE);
+            *integer = self.round(self.mul(weight, full));
+        }
+        self.pack_u8(integers)
+    }
 
     /// [`IntegerSoftmax::exponential`] of distances that are whole numbers below 2^24, or infinite.
     fn integer_exponentials(self, distance: Self::Float, softmax: &IntegerSoftmax) -> Self::Word;
 }
 
-/// `2^f = 1 + f q(f)` for |f| <= 1/2: coefficients of q, lowest power first, interpolated at the six Chebyshev nodes of
-/// that interval in 40 digits. The relative error before rounding is 9.2e-9, a sixth of f32's unit roundoff.
-const EXP2: [f32; 6] =
-    [std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_083, 0.001_339_086_3, 0.000_154_531_63];
+/// Words of the widest vector.
+pub(crate) const MAX_WIDTH: usize = 16;
+
+/// The 4 by 4 words of group `x` of four vectors, rows for columns.
+#[inline(always)]
+pub(crate) fn transpose_groups<L: Lanes>(lanes: L, [a, b, c, d]: [L::Word; 4]) -> [L::Word; 4] {
+    let ([ac_low, ac_high], [bd_low, bd_high]) = (lanes.interleave(a, c), lanes.interleave(b, d));
+    let ([first, second], [third, fourth]) = (lanes.interleave(ac_low, bd_low), lanes.interleave(ac_high, bd_high));
+    [first, second, third, fourth]
+}
+
+/// `2^f = 1 + f q(f)` for |f| <= 1/2: coefficients of q, lowest power first.
+pub(crate) struct Exp2<const N: usize>(pub(crate) [f32; N]);
+
+/// For weights in f32: interpolated at the six Chebyshev nodes of the interval in 40 digits. The relative error before
+/// rounding is 9.2e-9, a sixth of f32's unit roundoff; after it, 2e-7.
+pub(crate) const EXP2: Exp2<6> =
+    Exp2([std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_083, 0.001_339_086_3, 0.000_154_531_63]);
+
+/// For weights that are rounded to 16 or 8 bit: the same at three nodes, 2.0e-4 off at most.
+pub(crate) const EXP2_COARSE: Exp2<3> = Exp2([std::f32::consts::LN_2, 0.242_035_33, 0.055_754_65]);
 
 /// 1.5 * 2^23: adding it to a small float leaves the nearest integer in the low bits of the sum.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;

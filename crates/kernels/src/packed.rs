@@ -1,10 +1,16 @@
 use std::f64::consts::LOG2_E;
 
-use crate::lanes::{ROUNDER, bf16_bits};
+use crate::{
+    lanes::{Lanes, MAX_WIDTH, Portable, transpose_groups},
+    plan::MAX_HEAD_DIM,
+};
 
-/// One head in the forms that its 16-bit and 8-bit blocks multiply with.
+/// One head in the forms that its blocks multiply with.
 #[derive(Debug)]
 pub(crate) struct PackedHead {
+    /// f32: keys as in [`PackedOperands`], and the last values, padded to a group of four keys.
+    pub single_keys: Vec<u32>,
+    pub last_values: Vec<f32>,
     /// bf16, two a word.
     pub half: PackedOperands,
     /// Integers, four a word; queries are stored plus 128, because the products take one side unsigned.
@@ -14,8 +20,8 @@ pub(crate) struct PackedHead {
     pub int8_scales: Int8Scales,
 }
 
-/// Queries `[queries][head_dim / n]` and keys `[keys][head_dim / n]`, words of n numbers of one token; values
-/// `[keys / n][head_dim]`, words of n tokens. Keys and values cover a whole number of groups of 32; padding is zero.
+/// Queries `[queries][head_dim / n]` and keys `[keys / 4][head_dim / n][4]`, words of n numbers of one token, those of four
+/// keys side by side; values `[keys / n][head_dim]`, words of n tokens. Padding is zero.
 #[derive(Debug)]
 pub(crate) struct PackedOperands {
     pub queries: Vec<u32>,
@@ -34,35 +40,49 @@ pub(crate) struct Int8Scales {
     pub value: f32,
 }
 
-/// Room for groups of this many keys, the largest block.
-const KEY_GROUP: usize = 32;
+/// Keys that are packed together.
+const GROUP: usize = 4;
 
 impl PackedHead {
     /// Room for the precisions in use.
-    pub(crate) fn with_room(queries: usize, keys: usize, head_dim: usize, half: bool, int8: bool) -> Self {
+    pub(crate) fn with_room(queries: usize, keys: usize, head_dim: usize, uses: [bool; 3]) -> Self {
+        let [int8, half, single] = uses;
         let room = |used: bool, n: usize| PackedOperands::with_room(queries, keys, head_dim, if used { n } else { 0 });
+        let single = |len: usize| if single { len } else { 0 };
         Self {
+            single_keys: vec![0; single(keys.next_multiple_of(GROUP) * head_dim)],
+            last_values: vec![0.0; single(GROUP * head_dim)],
             half: room(half, 2),
             int8: room(int8, 4),
-            int8_offsets: vec![0; if int8 { keys.next_multiple_of(KEY_GROUP) } else { 0 }],
+            int8_offsets: vec![0; if int8 { keys.next_multiple_of(GROUP) } else { 0 }],
             int8_scales: Int8Scales::default(),
         }
     }
 
     /// Fills the room from one head's `q`, and from the live part of its `k` and `v`, all `[tokens][head_dim]`.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+    pub(crate) fn fill<L: Lanes>(&mut self, lanes: L, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+        if !self.single_keys.is_empty() {
+            pack_keys(lanes, Single, k, &mut self.single_keys, head_dim);
+            let whole = v.len() - v.len() % (GROUP * head_dim);
+            let (last, rest) = self.last_values.split_at_mut(v.len() - whole);
+            last.copy_from_slice(&v[whole..]);
+            rest.fill(0.0);
+        }
         if !self.half.queries.is_empty() {
-            let pair = |[low, high]: [f32; 2]| bf16_bits(low) | bf16_bits(high) << 16;
-            self.half.fill((q, pair), (k, pair), (v, pair), head_dim);
+            pack_queries(lanes, Half, q, &mut self.half.queries, head_dim, 0);
+            pack_keys(lanes, Half, k, &mut self.half.keys, head_dim);
+            pack_values(lanes, Half, v, &mut self.half.values, head_dim);
         }
         if !self.int8.queries.is_empty() {
             let (of_q, of_k, of_v) = (Scale::of(q), Scale::of(k), Scale::of(v));
-            let plus_128 = |four| of_q.four(four) ^ 0x8080_8080;
-            self.int8.fill((q, plus_128), (k, |four| of_k.four(four)), (v, |four| of_v.four(four)), head_dim);
-            for (offset, key) in self.int8_offsets.iter_mut().zip(self.int8.keys.chunks_exact(head_dim / 4)) {
-                let sum: i32 = key.iter().flat_map(|word| word.to_le_bytes()).map(|byte| i32::from(byte as i8)).sum();
-                *offset = (-128 * sum) as u32;
+            pack_queries(lanes, Int8(of_q), q, &mut self.int8.queries, head_dim, FOUR_TIMES_128);
+            pack_keys(lanes, Int8(of_k), k, &mut self.int8.keys, head_dim);
+            pack_values(lanes, Int8(of_v), v, &mut self.int8.values, head_dim);
+            let live = k.len().div_ceil(GROUP * head_dim);
+            let groups = self.int8.keys.chunks_exact(head_dim).take(live);
+            for (offsets, group) in self.int8_offsets.chunks_exact_mut(GROUP).zip(groups) {
+                offsets.copy_from_slice(&offsets_of(lanes, group));
             }
             self.int8_scales = Int8Scales::of(of_q, of_k, of_v, head_dim);
         }
@@ -73,26 +93,15 @@ impl PackedOperands {
     /// For `n` numbers a word; none at all for zero.
     fn with_room(queries: usize, keys: usize, head_dim: usize, n: usize) -> Self {
         let room = |tokens: usize| vec![0; (tokens * head_dim).checked_div(n).unwrap_or(0)];
-        let keys = keys.next_multiple_of(KEY_GROUP);
-        Self { queries: room(queries), keys: room(keys), values: room(keys) }
+        let keys = keys.next_multiple_of(GROUP);
+        let mut queries = room(queries);
+        // Four words are read from the last query's last two on.
+        queries.extend_from_slice(if n > 0 { &[0; 4] } else { &[] });
+        Self { queries, keys: room(keys), values: room(keys) }
     }
 
     pub(crate) fn words(&self) -> usize {
         self.queries.len() + self.keys.len() + self.values.len()
-    }
-
-    /// From numbers, and what makes a word of them.
-    #[inline(always)]
-    fn fill<const N: usize>(
-        &mut self,
-        (q, pack_q): (&[f32], impl Fn([f32; N]) -> u32),
-        (k, pack_k): (&[f32], impl Fn([f32; N]) -> u32),
-        (v, pack_v): (&[f32], impl Fn([f32; N]) -> u32),
-        head_dim: usize,
-    ) {
-        pack_tokens(q, &mut self.queries, pack_q);
-        pack_tokens(k, &mut self.keys, pack_k);
-        pack_values(v, &mut self.values, head_dim, pack_v);
     }
 }
 
@@ -104,7 +113,8 @@ impl Int8Scales {
         // One number that is not finite makes a whole head's 8-bit blocks not a number, on every kernel alike.
         let finite = score.is_finite() && v.step.is_finite();
         let or_nan = |x: f32| if finite { x } else { f32::NAN };
-        Self { alpha, score: or_nan(score), value: or_nan(v.step) }
+        // Zero would leave nothing of the minus infinity of a score that does not exist.
+        Self { alpha, score: or_nan(score.max(f32::MIN_POSITIVE)), value: or_nan(v.step) }
     }
 }
 
@@ -128,44 +138,240 @@ impl Scale {
             max => Self { step: max / 127.0, steps_per_unit: 127.0 / max },
         }
     }
+}
 
-    /// The nearest integers, ties to even, as bytes in two's complement.
+/// What numbers become when a block multiplies them.
+trait Form: Copy {
+    /// Numbers in a word.
+    const N: usize;
+
+    /// `WIDTH` words of `N` neighbouring numbers each.
+    fn words<L: Lanes>(self, lanes: L, from: &[f32]) -> L::Word;
+}
+
+/// Forms whose values are packed, too.
+trait Zip<const N: usize>: Form {
+    /// `WIDTH` words that each hold the same feature of `N` keys, from feature `at` on.
+    fn zip<L: Lanes>(self, lanes: L, keys: [&[f32]; N], at: usize) -> L::Word;
+}
+
+#[derive(Clone, Copy)]
+struct Single;
+
+impl Form for Single {
+    const N: usize = 1;
+
     #[inline(always)]
-    fn four(self, numbers: [f32; 4]) -> u32 {
-        let mut bytes = [0; 4];
-        for (byte, x) in bytes.iter_mut().zip(numbers) {
-            // At most 127 in size, so the low byte of the shifted sum is all of it.
-            *byte = (x * self.steps_per_unit + ROUNDER).to_bits() as u8;
-        }
-        u32::from_le_bytes(bytes)
+    fn words<L: Lanes>(self, lanes: L, from: &[f32]) -> L::Word {
+        lanes.load(words(from))
     }
 }
 
-/// `N` neighbouring numbers of one token a word; zero beyond the last token.
-#[inline(always)]
-fn pack_tokens<const N: usize>(tokens: &[f32], words: &mut [u32], pack: impl Fn([f32; N]) -> u32) {
-    let (packed, rest) = words.split_at_mut(tokens.len() / N);
-    for (word, numbers) in packed.iter_mut().zip(tokens.as_chunks().0) {
-        *word = pack(*numbers);
+#[derive(Clone, Copy)]
+struct Half;
+
+impl Form for Half {
+    const N: usize = 2;
+
+    #[inline(always)]
+    fn words<L: Lanes>(self, lanes: L, from: &[f32]) -> L::Word {
+        let first = lanes.floats(lanes.gather_groups(words(from), 8));
+        let second = lanes.floats(lanes.gather_groups(words(&from[4..]), 8));
+        lanes.pack_bf16(first, second)
     }
-    rest.fill(0);
 }
 
-/// The same feature of `N` neighbouring keys a word; keys beyond the last count as zero.
+impl Zip<2> for Half {
+    #[inline(always)]
+    fn zip<L: Lanes>(self, lanes: L, [low, high]: [&[f32]; 2], at: usize) -> L::Word {
+        lanes.zip_bf16(lanes.floats(lanes.load(words(&low[at..]))), lanes.floats(lanes.load(words(&high[at..]))))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Int8(Scale);
+
+impl Int8 {
+    /// The nearest integers, ties to even: at most 127 in size.
+    #[inline(always)]
+    fn integers<L: Lanes>(self, lanes: L, numbers: L::Word) -> L::Word {
+        let steps_per_unit = lanes.floats(lanes.splat(self.0.steps_per_unit.to_bits()));
+        lanes.round(lanes.mul(lanes.floats(numbers), steps_per_unit))
+    }
+}
+
+impl Form for Int8 {
+    const N: usize = 4;
+
+    #[inline(always)]
+    fn words<L: Lanes>(self, lanes: L, from: &[f32]) -> L::Word {
+        let mut parts = [lanes.splat(0); 4];
+        for (at, part) in parts.iter_mut().enumerate() {
+            *part = self.integers(lanes, lanes.gather_groups(words(&from[4 * at..]), 16));
+        }
+        lanes.pack_i8(parts)
+    }
+}
+
+impl Zip<4> for Int8 {
+    #[inline(always)]
+    fn zip<L: Lanes>(self, lanes: L, keys: [&[f32]; 4], at: usize) -> L::Word {
+        let mut parts = [lanes.splat(0); 4];
+        for (part, key) in parts.iter_mut().zip(keys) {
+            *part = self.integers(lanes, lanes.load(words(&key[at..])));
+        }
+        lanes.transpose_bytes(lanes.pack_i8(parts))
+    }
+}
+
+/// A token that is not there.
+static NOTHING: [f32; MAX_HEAD_DIM as usize] = [0.0; MAX_HEAD_DIM as usize];
+
+/// Four bytes of 128: toggles between integers and the same plus 128.
+const FOUR_TIMES_128: u32 = 0x8080_8080;
+
+/// The tokens of a group, where those beyond the last count as zero.
 #[inline(always)]
-fn pack_values<const N: usize>(values: &[f32], words: &mut [u32], d: usize, pack: impl Fn([f32; N]) -> u32) {
-    let whole = values.len() / (N * d);
-    let (packed, rest) = words.split_at_mut(whole * d);
-    for (words, keys) in packed.chunks_exact_mut(d).zip(values.chunks_exact(N * d)) {
-        for (at, word) in words.iter_mut().enumerate() {
-            *word = pack(std::array::from_fn(|key| keys[key * d + at]));
+fn group_of<const N: usize>(tokens: &[f32], first: usize, d: usize) -> [&[f32]; N] {
+    let mut group = [&NOTHING[..d]; N];
+    for (at, token) in group.iter_mut().enumerate() {
+        *token = tokens.get((first + at) * d..(first + at + 1) * d).unwrap_or(*token);
+    }
+    group
+}
+
+/// Words of each query, one after the other, with the bits of `toggle` inverted.
+#[inline(always)]
+fn pack_queries<L: Lanes, F: Form>(lanes: L, form: F, queries: &[f32], to: &mut [u32], d: usize, toggle: u32) {
+    for (query, to) in queries.chunks_exact(d).zip(to.chunks_exact_mut(d / F::N)) {
+        let mut at = 0;
+        at = some_words(lanes, form, query, to, at, toggle);
+        at = some_words(lanes.narrow(), form, query, to, at, toggle);
+        at = some_words(Portable, form, query, to, at, toggle);
+        if let rest @ 1.. = to.len() - at {
+            let (numbers, mut words) = (padded(&query[at * F::N..]), [0; GROUP]);
+            some_words(Portable, form, &numbers[..GROUP * F::N], &mut words, 0, toggle);
+            to[at..].copy_from_slice(&words[..rest]);
         }
     }
-    rest.fill(0);
-    let last = &values[whole * N * d..];
-    if !last.is_empty() {
-        for (at, word) in rest[..d].iter_mut().enumerate() {
-            *word = pack(std::array::from_fn(|key| last.get(key * d + at).copied().unwrap_or(0.0)));
+}
+
+/// As many whole vectors of words as fit from word `at` on. Returns the first word that is left.
+#[inline(always)]
+fn some_words<L: Lanes, F: Form>(lanes: L, form: F, from: &[f32], to: &mut [u32], at: usize, toggle: u32) -> usize {
+    let mut at = at;
+    while at + L::WIDTH <= to.len() {
+        let words = form.words(lanes, &from[at * F::N..]);
+        lanes.store(lanes.xor(words, lanes.splat(toggle)), &mut to[at..]);
+        at += L::WIDTH;
+    }
+    at
+}
+
+/// Words of four keys side by side.
+#[inline(always)]
+fn pack_keys<L: Lanes, F: Form>(lanes: L, form: F, keys: &[f32], to: &mut [u32], d: usize) {
+    let live = keys.len().div_ceil(GROUP * d);
+    for (group, to) in to.chunks_exact_mut(GROUP * d / F::N).enumerate().take(live) {
+        let four = group_of::<GROUP>(keys, group * GROUP, d);
+        let mut at = 0;
+        at = some_keys(lanes, form, four, to, at);
+        at = some_keys(lanes.narrow(), form, four, to, at);
+        at = some_keys(Portable, form, four, to, at);
+        if let rest @ 1.. = to.len() / GROUP - at {
+            let (numbers, mut words) = (four.map(|key| padded(&key[at * F::N..])), [0; GROUP * GROUP]);
+            let [a, b, c, d] = &numbers;
+            let four = [&a[..GROUP * F::N], &b[..GROUP * F::N], &c[..GROUP * F::N], &d[..GROUP * F::N]];
+            some_keys(Portable, form, four, &mut words, 0);
+            to[at * GROUP..].copy_from_slice(&words[..rest * GROUP]);
         }
     }
+}
+
+/// As many whole vectors of words as fit from word `at` of each key on. Returns the first word that is left.
+#[inline(always)]
+fn some_keys<L: Lanes, F: Form>(lanes: L, form: F, four: [&[f32]; GROUP], to: &mut [u32], at: usize) -> usize {
+    let mut at = at;
+    while (at + L::WIDTH) * GROUP <= to.len() {
+        let mut rows = [lanes.splat(0); GROUP];
+        for (row, key) in rows.iter_mut().zip(four) {
+            *row = form.words(lanes, &key[at * F::N..]);
+        }
+        for (n, words) in transpose_groups(lanes, rows).into_iter().enumerate() {
+            lanes.scatter_groups(words, &mut to[(at + n) * GROUP..], GROUP * GROUP);
+        }
+        at += L::WIDTH;
+    }
+    at
+}
+
+/// Words of the same feature of `N` neighbouring keys, to the end of a group.
+#[inline(always)]
+fn pack_values<L: Lanes, F: Zip<N>, const N: usize>(lanes: L, form: F, values: &[f32], to: &mut [u32], d: usize) {
+    let live = values.len().div_ceil(GROUP * d) * GROUP / N;
+    for (row, to) in to.chunks_exact_mut(d).enumerate().take(live) {
+        let keys = group_of::<N>(values, row * N, d);
+        let mut at = 0;
+        at = some_values(lanes, form, keys, to, at);
+        at = some_values(lanes.narrow(), form, keys, to, at);
+        some_values(Portable, form, keys, to, at);
+    }
+}
+
+/// As many whole vectors as fit from feature `at` on. Returns the first feature that is left.
+#[inline(always)]
+fn some_values<L: Lanes, F: Zip<N>, const N: usize>(
+    lanes: L,
+    form: F,
+    keys: [&[f32]; N],
+    to: &mut [u32],
+    at: usize,
+) -> usize {
+    let mut at = at;
+    while at + L::WIDTH <= to.len() {
+        lanes.store(form.zip(lanes, keys, at), &mut to[at..]);
+        at += L::WIDTH;
+    }
+    at
+}
+
+/// -128 times the sum of each of four keys, as i32.
+#[inline(always)]
+fn offsets_of<L: Lanes>(lanes: L, group: &[u32]) -> [u32; GROUP] {
+    let mut offsets = [0_u32; GROUP];
+    let vectors = group.chunks_exact(L::WIDTH);
+    let mut sum = lanes.splat(0);
+    let rest = vectors.remainder();
+    for words in vectors {
+        sum = lanes.dot_u8_i8(sum, lanes.splat(FOUR_TIMES_128), lanes.load(words));
+    }
+    let mut sums = [0; MAX_WIDTH];
+    lanes.store(sum, &mut sums);
+    for words in sums.chunks_exact(GROUP) {
+        for (offset, word) in offsets.iter_mut().zip(words) {
+            *offset = offset.wrapping_sub(*word);
+        }
+    }
+    for words in rest.chunks_exact(GROUP) {
+        let products = Portable.dot_u8_i8([0; GROUP], [FOUR_TIMES_128; GROUP], Portable.load(words));
+        for (offset, product) in offsets.iter_mut().zip(products) {
+            *offset = offset.wrapping_sub(product);
+        }
+    }
+    offsets
+}
+
+/// The last numbers of a token, and zeros.
+#[inline(always)]
+fn padded(numbers: &[f32]) -> [f32; 16] {
+    let mut all = [0.0; 16];
+    all[..numbers.len()].copy_from_slice(numbers);
+    all
+}
+
+/// Floats as their bits.
+#[inline(always)]
+pub(crate) fn words(floats: &[f32]) -> &[u32] {
+    // SAFETY: the types have the same size and alignment, and every value of the one is a value of the other.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
 }

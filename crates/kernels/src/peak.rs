@@ -18,12 +18,11 @@ use std::{hint::black_box, time::Instant};
 use maskwright_blueprint::Precision;
 
 #[cfg(target_arch = "x86_64")]
-use crate::lanes::{Avx2, Avx512, EightLanes};
+use crate::lanes::{Avx2, Avx512};
 use crate::{
     Kernel, KernelError,
     kernel::Instructions,
-    lanes::{Lanes, Portable},
-    tile::MAX_WIDTH,
+    lanes::{Lanes, MAX_WIDTH, Portable},
 };
 
 /// Operations a second of one core that multiplies and adds in registers alone, at one precision, with the instructions
@@ -84,13 +83,12 @@ const CLOCK_STEPS: usize = 1 << 15;
 /// Products of `steps` rounds, and how many operations they are.
 fn multiply(instructions: Instructions, precision: Precision, steps: usize) -> usize {
     match instructions {
-        // Four sums of eight lanes are what sixteen registers of four lanes have room for.
-        Instructions::Portable => products::<_, 1, 4>(Portable, precision, steps),
+        Instructions::Portable => products::<_, 2, 4>(Portable, precision, steps),
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx2(proof) => {
             #[target_feature(enable = "avx2,fma")]
             fn with_features(proof: Avx2, precision: Precision, steps: usize) -> usize {
-                products::<_, 2, 4>(EightLanes(proof), precision, steps)
+                products::<_, 2, 4>(proof, precision, steps)
             }
             // SAFETY: a value of that type is the proof that this CPU has the instructions.
             unsafe { with_features(proof, precision, steps) }
@@ -163,7 +161,7 @@ fn read(instructions: Instructions, words: &[u32], rounds: usize) {
         Instructions::Avx2(proof) => {
             #[target_feature(enable = "avx2,fma")]
             fn with_features(proof: Avx2, words: &[u32], rounds: usize) {
-                maxima(EightLanes(proof), words, rounds);
+                maxima(proof, words, rounds);
             }
             // SAFETY: a value of that type is the proof that this CPU has the instructions.
             unsafe { with_features(proof, words, rounds) }

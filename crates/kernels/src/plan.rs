@@ -97,9 +97,8 @@ impl AttentionPlan {
             queries: shape.queries as usize,
             keys: shape.keys as usize,
             head_dim: shape.head_dim as usize,
-            heads: masks.iter().map(|mask| (uses(mask, Precision::Half), uses(mask, Precision::Int8))).collect(),
+            heads: masks.iter().map(|mask| Precision::ALL.map(|precision| uses(mask, precision))).collect(),
             bands: bands.len(),
-            lanes: instructions.lanes(),
             integer_keys,
         };
         Ok(Self { shape, options, instructions, rows, columns, bands, workspace })
@@ -131,8 +130,13 @@ impl AttentionPlan {
             return Err(KernelError::Workspace);
         }
         let call = Call { plan: self, inputs, live_keys };
-        call.pack(0, &mut workspace.heads);
-        call.attend(&self.bands, &workspace.heads, out, &mut workspace.scratch);
+        match &mut workspace.scratch[..] {
+            [scratch] => call.attend_heads(&mut workspace.heads, out, scratch),
+            scratch => {
+                call.pack(0, &mut workspace.heads);
+                call.attend(&self.bands, &workspace.heads, out, scratch);
+            }
+        }
         Ok(())
     }
 }
@@ -157,6 +161,21 @@ impl Call<'_> {
         for (at, packed) in heads.iter_mut().enumerate() {
             let (q, k, v) = self.head(first + at);
             self.plan.instructions.pack(packed, q, k, v, self.plan.shape.head_dim as usize);
+        }
+    }
+
+    /// Head by head, so that what has been packed is still in the cache.
+    fn attend_heads(self, heads: &mut [PackedHead], out: &mut [f32], scratch: &mut Scratch) {
+        let d = self.plan.shape.head_dim as usize;
+        let mut out = out;
+        for rows in self.plan.rows.chunk_by(|a, b| a.head == b.head) {
+            let head = rows[0].head;
+            self.pack(head, &mut heads[head..=head]);
+            for row in rows {
+                let (here, rest) = out.split_at_mut(row.queries.len() * d);
+                self.attend_row(row, &heads[head], here, scratch);
+                out = rest;
+            }
         }
     }
 
@@ -188,7 +207,7 @@ impl Call<'_> {
 
     fn attend_row(self, row: &Row, packed: &PackedHead, out: &mut [f32], scratch: &mut Scratch) {
         let d = self.plan.shape.head_dim as usize;
-        let (q, k, v) = self.head(row.head);
+        let (q, _, v) = self.head(row.head);
         let job = Job {
             row,
             columns: &self.plan.columns,
@@ -197,7 +216,6 @@ impl Call<'_> {
             causal: self.plan.shape.kind == AttentionKind::CausalSelfAttention,
             int8_softmax: self.plan.options.int8_softmax,
             q,
-            k,
             v,
             packed,
         };

@@ -1,27 +1,40 @@
-//! Fused attention of one tile: as many queries of one block row as there are lanes, against all their key blocks.
+//! Fused attention of one tile: a few queries of one block row against all their key blocks.
 //!
 //! Keys come in chunks. For each chunk: scores, the new running maximum, weights relative to it, and weighted values
 //! added to the output after that has been rescaled (online softmax). Scores are in powers of two, `log2(e)` times the
 //! usual ones, and in real units whatever their precision, so rows mix precisions freely.
+//!
+//! A tile has `A` vectors of queries. Query `A x + a` of it has group `x` of vector `a`: of scores, with four keys in the
+//! words of the group; of outputs, with four features there.
 
+#![expect(clippy::needless_range_loop, reason = "a loop over the vectors of a tile says so, whatever it indexes")]
+
+mod chunk;
 mod integer;
 mod operand;
+mod products;
 
 use std::ops::Range;
 
-use operand::{Half, Int8, Operand, Single};
+pub(crate) use chunk::CHUNK;
 
-use crate::{Int8Softmax, lanes::Lanes, packed::PackedHead, row::Row, workspace::Scratch};
+use chunk::{Chunk, GROUP};
+use operand::{Half, Int8, Operand, Single};
+use products::{Values, multiply_keys, multiply_values};
+
+use crate::{
+    Int8Softmax,
+    lanes::{EXP2, Lanes, MAX_WIDTH, transpose_groups},
+    packed::{PackedHead, words},
+    row::Row,
+    workspace::Scratch,
+};
 use maskwright_blueprint::Precision;
 
-/// Keys that one step of the online softmax takes at most. Their scores, for 16 queries, fill 16 KiB of the L1 cache;
-/// the 8-bit products of that many keys cannot overflow 32 bits.
-pub(crate) const CHUNK: usize = 256;
+/// The most queries of a tile on any instruction set.
+pub(crate) const MAX_QUERIES: usize = 16;
 
-/// Every block takes a multiple of this many slots of a chunk, also a ragged one.
-const SLOTS: usize = 8;
-
-/// A row of blocks and its head; `q`, `k` and `v` are `[tokens][head_dim]`.
+/// A row of blocks and its head; `q` and `v` are `[tokens][head_dim]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
     pub row: &'a Row,
@@ -33,373 +46,420 @@ pub(crate) struct Job<'a> {
     pub causal: bool,
     pub int8_softmax: Int8Softmax,
     pub q: &'a [f32],
-    pub k: &'a [f32],
     pub v: &'a [f32],
     pub packed: &'a PackedHead,
 }
 
 /// Computes one block row into `out`, `[queries of the row][head_dim]`.
 #[inline(always)]
-pub(crate) fn attend_row<L: Lanes>(lanes: L, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
+pub(crate) fn attend_row<L: Lanes, const A: usize>(lanes: L, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
     let head = job.packed;
+    let (score_scale, value_scale) = (std::f32::consts::LOG2_E / (job.head_dim as f32).sqrt(), 1.0);
     let integers = Operands {
-        queries: &head.int8.queries[..],
-        keys: &head.int8.keys[..],
-        values: &head.int8.values[..],
+        queries: &head.int8.queries,
+        keys: &head.int8.keys,
+        values: Values { words: &head.int8.values, head_dim: job.head_dim, last: (usize::MAX, &[]) },
         offsets: &head.int8_offsets,
         score_scale: head.int8_scales.score,
         value_scale: head.int8_scales.value / 255.0,
     };
-    let (score_scale, value_scale) = (std::f32::consts::LOG2_E / (job.head_dim as f32).sqrt(), 1.0);
     let halves = Operands {
-        queries: &head.half.queries[..],
-        keys: &head.half.keys[..],
-        values: &head.half.values[..],
+        queries: &head.half.queries,
+        keys: &head.half.keys,
+        values: Values { words: &head.half.values, head_dim: job.head_dim, last: (usize::MAX, &[]) },
         offsets: &[],
         score_scale,
         value_scale,
     };
-    let singles = Operands { queries: job.q, keys: job.k, values: job.v, offsets: &[], score_scale, value_scale };
+    let last = (job.live_keys / GROUP, words(&head.last_values));
+    let singles = Operands {
+        queries: words(job.q),
+        keys: &head.single_keys,
+        values: Values { words: words(job.v), head_dim: job.head_dim, last },
+        offsets: &[],
+        score_scale,
+        value_scale,
+    };
     let [of_int8, of_half, of_single] =
         Precision::ALL.map(|precision| &job.columns[job.row.blocks[precision.index()].clone()]);
-    for (at, out) in out.chunks_mut(L::WIDTH * job.head_dim).enumerate() {
-        let first = job.row.queries.start + at * L::WIDTH;
-        let queries = first..(first + L::WIDTH).min(job.row.queries.end);
-        let mut tile = Tile::start(lanes, job, queries, scratch);
-        match job.int8_softmax {
-            Int8Softmax::Float => tile.attend::<Int8>(of_int8, &integers),
-            Int8Softmax::Integer(normalisation) => tile.start_with_integers(of_int8, &integers, normalisation),
+    let tile = A * L::GROUPS;
+    for (at, out) in out.chunks_mut(tile * job.head_dim).enumerate() {
+        let first = job.row.queries.start + at * tile;
+        let queries = first..(first + tile).min(job.row.queries.end);
+        let next_tile = &singles.queries[queries.end * job.head_dim..];
+        let next_tile = &next_tile[..next_tile.len().min(tile * job.head_dim)];
+        lanes.prefetch_to_write(out);
+        if !of_single.is_empty() {
+            lanes.prefetch(next_tile);
         }
-        tile.attend::<Half>(of_half, &halves);
-        tile.attend::<Single>(of_single, &singles);
-        tile.finish(out);
+        let mut tile = Tile::<L, A>::start(lanes, job, queries);
+        match job.int8_softmax {
+            Int8Softmax::Float => tile.attend::<Int8>(of_int8, &integers, scratch),
+            Int8Softmax::Integer(normalisation) => tile.start_with_integers(of_int8, &integers, normalisation, scratch),
+        }
+        tile.attend::<Half>(of_half, &halves, scratch);
+        tile.attend::<Single>(of_single, &singles, scratch);
+        tile.finish(out, scratch);
     }
 }
 
+#[inline(always)]
+fn words_mut(floats: &mut [f32]) -> &mut [u32] {
+    // SAFETY: as in `words`, in both directions.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
+}
+
 /// A head as one precision sees it.
-struct Operands<'a, Element> {
-    queries: &'a [Element],
-    keys: &'a [Element],
-    values: &'a [Element],
+struct Operands<'a> {
+    /// `[queries][words]`
+    queries: &'a [u32],
+    /// `[groups][words][4]`
+    keys: &'a [u32],
+    values: Values<'a>,
     /// What each key's product starts from, where that is not zero.
     offsets: &'a [u32],
-    /// From a product to a score in powers of two.
+    /// From a product to a score in powers of two; above zero.
     score_scale: f32,
     /// From a weighted sum to values.
     value_scale: f32,
 }
 
-/// The state of one tile: the running maximum and sum of each query, and in `scratch` its weighted values so far.
-struct Tile<'a, L: Lanes> {
+/// The state of one tile: the running maximum of each query, in every word of its group; the sum of its weights, in
+/// four parts. Its weighted values so far are in the scratch.
+struct Tile<'a, L: Lanes, const A: usize> {
     lanes: L,
     job: &'a Job<'a>,
     queries: Range<usize>,
-    max: L::Float,
-    sum: L::Float,
-    scratch: &'a mut Scratch,
+    max: [L::Float; A],
+    sum: [L::Float; A],
+    /// Whether there are no weighted values yet.
+    fresh: bool,
 }
 
-impl<'a, L: Lanes> Tile<'a, L> {
+/// What the scores of a chunk have been, word by word.
+struct Seen<L: Lanes, const A: usize> {
+    largest: [L::Float; A],
+    /// NaN where one of them is.
+    total: [L::Float; A],
+}
+
+impl<L: Lanes, const A: usize> Seen<L, A> {
     #[inline(always)]
-    fn start(lanes: L, job: &'a Job<'a>, queries: Range<usize>, scratch: &'a mut Scratch) -> Self {
-        scratch.output.get()[..job.head_dim * L::WIDTH].fill(0);
+    fn add<O: Operand<L>>(&mut self, lanes: L, a: usize, score: L::Float) {
+        self.largest[a] = lanes.max(score, self.largest[a]);
+        if O::FLOATS {
+            self.total[a] = lanes.add(self.total[a], score);
+        }
+    }
+}
+
+impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
+    /// Words of scores of one group of keys.
+    const SCORES: usize = A * L::WIDTH;
+
+    #[inline(always)]
+    fn start(lanes: L, job: &'a Job<'a>, queries: Range<usize>) -> Self {
         // The smallest finite number, not minus infinity: then a difference of maxima is never NaN.
-        let max = lanes.floats(lanes.splat(f32::MIN.to_bits()));
-        let sum = lanes.floats(lanes.splat(0));
-        Self { lanes, job, queries, max, sum, scratch }
+        Self { lanes, job, queries, max: [splat(lanes, f32::MIN); A], sum: [splat(lanes, 0.0); A], fresh: true }
     }
 
     /// Adds the blocks `columns`, all computed as `O` says.
     #[inline(always)]
-    fn attend<O: Operand<L>>(&mut self, columns: &[u32], operands: &Operands<'_, O::Element>) {
+    fn attend<O: Operand<L>>(&mut self, columns: &[u32], operands: &Operands<'_>, scratch: &mut Scratch) {
         if columns.is_empty() {
             return;
         }
-        self.load_queries::<O>(operands);
-        let mut chunk = Chunk::new();
-        let mut rest = columns;
+        let Scratch { queries, scores, output, whole, .. } = scratch;
+        let (queries, scores, output) = (queries.get(), scores.get(), output.get());
+        self.load_queries::<O>(operands, queries, whole.get());
+        let scale = splat(self.lanes, operands.score_scale);
+        let unit = splat(self.lanes, operands.value_scale);
+        let (mut chunk, mut rest) = (Chunk::new(), columns);
         while chunk.fill(&mut rest, self.job) {
-            let words = self.job.head_dim / O::PER_WORD;
-            let scores = &mut self.scratch.scores.get()[..chunk.slots * L::WIDTH];
-            let scale = splat(self.lanes, operands.score_scale);
-            for segment in chunk.segments() {
-                let scores = &mut scores[segment.slot * L::WIDTH..][..segment.slots() * L::WIDTH];
-                let queries = &self.scratch.queries.get()[..words * L::WIDTH];
-                score_segment::<L, O>(self.lanes, queries, segment, operands, |slot, product| {
-                    let score = self.lanes.mul(O::float(self.lanes, product), scale);
-                    self.lanes.store(self.lanes.bits(score), &mut scores[slot * L::WIDTH..]);
-                });
-                hide::<L>(self.queries.start, segment, scores, f32::NEG_INFINITY.to_bits());
-            }
-            let correction = self.weigh::<O>(&chunk);
-            self.add_values::<O>(&chunk, operands, correction);
+            let seen = self.score::<O>(&chunk, operands, queries, scores);
+            let correction = self.weigh::<O>(&chunk, &seen, scale, scores);
+            self.add_values::<O>(&chunk, &operands.values, scores, [correction, [unit; A]], output);
         }
     }
 
-    /// Transposes the queries: vector `t` holds word `t` of every query. Lanes beyond the last query keep what they
-    /// have; their results go nowhere.
+    /// Arranges the queries: `4 / A` words of each in a vector, those of query `A x + a` in the words `n A + a` of group
+    /// `x`.
     #[inline(always)]
-    fn load_queries<O: Operand<L>>(&mut self, operands: &Operands<'_, O::Element>) {
-        let words = self.job.head_dim / O::PER_WORD;
-        let queries = &operands.queries[self.queries.start * words..self.queries.end * words];
-        let vectors = self.scratch.queries.get();
-        for (lane, query) in queries.chunks_exact(words).enumerate() {
-            for (vector, &element) in vectors.chunks_exact_mut(L::WIDTH).zip(query) {
-                vector[lane] = O::word(element);
+    fn load_queries<O: Operand<L>>(&self, operands: &Operands<'_>, vectors: &mut [u32], whole: &mut [u32]) {
+        let (lanes, words) = (self.lanes, self.job.head_dim / O::PER_WORD);
+        let queries = match self.queries.len() == A * L::GROUPS {
+            true => &operands.queries[self.queries.start * words..],
+            false => {
+                // What stands for the missing ones does not matter: their results go nowhere.
+                let queries = &operands.queries[self.queries.start * words..self.queries.end * words];
+                whole[..queries.len()].copy_from_slice(queries);
+                whole
+            }
+        };
+        for (at, vectors) in vectors[..words * A / 4 * L::WIDTH].chunks_mut(A * L::WIDTH).enumerate() {
+            let mut rows = [lanes.splat(0); A];
+            for (a, row) in rows.iter_mut().enumerate() {
+                *row = lanes.gather_groups(&queries[a * words + 4 * at..], A * words);
+            }
+            let arranged = arrange(lanes, rows);
+            for (vector, words) in vectors.chunks_exact_mut(L::WIDTH).zip(arranged) {
+                lanes.store(words, vector);
             }
         }
     }
 
-    /// Turns the chunk's scores into weights, in place, and moves maximum and sum on. Returns what the output so far
-    /// has to be multiplied by.
+    /// Writes the chunk's products and returns, for each vector, the largest of every word.
     #[inline(always)]
-    fn weigh<O: Operand<L>>(&mut self, chunk: &Chunk) -> L::Float {
+    fn score<O: Operand<L>>(
+        &self,
+        chunk: &Chunk,
+        operands: &Operands<'_>,
+        queries: &[u32],
+        scores: &mut [u32],
+    ) -> Seen<L, A> {
+        let mut seen = Seen { largest: [splat(self.lanes, f32::MIN); A], total: [splat(self.lanes, 0.0); A] };
+        let groups = chunk.padded();
+        let mut at = 0;
+        while at < groups.len() {
+            if L::SUMS / A == 8 && at + 8 <= groups.len() {
+                self.score_groups::<O, 8>(chunk, at, operands, queries, scores, &mut seen);
+                at += 8;
+            } else if L::SUMS / A >= 4 {
+                self.score_groups::<O, 4>(chunk, at, operands, queries, scores, &mut seen);
+                at += 4;
+            } else {
+                self.score_groups::<O, 2>(chunk, at, operands, queries, scores, &mut seen);
+                at += 2;
+            }
+        }
+        seen
+    }
+
+    #[inline(always)]
+    fn score_groups<O: Operand<L>, const B: usize>(
+        &self,
+        chunk: &Chunk,
+        at: usize,
+        operands: &Operands<'_>,
+        queries: &[u32],
+        scores: &mut [u32],
+        seen: &mut Seen<L, A>,
+    ) {
         let lanes = self.lanes;
-        let scores = &mut self.scratch.scores.get()[..chunk.slots * L::WIDTH];
-        let before = self.max;
-        for score in scores.chunks_exact(L::WIDTH) {
-            self.max = lanes.max(lanes.floats(lanes.load(score)), self.max);
-        }
-        let mut sum = splat(lanes, 0.0);
-        for four in 0..chunk.slots / 4 {
-            let mut weights = [sum; 4];
-            for (weight, score) in weights.iter_mut().zip(scores[4 * four * L::WIDTH..].chunks_exact(L::WIDTH)) {
-                *weight = lanes.exp2(lanes.sub(lanes.floats(lanes.load(score)), self.max));
+        let words = self.job.head_dim / O::PER_WORD;
+        let groups: [u32; B] = *chunk.padded()[at..].first_chunk().expect("chunks are padded");
+        let sums = multiply_keys::<L, O, A, B>(lanes, queries, words, operands.keys, operands.offsets, groups);
+        let last_key = groups[B - 1] as usize * GROUP + GROUP - 1;
+        let hidden = at + B > chunk.real().len() || last_key >= self.visible_to_all();
+        let scores = &mut scores[at * Self::SCORES..][..B * Self::SCORES];
+        for (b, scores) in scores.chunks_exact_mut(Self::SCORES).enumerate() {
+            for (a, scores) in scores.chunks_exact_mut(L::WIDTH).enumerate() {
+                let score = O::float(lanes, sums[a][b]);
+                if !hidden {
+                    seen.add::<O>(lanes, a, score);
+                }
+                lanes.store(lanes.bits(score), scores);
             }
-            // Packed weights take no more room than their scores did, so they never overtake them.
-            let packed = &mut scores[4 * four / O::PER_WORD * L::WIDTH..][..4 / O::PER_WORD * L::WIDTH];
-            sum = lanes.add(sum, O::pack_weights(lanes, weights, packed));
         }
-        let correction = lanes.exp2(lanes.sub(before, self.max));
-        self.sum = lanes.mul_add(self.sum, correction, sum);
+        if hidden {
+            let real = chunk.real().len();
+            for (b, scores) in scores.chunks_exact_mut(Self::SCORES).enumerate() {
+                let live = if at + b < real { self.job.live_keys } else { 0 };
+                self.hide(groups[b] as usize * GROUP, live, scores);
+                for (a, scores) in scores.chunks_exact(L::WIDTH).enumerate() {
+                    seen.add::<O>(lanes, a, lanes.floats(lanes.load(scores)));
+                }
+            }
+        }
+    }
+
+    /// Keys before this one are live, and not later than any of the tile's queries under a causal mask.
+    #[inline(always)]
+    fn visible_to_all(&self) -> usize {
+        let past = if self.job.causal { self.queries.start + 1 } else { usize::MAX };
+        past.min(self.job.live_keys)
+    }
+
+    /// Overwrites the scores of the group of keys from `first_key` on that do not exist: keys that are not live, and
+    /// those later than a causal query.
+    #[inline(always)]
+    fn hide(&self, first_key: usize, live_keys: usize, scores: &mut [u32]) {
+        for (a, vector) in scores.chunks_exact_mut(L::WIDTH).enumerate() {
+            for (x, group) in vector.chunks_exact_mut(GROUP).enumerate() {
+                let query = self.queries.start + x * A + a;
+                let visible = if self.job.causal { live_keys.min(query + 1) } else { live_keys };
+                let visible = visible.saturating_sub(first_key).min(GROUP);
+                group[visible..].fill(f32::NEG_INFINITY.to_bits());
+            }
+        }
+    }
+
+    /// Turns the chunk's scores into weights, in place, and moves maxima and sums on. Returns what the output so far has
+    /// to be multiplied by.
+    #[inline(always)]
+    fn weigh<O: Operand<L>>(
+        &mut self,
+        chunk: &Chunk,
+        seen: &Seen<L, A>,
+        scale: L::Float,
+        scores: &mut [u32],
+    ) -> [L::Float; A] {
+        let lanes = self.lanes;
+        let mut correction = self.max;
+        for a in 0..A {
+            let max = lanes.max(lanes.mul(max_of_group(lanes, seen.largest[a]), scale), self.max[a]);
+            correction[a] = lanes.exp2(lanes.sub(self.max[a], max), &EXP2);
+            self.max[a] = max;
+        }
+        let max = self.max;
+        let mut sums = [O::zero(lanes); A];
+        let steps = chunk.padded().len() / O::PER_WORD;
+        assert!(steps * O::PER_WORD * Self::SCORES <= scores.len(), "a chunk fits its buffer");
+        for at in 0..steps {
+            for a in 0..A {
+                // SAFETY: every group of the chunk has `SCORES` words in the buffer, as has been asserted.
+                let of_vector = unsafe {
+                    let first = at * O::PER_WORD * Self::SCORES + a * L::WIDTH;
+                    scores.get_unchecked(first..first + (O::PER_WORD - 1) * Self::SCORES + L::WIDTH)
+                };
+                let weights = O::weights(lanes, of_vector, Self::SCORES, scale, max[a]);
+                sums[a] = O::add_weights(lanes, sums[a], weights);
+                // SAFETY: weights take no more room than their scores did, so they never overtake them.
+                let to = at * Self::SCORES + a * L::WIDTH;
+                lanes.store(weights, unsafe { scores.get_unchecked_mut(to..to + L::WIDTH) });
+            }
+        }
+        for a in 0..A {
+            let mut sum = lanes.mul(O::float(lanes, sums[a]), splat(lanes, O::WEIGHT_UNIT));
+            if O::FLOATS {
+                // Weights may hide what is NaN, but not their sum. A difference of infinities is NaN, too.
+                let poison = lanes.add(lanes.nan_or_zero(seen.total[a]), lanes.sub(max[a], max[a]));
+                sum = lanes.add(sum, poison);
+            }
+            self.sum[a] = lanes.mul_add(self.sum[a], correction[a], sum);
+        }
         correction
     }
 
-    /// `output = output * correction + weights * values`.
+    /// `output = output * correction + unit * (weights * values)`.
     #[inline(always)]
-    fn add_values<O: Operand<L>>(&mut self, chunk: &Chunk, operands: &Operands<'_, O::Element>, correction: L::Float) {
-        let lanes = self.lanes;
-        let scale = splat(lanes, operands.value_scale);
-        let weights = self.scratch.scores.get();
-        let output = &mut self.scratch.output.get()[..self.job.head_dim * L::WIDTH];
-        weighted_values::<L, O>(lanes, chunk, weights, operands.values, self.job.head_dim, |at, sum| {
-            let output = &mut output[at * L::WIDTH..][..L::WIDTH];
-            let corrected = lanes.mul(lanes.floats(lanes.load(output)), correction);
-            let sum = lanes.mul_add(O::float(lanes, sum), scale, corrected);
-            lanes.store(lanes.bits(sum), output);
-        });
+    fn add_values<O: Operand<L>>(
+        &mut self,
+        chunk: &Chunk,
+        values: &Values<'_>,
+        weights: &[u32],
+        [correction, unit]: [[L::Float; A]; 2],
+        output: &mut [u32],
+    ) {
+        let mut at = 0;
+        while at < values.head_dim {
+            let output = &mut output[at / GROUP * Self::SCORES..];
+            let left = values.head_dim - at;
+            if L::SUMS / A == 8 && left >= 32 {
+                let sums = multiply_values::<L, O, A, 8>(self.lanes, chunk, weights, values, at);
+                self.add_sums::<O, 8>(sums, correction, unit, output);
+                at += 32;
+            } else if L::SUMS / A >= 4 && left >= 16 {
+                let sums = multiply_values::<L, O, A, 4>(self.lanes, chunk, weights, values, at);
+                self.add_sums::<O, 4>(sums, correction, unit, output);
+                at += 16;
+            } else {
+                let sums = multiply_values::<L, O, A, 2>(self.lanes, chunk, weights, values, at);
+                self.add_sums::<O, 2>(sums, correction, unit, output);
+                at += 8;
+            }
+        }
+        self.fresh = false;
     }
 
-    /// Divides by the sum and transposes back. Queries without a live key have sum zero and get zeros.
     #[inline(always)]
-    fn finish(self, out: &mut [f32]) {
-        let mut sums = [0; MAX_WIDTH];
-        self.lanes.store(self.lanes.bits(self.sum), &mut sums);
-        let output = self.scratch.output.get();
-        for (lane, out) in out.chunks_exact_mut(self.job.head_dim).enumerate() {
-            let sum = f32::from_bits(sums[lane]);
-            let inverse = if sum == 0.0 { 0.0 } else { 1.0 / sum };
-            for (at, out) in out.iter_mut().enumerate() {
-                *out = f32::from_bits(output[at * L::WIDTH + lane]) * inverse;
+    fn add_sums<O: Operand<L>, const C: usize>(
+        &self,
+        sums: [[O::Sum; C]; A],
+        correction: [L::Float; A],
+        unit: [L::Float; A],
+        output: &mut [u32],
+    ) {
+        let lanes = self.lanes;
+        let output = &mut output[..C * Self::SCORES];
+        for c in 0..C {
+            for a in 0..A {
+                let output = &mut output[c * Self::SCORES + a * L::WIDTH..][..L::WIDTH];
+                let mut sum = lanes.mul(O::float(lanes, sums[a][c]), unit[a]);
+                if !self.fresh {
+                    sum = lanes.mul_add(lanes.floats(lanes.load(output)), correction[a], sum);
+                }
+                lanes.store(lanes.bits(sum), output);
             }
+        }
+    }
+
+    /// Divides by the sum. Queries without a live key have sum zero and get zeros.
+    #[inline(always)]
+    fn finish(self, out: &mut [f32], scratch: &mut Scratch) {
+        let (lanes, d) = (self.lanes, self.job.head_dim);
+        if self.fresh {
+            out.fill(0.0);
+            return;
+        }
+        let mut inverse = self.sum;
+        for inverse in &mut inverse {
+            let mut sums = [0; MAX_WIDTH];
+            lanes.store(lanes.bits(sum_of_group(lanes, *inverse)), &mut sums);
+            for sum in &mut sums {
+                let real = f32::from_bits(*sum);
+                *sum = if real == 0.0 { 0.0_f32 } else { 1.0 / real }.to_bits();
+            }
+            *inverse = lanes.floats(lanes.load(&sums));
+        }
+        let whole = self.queries.len() == A * L::GROUPS;
+        let to = if whole { words_mut(out) } else { scratch.whole.get() };
+        let output = &scratch.output.get()[..d / GROUP * Self::SCORES];
+        for (c, vectors) in output.chunks_exact(Self::SCORES).enumerate() {
+            for (a, vector) in vectors.chunks_exact(L::WIDTH).enumerate() {
+                let words = lanes.bits(lanes.mul(lanes.floats(lanes.load(vector)), inverse[a]));
+                lanes.scatter_groups(words, &mut to[a * d + c * GROUP..], A * d);
+            }
+        }
+        if !whole {
+            let (out, len) = (words_mut(out), self.queries.len() * d);
+            out[..len].copy_from_slice(&scratch.whole.get()[..len]);
         }
     }
 }
 
-/// The most lanes of any instruction set.
-pub(crate) const MAX_WIDTH: usize = 16;
+/// The vectors of [`Tile::load_queries`] from four words of each query.
+#[inline(always)]
+fn arrange<L: Lanes, const A: usize>(lanes: L, rows: [L::Word; A]) -> [L::Word; A] {
+    let mut arranged = rows;
+    if A == 2 {
+        [arranged[0], arranged[1]] = lanes.interleave(rows[0], rows[1]);
+    } else {
+        let four = transpose_groups(lanes, [rows[0], rows[1], rows[2], rows[3]]);
+        arranged.copy_from_slice(&four);
+    }
+    arranged
+}
+
+/// The largest word of each group, in all its words.
+#[inline(always)]
+fn max_of_group<L: Lanes>(lanes: L, x: L::Float) -> L::Float {
+    let word = lanes.bits(x);
+    let (a, b) = (lanes.floats(lanes.spread::<0>(word)), lanes.floats(lanes.spread::<1>(word)));
+    let (c, d) = (lanes.floats(lanes.spread::<2>(word)), lanes.floats(lanes.spread::<3>(word)));
+    lanes.max(lanes.max(a, b), lanes.max(c, d))
+}
+
+/// The sum of each group's words, in all of them.
+#[inline(always)]
+fn sum_of_group<L: Lanes>(lanes: L, x: L::Float) -> L::Float {
+    let word = lanes.bits(x);
+    let (a, b) = (lanes.floats(lanes.spread::<0>(word)), lanes.floats(lanes.spread::<1>(word)));
+    let (c, d) = (lanes.floats(lanes.spread::<2>(word)), lanes.floats(lanes.spread::<3>(word)));
+    lanes.add(lanes.add(a, b), lanes.add(c, d))
+}
 
 #[inline(always)]
 fn splat<L: Lanes>(lanes: L, x: f32) -> L::Float {
     lanes.floats(lanes.splat(x.to_bits()))
-}
-
-/// Overwrites the scores that do not exist: slots beyond a ragged end, and keys later than a causal query.
-#[inline(always)]
-fn hide<L: Lanes>(first_query: usize, segment: &Segment, scores: &mut [u32], nothing: u32) {
-    scores[segment.len * L::WIDTH..].fill(nothing);
-    if segment.diagonal {
-        for (slot, scores) in scores.chunks_exact_mut(L::WIDTH).enumerate().take(segment.len) {
-            let later = (segment.key + slot).saturating_sub(first_query).min(L::WIDTH);
-            scores[..later].fill(nothing);
-        }
-    }
-}
-
-/// Products of the tile's queries with the keys of one segment; `put(slot, product)` takes each.
-#[inline(always)]
-fn score_segment<L: Lanes, O: Operand<L>>(
-    lanes: L,
-    queries: &[u32],
-    segment: &Segment,
-    operands: &Operands<'_, O::Element>,
-    mut put: impl FnMut(usize, O::Sum),
-) {
-    let words = queries.len() / L::WIDTH;
-    // Packed keys are padded to whole groups; others end where the caller's slice does.
-    let whole = if O::PADDED { segment.slots() } else { segment.len };
-    let mut slot = 0;
-    while slot < whole {
-        let key = segment.key + slot;
-        let keys = &operands.keys[key * words..];
-        if L::SUMS == 8 && slot + 8 <= whole {
-            let sums = starts::<L, O, 8>(lanes, operands.offsets, key);
-            let sums = multiply::<L, O, 8>(lanes, sums, queries, keys, 1, words);
-            put_all(&sums, slot, &mut put);
-            slot += 8;
-        } else if slot + 4 <= whole {
-            let sums = starts::<L, O, 4>(lanes, operands.offsets, key);
-            let sums = multiply::<L, O, 4>(lanes, sums, queries, keys, 1, words);
-            put_all(&sums, slot, &mut put);
-            slot += 4;
-        } else {
-            let sums = starts::<L, O, 1>(lanes, operands.offsets, key);
-            let [sum] = multiply::<L, O, 1>(lanes, sums, queries, keys, 1, words);
-            put(slot, sum);
-            slot += 1;
-        }
-    }
-}
-
-/// What the products with `N` keys from `key` on start from.
-#[inline(always)]
-fn starts<L: Lanes, O: Operand<L>, const N: usize>(lanes: L, offsets: &[u32], key: usize) -> [O::Sum; N] {
-    let mut sums = [O::zero(lanes); N];
-    for (at, sum) in sums.iter_mut().enumerate() {
-        *sum = O::start(lanes, offsets, key + at);
-    }
-    sums
-}
-
-/// `put` of every sum, the first of which has number `first`.
-#[inline(always)]
-fn put_all<S: Copy>(sums: &[S], first: usize, put: &mut impl FnMut(usize, S)) {
-    for (at, &sum) in sums.iter().enumerate() {
-        put(first + at, sum);
-    }
-}
-
-/// Sums over the chunk's keys of weight times value; `put(feature, sum)` takes each of `head_dim`.
-#[inline(always)]
-fn weighted_values<L: Lanes, O: Operand<L>>(
-    lanes: L,
-    chunk: &Chunk,
-    weights: &[u32],
-    values: &[O::Element],
-    head_dim: usize,
-    mut put: impl FnMut(usize, O::Sum),
-) {
-    let mut at = 0;
-    while at < head_dim {
-        if L::SUMS == 8 {
-            let sums: [_; 8] = weighted_features::<L, O, 8>(lanes, chunk, weights, values, head_dim, at);
-            put_all(&sums, at, &mut put);
-        } else {
-            let sums: [_; 4] = weighted_features::<L, O, 4>(lanes, chunk, weights, values, head_dim, at);
-            put_all(&sums, at, &mut put);
-        }
-        at += L::SUMS;
-    }
-}
-
-/// `N` neighbouring features of [`weighted_values`], from feature `at` on.
-#[inline(always)]
-fn weighted_features<L: Lanes, O: Operand<L>, const N: usize>(
-    lanes: L,
-    chunk: &Chunk,
-    weights: &[u32],
-    values: &[O::Element],
-    head_dim: usize,
-    at: usize,
-) -> [O::Sum; N] {
-    let mut sums = [O::zero(lanes); N];
-    for segment in chunk.segments() {
-        let words = segment.len.div_ceil(O::PER_WORD);
-        let weights = &weights[segment.slot / O::PER_WORD * L::WIDTH..][..words * L::WIDTH];
-        let values = &values[segment.key / O::PER_WORD * head_dim + at..];
-        sums = multiply::<L, O, N>(lanes, sums, weights, values, head_dim, 1);
-    }
-    sums
-}
-
-/// The innermost loop: `sums[n] += sum over t of vectors[t] * numbers[t * step + n * next]`, one vector a lane, one
-/// number for all lanes.
-#[inline(always)]
-fn multiply<L: Lanes, O: Operand<L>, const N: usize>(
-    lanes: L,
-    mut sums: [O::Sum; N],
-    vectors: &[u32],
-    numbers: &[O::Element],
-    step: usize,
-    next: usize,
-) -> [O::Sum; N] {
-    let steps = vectors.len() / L::WIDTH;
-    assert!(steps == 0 || (steps - 1) * step + (N - 1) * next < numbers.len(), "operands hold every key of a block");
-    for (t, vector) in vectors.chunks_exact(L::WIDTH).enumerate() {
-        let vector = lanes.load(vector);
-        for (n, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: t < steps and n < N, so the index is at most the one that was compared with the length above.
-            let number = unsafe { *numbers.get_unchecked(t * step + n * next) };
-            *sum = O::add_product(lanes, *sum, vector, number);
-        }
-    }
-    sums
-}
-
-/// Neighbouring keys of one block, and the slots of the chunk that their scores go to.
-#[derive(Clone, Copy, Default)]
-struct Segment {
-    key: usize,
-    len: usize,
-    slot: usize,
-    /// Whether some of these keys are later than some of the row's queries, under a causal mask.
-    diagonal: bool,
-}
-
-impl Segment {
-    #[inline(always)]
-    fn slots(&self) -> usize {
-        self.len.next_multiple_of(SLOTS)
-    }
-}
-
-/// Blocks whose keys go through one step of the online softmax.
-struct Chunk {
-    all: [Segment; CHUNK / SLOTS],
-    count: usize,
-    slots: usize,
-}
-
-impl Chunk {
-    fn new() -> Self {
-        Self { all: [Segment::default(); CHUNK / SLOTS], count: 0, slots: 0 }
-    }
-
-    #[inline(always)]
-    fn segments(&self) -> &[Segment] {
-        &self.all[..self.count]
-    }
-
-    /// Takes as many live blocks from the front of `columns` as fit; false when there are none.
-    #[inline(always)]
-    fn fill(&mut self, columns: &mut &[u32], job: &Job<'_>) -> bool {
-        let size = job.row.block_size;
-        (self.count, self.slots) = (0, 0);
-        while let Some((&column, rest)) = columns.split_first() {
-            let key = column as usize * size;
-            let len = job.live_keys.saturating_sub(key).min(size);
-            if self.slots + size > CHUNK {
-                break;
-            }
-            if len > 0 {
-                let diagonal = job.causal && key == job.row.queries.start;
-                let segment = Segment { key, len, slot: self.slots, diagonal };
-                self.all[self.count] = segment;
-                self.count += 1;
-                self.slots += segment.slots();
-            }
-            *columns = rest;
-        }
-        self.count > 0
-    }
 }

@@ -1,4 +1,7 @@
-use crate::{packed::PackedHead, tile::CHUNK};
+use crate::{
+    packed::PackedHead,
+    tile::{CHUNK, MAX_QUERIES},
+};
 
 /// Memory that [`AttentionPlan::run`](crate::AttentionPlan::run) works in: made once by
 /// [`workspace`](crate::AttentionPlan::workspace), then used for call after call, one at a time.
@@ -19,19 +22,16 @@ pub(crate) struct WorkspaceSize {
     pub queries: usize,
     pub keys: usize,
     pub head_dim: usize,
-    /// For each head: whether it has 16-bit blocks, and 8-bit ones.
-    pub heads: Vec<(bool, bool)>,
+    /// For each head, and each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL): whether it has such blocks.
+    pub heads: Vec<[bool; 3]>,
     pub bands: usize,
-    /// Queries that are computed at once.
-    pub lanes: usize,
     /// Keys of the longest row of 8-bit blocks, for integer softmax; else zero.
     pub integer_keys: usize,
 }
 
 impl Workspace {
     pub(crate) fn new(size: &WorkspaceSize) -> Self {
-        let head =
-            |&(half, int8): &(bool, bool)| PackedHead::with_room(size.queries, size.keys, size.head_dim, half, int8);
+        let head = |&uses: &[bool; 3]| PackedHead::with_room(size.queries, size.keys, size.head_dim, uses);
         Self {
             size: size.clone(),
             heads: size.heads.iter().map(head).collect(),
@@ -41,10 +41,14 @@ impl Workspace {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let of_head = |head: &PackedHead| head.half.words() + head.int8.words() + head.int8_offsets.len();
+        let of_head = |head: &PackedHead| {
+            let single = head.single_keys.len() + head.last_values.len();
+            single + head.half.words() + head.int8.words() + head.int8_offsets.len()
+        };
         let heads = self.heads.iter().map(of_head);
         let scratch = self.scratch.iter().flat_map(|scratch| {
-            [&scratch.queries, &scratch.scores, &scratch.output, &scratch.integers].map(|words| words.words.len())
+            [&scratch.queries, &scratch.scores, &scratch.output, &scratch.whole, &scratch.integers]
+                .map(|words| words.words.len())
         });
         4 * heads.chain(scratch).sum::<usize>()
     }
@@ -59,18 +63,21 @@ pub(crate) struct Scratch {
     pub scores: AlignedWords,
     /// Weighted values so far: `[head_dim]` vectors.
     pub output: AlignedWords,
+    /// Queries or outputs of a tile at the end of a head, which has fewer than others.
+    pub whole: AlignedWords,
     /// All scores of the 8-bit blocks of a row, for integer softmax.
     pub integers: AlignedWords,
 }
 
 impl Scratch {
     fn new(size: &WorkspaceSize) -> Self {
-        let vectors = |count: usize| AlignedWords::zeroed(count * size.lanes);
+        let vectors = |count: usize| AlignedWords::zeroed(count * MAX_QUERIES);
         Self {
             queries: vectors(size.head_dim),
             scores: vectors(CHUNK),
             output: vectors(size.head_dim),
-            integers: vectors(size.integer_keys),
+            whole: vectors(size.head_dim),
+            integers: vectors(size.integer_keys.next_multiple_of(16)),
         }
     }
 }

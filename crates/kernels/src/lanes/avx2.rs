@@ -1,11 +1,11 @@
-//! Eight lanes in 256-bit registers.
+//! Two groups in 256-bit registers.
 //!
-//! Safety of every `unsafe` block here: the instruction sets in question are those of `Avx2::detect` or
-//! `Avx512::detect`, and values of those types come from nowhere else.
+//! Safety of every `unsafe` block here: the instruction sets in question are those of `Avx2::detect`, and values of that
+//! type come from nowhere else.
 
-use std::{arch::x86_64::*, mem::transmute};
+use std::arch::x86_64::*;
 
-use super::{EXP2, Lanes, TIES_UP, avx512::Avx512};
+use super::{Exp2, Lanes, Portable, TIES_UP};
 use crate::{
     IntegerSoftmax,
     packed::PackedHead,
@@ -25,7 +25,7 @@ impl Avx2 {
     pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
         #[target_feature(enable = "avx2,fma")]
         fn with_features(proof: Avx2, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
-            tile::attend_row(EightLanes(proof), job, out, scratch);
+            tile::attend_row::<_, 4>(proof, job, out, scratch);
         }
         // SAFETY: see the module.
         unsafe { with_features(self, job, out, scratch) }
@@ -33,31 +33,26 @@ impl Avx2 {
 
     pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
         #[target_feature(enable = "avx2,fma")]
-        fn with_features(packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
-            packed.fill(q, k, v, head_dim);
+        fn with_features(proof: Avx2, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+            packed.fill(proof, q, k, v, head_dim);
         }
         // SAFETY: see the module.
-        unsafe { with_features(packed, q, k, v, head_dim) }
+        unsafe { with_features(self, packed, q, k, v, head_dim) }
     }
 }
 
-/// Where the 16-bit and 8-bit products of eight lanes come from. The implementing type proves AVX2 and FMA at least.
-pub(crate) trait Products: Copy {
-    fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256;
-    fn pack_bf16(self, low: __m256, high: __m256) -> __m256i;
-    fn dot_u8_i8(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
-}
-
-/// Eight lanes with the products of `P`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct EightLanes<P>(pub P);
-
-impl<P: Products> Lanes for EightLanes<P> {
-    const WIDTH: usize = 8;
+impl Lanes for Avx2 {
+    const GROUPS: usize = 2;
     const SUMS: usize = 8;
 
     type Word = __m256i;
     type Float = __m256;
+    type Narrow = Portable;
+
+    #[inline(always)]
+    fn narrow(self) -> Portable {
+        Portable
+    }
 
     #[inline(always)]
     fn load(self, from: &[u32]) -> __m256i {
@@ -69,6 +64,44 @@ impl<P: Products> Lanes for EightLanes<P> {
     fn store(self, words: __m256i, to: &mut [u32]) {
         let to: &mut [u32; 8] = to.first_chunk_mut().expect("buffers hold whole vectors");
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), words) }
+    }
+
+    #[inline(always)]
+    fn load_group(self, from: &[u32]) -> __m256i {
+        let words: &[u32; 4] = from.first_chunk().expect("buffers hold whole groups");
+        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(words.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn gather_groups(self, from: &[u32], stride: usize) -> __m256i {
+        let group = |at: usize| -> &[u32; 4] { from[at * stride..].first_chunk().expect("buffers hold whole groups") };
+        let (low, high) = (group(0), group(1));
+        unsafe { _mm256_loadu2_m128i(high.as_ptr().cast(), low.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn scatter_groups(self, words: __m256i, to: &mut [u32], stride: usize) {
+        let (low, high) = to.split_at_mut(stride);
+        let low: &mut [u32; 4] = low.first_chunk_mut().expect("buffers hold whole groups");
+        let high: &mut [u32; 4] = high.first_chunk_mut().expect("buffers hold whole groups");
+        unsafe { _mm256_storeu2_m128i(high.as_mut_ptr().cast(), low.as_mut_ptr().cast(), words) }
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: __m256i, b: __m256i) -> [__m256i; 2] {
+        unsafe { [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)] }
+    }
+
+    #[inline(always)]
+    fn spread<const AT: usize>(self, words: __m256i) -> __m256i {
+        unsafe {
+            match AT {
+                0 => _mm256_shuffle_epi32::<0b00_00_00_00>(words),
+                1 => _mm256_shuffle_epi32::<0b01_01_01_01>(words),
+                2 => _mm256_shuffle_epi32::<0b10_10_10_10>(words),
+                _ => _mm256_shuffle_epi32::<0b11_11_11_11>(words),
+            }
+        }
     }
 
     #[inline(always)]
@@ -84,6 +117,11 @@ impl<P: Products> Lanes for EightLanes<P> {
     #[inline(always)]
     fn floats(self, bits: __m256i) -> __m256 {
         unsafe { _mm256_castsi256_ps(bits) }
+    }
+
+    #[inline(always)]
+    fn nan_or_zero(self, x: __m256) -> __m256 {
+        unsafe { _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x)) }
     }
 
     #[inline(always)]
@@ -106,6 +144,11 @@ impl<P: Products> Lanes for EightLanes<P> {
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
 
+    #[inline(always)]
+    fn mul_sub(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmsub_ps(a, b, c) }
+    }
+
     /// The instruction gives its second operand where one is NaN.
     #[inline(always)]
     fn max(self, new: __m256, running: __m256) -> __m256 {
@@ -113,13 +156,12 @@ impl<P: Products> Lanes for EightLanes<P> {
     }
 
     #[inline(always)]
-    fn exp2(self, x: __m256) -> __m256 {
+    fn exp2<const N: usize>(self, x: __m256, exp2: &Exp2<N>) -> __m256 {
         unsafe {
             let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
             let f = _mm256_sub_ps(x, n);
-            let [rest @ .., last] = EXP2;
-            let mut q = _mm256_set1_ps(last);
-            for &c in rest.iter().rev() {
+            let mut q = _mm256_setzero_ps();
+            for &c in exp2.0.iter().rev() {
                 q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(c));
             }
             let power = _mm256_fmadd_ps(q, f, _mm256_set1_ps(1.0));
@@ -132,26 +174,65 @@ impl<P: Products> Lanes for EightLanes<P> {
 
     #[inline(always)]
     fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256 {
-        self.0.dot_bf16(sum, a, b)
+        unsafe {
+            let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+            let (a_low, b_low) = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
+            let (a_high, b_high) = (_mm256_and_si256(a, upper), _mm256_and_si256(b, upper));
+            let sum = _mm256_fmadd_ps(_mm256_castsi256_ps(a_low), _mm256_castsi256_ps(b_low), sum);
+            _mm256_fmadd_ps(_mm256_castsi256_ps(a_high), _mm256_castsi256_ps(b_high), sum)
+        }
     }
 
     #[inline(always)]
-    fn pack_bf16(self, low: __m256, high: __m256) -> __m256i {
-        self.0.pack_bf16(low, high)
+    fn pack_bf16(self, first: __m256, second: __m256) -> __m256i {
+        unsafe {
+            // Unsigned saturation changes nothing, and groups are packed one by one.
+            let (first, second) = (upper_bf16(first), upper_bf16(second));
+            _mm256_packus_epi32(_mm256_srli_epi32::<16>(first), _mm256_srli_epi32::<16>(second))
+        }
     }
 
+    /// In 16-bit products: the instruction for bytes saturates.
     #[inline(always)]
     fn dot_u8_i8(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        self.0.dot_u8_i8(sum, a, b)
+        unsafe {
+            let low_byte = _mm256_set1_epi16(0xff);
+            let (a_even, a_odd) = (_mm256_and_si256(a, low_byte), _mm256_srli_epi16::<8>(a));
+            let (b_even, b_odd) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)), _mm256_srai_epi16::<8>(b));
+            let products = _mm256_add_epi32(_mm256_madd_epi16(a_even, b_even), _mm256_madd_epi16(a_odd, b_odd));
+            _mm256_add_epi32(sum, products)
+        }
     }
 
     #[inline(always)]
     fn pack_u8(self, [a, b, c, d]: [__m256i; 4]) -> __m256i {
+        unsafe { _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d)) }
+    }
+
+    #[inline(always)]
+    fn zip_bf16(self, low: __m256, high: __m256) -> __m256i {
         unsafe {
-            let low = _mm256_or_si256(a, _mm256_slli_epi32::<8>(b));
-            let high = _mm256_or_si256(c, _mm256_slli_epi32::<8>(d));
-            _mm256_or_si256(low, _mm256_slli_epi32::<16>(high))
+            let (low, high) = (upper_bf16(low), upper_bf16(high));
+            _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(low), high)
         }
+    }
+
+    #[inline(always)]
+    fn pack_i8(self, [a, b, c, d]: [__m256i; 4]) -> __m256i {
+        unsafe { _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)) }
+    }
+
+    #[inline(always)]
+    fn transpose_bytes(self, words: __m256i) -> __m256i {
+        unsafe {
+            let transpose = _mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+            _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(transpose))
+        }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_xor_si256(a, b) }
     }
 
     #[inline(always)]
@@ -180,39 +261,6 @@ impl<P: Products> Lanes for EightLanes<P> {
     }
 }
 
-impl Products for Avx2 {
-    #[inline(always)]
-    fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256 {
-        unsafe {
-            let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-            let (a_low, b_low) = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
-            let (a_high, b_high) = (_mm256_and_si256(a, upper), _mm256_and_si256(b, upper));
-            let sum = _mm256_fmadd_ps(_mm256_castsi256_ps(a_low), _mm256_castsi256_ps(b_low), sum);
-            _mm256_fmadd_ps(_mm256_castsi256_ps(a_high), _mm256_castsi256_ps(b_high), sum)
-        }
-    }
-
-    #[inline(always)]
-    fn pack_bf16(self, low: __m256, high: __m256) -> __m256i {
-        unsafe {
-            let (low, high) = (upper_bf16(low), upper_bf16(high));
-            _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(low), high)
-        }
-    }
-
-    /// In 16-bit products: the instruction for bytes saturates.
-    #[inline(always)]
-    fn dot_u8_i8(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        unsafe {
-            let low_byte = _mm256_set1_epi16(0xff);
-            let (a_even, a_odd) = (_mm256_and_si256(a, low_byte), _mm256_srli_epi16::<8>(a));
-            let (b_even, b_odd) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)), _mm256_srai_epi16::<8>(b));
-            let products = _mm256_add_epi32(_mm256_madd_epi16(a_even, b_even), _mm256_madd_epi16(a_odd, b_odd));
-            _mm256_add_epi32(sum, products)
-        }
-    }
-}
-
 /// As [`bf16_bits`](super::bf16_bits), in the upper half of each word; the lower half is what is left of `x`.
 ///
 /// # Safety
@@ -227,28 +275,5 @@ unsafe fn upper_bf16(x: __m256) -> __m256i {
         let quiet = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc0_0000));
         let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
         _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, nan))
-    }
-}
-
-impl Products for Avx512 {
-    #[inline(always)]
-    fn dot_bf16(self, sum: __m256, a: __m256i, b: __m256i) -> __m256 {
-        // SAFETY: the two types are the same 256 bits.
-        unsafe { _mm256_dpbf16_ps(sum, transmute::<__m256i, __m256bh>(a), transmute::<__m256i, __m256bh>(b)) }
-    }
-
-    #[inline(always)]
-    fn pack_bf16(self, low: __m256, high: __m256) -> __m256i {
-        unsafe {
-            // SAFETY: the two types are the same 256 bits.
-            let halves = transmute::<__m256bh, __m256i>(_mm256_cvtne2ps_pbh(high, low));
-            let interleave = _mm256_set_epi16(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);
-            _mm256_permutexvar_epi16(interleave, halves)
-        }
-    }
-
-    #[inline(always)]
-    fn dot_u8_i8(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_dpbusd_epi32(sum, a, b) }
     }
 }

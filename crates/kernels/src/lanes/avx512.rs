@@ -1,11 +1,14 @@
-//! Sixteen lanes in 512-bit registers, and eight in 256-bit ones for blocks of eight queries.
+//! Four groups in 512-bit registers.
 //!
 //! Safety of every `unsafe` block here: the instruction sets in question are those of `Avx512::detect`, and values of
 //! that type come from nowhere else.
 
-use std::{arch::x86_64::*, mem::transmute};
+use std::{
+    arch::{asm, x86_64::*},
+    mem::transmute,
+};
 
-use super::{EXP2, Lanes, TIES_UP, avx2::EightLanes};
+use super::{Avx2, Exp2, Lanes, ROUNDER, TIES_UP};
 use crate::{
     IntegerSoftmax,
     packed::PackedHead,
@@ -15,7 +18,7 @@ use crate::{
 
 /// AVX-512 F, BW and VL with VNNI and BF16, AVX2 and FMA: the proof that this CPU has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512(Avx2);
 
 impl Avx512 {
     pub(crate) fn detect() -> Option<Self> {
@@ -23,44 +26,48 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx512bf16")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma");
-        all.then_some(Self(()))
+            && is_x86_feature_detected!("avx512bf16");
+        Avx2::detect().filter(|_| all).map(Self)
     }
 
     pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
         fn sixteen(proof: Avx512, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
-            tile::attend_row(proof, job, out, scratch);
+            tile::attend_row::<_, 4>(proof, job, out, scratch);
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
         fn eight(proof: Avx512, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
-            tile::attend_row(EightLanes(proof), job, out, scratch);
+            tile::attend_row::<_, 2>(proof, job, out, scratch);
         }
         // SAFETY: see the module.
-        match job.row.block_size < Self::WIDTH {
-            true => unsafe { eight(self, job, out, scratch) },
-            false => unsafe { sixteen(self, job, out, scratch) },
+        match job.row.block_size {
+            8 => unsafe { eight(self, job, out, scratch) },
+            _ => unsafe { sixteen(self, job, out, scratch) },
         }
     }
 
     pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-        fn with_features(packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
-            packed.fill(q, k, v, head_dim);
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+        fn with_features(proof: Avx512, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+            packed.fill(proof, q, k, v, head_dim);
         }
         // SAFETY: see the module.
-        unsafe { with_features(packed, q, k, v, head_dim) }
+        unsafe { with_features(self, packed, q, k, v, head_dim) }
     }
 }
 
 impl Lanes for Avx512 {
-    const WIDTH: usize = 16;
-    const SUMS: usize = 8;
+    const GROUPS: usize = 4;
+    const SUMS: usize = 16;
 
     type Word = __m512i;
     type Float = __m512;
+    type Narrow = Avx2;
+
+    #[inline(always)]
+    fn narrow(self) -> Avx2 {
+        self.0
+    }
 
     #[inline(always)]
     fn load(self, from: &[u32]) -> __m512i {
@@ -72,6 +79,55 @@ impl Lanes for Avx512 {
     fn store(self, words: __m512i, to: &mut [u32]) {
         let to: &mut [u32; 16] = to.first_chunk_mut().expect("buffers hold whole vectors");
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), words) }
+    }
+
+    #[inline(always)]
+    fn load_group(self, from: &[u32]) -> __m512i {
+        let words: &[u32; 4] = from.first_chunk().expect("buffers hold whole groups");
+        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(words.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn gather_groups(self, from: &[u32], stride: usize) -> __m512i {
+        assert!(from.len() >= 3 * stride + 4, "buffers hold whole groups");
+        let from = from.as_ptr();
+        unsafe {
+            // SAFETY: four words from 3 * stride on are within the slice, as has been asserted.
+            let group = _mm512_castsi128_si512(_mm_loadu_si128(from.cast()));
+            let group = _mm512_inserti32x4::<1>(group, _mm_loadu_si128(from.add(stride).cast()));
+            let group = _mm512_inserti32x4::<2>(group, _mm_loadu_si128(from.add(2 * stride).cast()));
+            _mm512_inserti32x4::<3>(group, _mm_loadu_si128(from.add(3 * stride).cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn scatter_groups(self, words: __m512i, to: &mut [u32], stride: usize) {
+        assert!(to.len() >= 3 * stride + 4, "buffers hold whole groups");
+        let to = to.as_mut_ptr();
+        unsafe {
+            // SAFETY: four words from 3 * stride on are within the slice, as has been asserted.
+            _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(words));
+            _mm_storeu_si128(to.add(stride).cast(), _mm512_extracti32x4_epi32::<1>(words));
+            _mm_storeu_si128(to.add(2 * stride).cast(), _mm512_extracti32x4_epi32::<2>(words));
+            _mm_storeu_si128(to.add(3 * stride).cast(), _mm512_extracti32x4_epi32::<3>(words));
+        }
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: __m512i, b: __m512i) -> [__m512i; 2] {
+        unsafe { [_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)] }
+    }
+
+    #[inline(always)]
+    fn spread<const AT: usize>(self, words: __m512i) -> __m512i {
+        unsafe {
+            match AT {
+                0 => _mm512_shuffle_epi32::<0b00_00_00_00>(words),
+                1 => _mm512_shuffle_epi32::<0b01_01_01_01>(words),
+                2 => _mm512_shuffle_epi32::<0b10_10_10_10>(words),
+                _ => _mm512_shuffle_epi32::<0b11_11_11_11>(words),
+            }
+        }
     }
 
     #[inline(always)]
@@ -87,6 +143,27 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn floats(self, bits: __m512i) -> __m512 {
         unsafe { _mm512_castsi512_ps(bits) }
+    }
+
+    #[inline(always)]
+    fn nan_or_zero(self, x: __m512) -> __m512 {
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), x) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, words: &[u32]) {
+        for line in words.chunks(16) {
+            // SAFETY: a hint, which reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_to_write(self, floats: &mut [f32]) {
+        for line in floats.chunks(16) {
+            // SAFETY: a hint, which reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) }
+        }
     }
 
     #[inline(always)]
@@ -109,6 +186,11 @@ impl Lanes for Avx512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
+    #[inline(always)]
+    fn mul_sub(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmsub_ps(a, b, c) }
+    }
+
     /// The instruction gives its second operand where one is NaN.
     #[inline(always)]
     fn max(self, new: __m512, running: __m512) -> __m512 {
@@ -116,18 +198,19 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn exp2(self, x: __m512) -> __m512 {
+    fn exp2<const N: usize>(self, x: __m512, exp2: &Exp2<N>) -> __m512 {
         unsafe {
-            // Far enough below for zero, near enough to stay finite; a NaN comes second and stays.
-            let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
-            let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
-            let f = _mm512_sub_ps(x, n);
-            let [rest @ .., last] = EXP2;
-            let mut q = _mm512_set1_ps(last);
-            for &c in rest.iter().rev() {
+            let x = _mm512_max_ps(x, _mm512_set1_ps(-126.0));
+            let rounder = _mm512_set1_ps(ROUNDER);
+            let shifted = _mm512_add_ps(x, rounder);
+            let f = _mm512_sub_ps(x, _mm512_sub_ps(shifted, rounder));
+            let mut q = _mm512_set1_ps(exp2.0[N - 1]);
+            for &c in exp2.0[..N - 1].iter().rev() {
                 q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(c));
             }
-            _mm512_scalef_ps(_mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0)), n)
+            let power = _mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0));
+            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(power), exponent))
         }
     }
 
@@ -138,15 +221,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn pack_bf16(self, low: __m512, high: __m512) -> __m512i {
+    fn pack_bf16(self, first: __m512, second: __m512) -> __m512i {
         unsafe {
             // SAFETY: the two types are the same 512 bits.
-            let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-            let interleave = _mm512_set_epi16(
-                31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2,
-                17, 1, 16, 0,
-            );
-            _mm512_permutexvar_epi16(interleave, halves)
+            let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), halves)
         }
     }
 
@@ -157,11 +236,38 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn pack_u8(self, [a, b, c, d]: [__m512i; 4]) -> __m512i {
+        unsafe { _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d)) }
+    }
+
+    #[inline(always)]
+    fn zip_bf16(self, low: __m512, high: __m512) -> __m512i {
         unsafe {
-            let low = _mm512_or_si512(a, _mm512_slli_epi32::<8>(b));
-            let high = _mm512_or_si512(c, _mm512_slli_epi32::<8>(d));
-            _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+            // SAFETY: the two types are the same 512 bits.
+            let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            let zip = _mm512_set_epi16(
+                31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2,
+                17, 1, 16, 0,
+            );
+            _mm512_permutexvar_epi16(zip, halves)
         }
+    }
+
+    #[inline(always)]
+    fn pack_i8(self, [a, b, c, d]: [__m512i; 4]) -> __m512i {
+        unsafe { _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)) }
+    }
+
+    #[inline(always)]
+    fn transpose_bytes(self, words: __m512i) -> __m512i {
+        unsafe {
+            let transpose = _mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+            _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(transpose))
+        }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_xor_si512(a, b) }
     }
 
     #[inline(always)]
@@ -172,6 +278,41 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn convert(self, integers: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(integers) }
+    }
+
+    /// In 16 bits, 32 scores at once: the result's bits are those of a logarithm with a small correction.
+    #[inline(always)]
+    fn weights_bf16(self, [first, second]: [__m512; 2], scale: __m512, max: __m512) -> __m512i {
+        unsafe {
+            // The biased logarithm, in units of 2^-9 octaves: exponent and mantissa, if 2^f were 1 + f. Half a unit less
+            // makes up for the correction's being cut off. What is 127 octaves below saturates at zero, which is zero.
+            let unit = _mm512_set1_ps(512.0);
+            let scale = _mm512_mul_ps(scale, unit);
+            let offset = _mm512_fmsub_ps(max, unit, _mm512_set1_ps(127.0 * 512.0 - 0.5));
+            let x = _mm512_packus_epi32(fixed(first, scale, offset), fixed(second, scale, offset));
+            // 1 + f - 2^f = f (1 - f) (0.3046 + 0.0782 f), 1.1e-4 off at most.
+            let f = _mm512_slli_epi16::<7>(x);
+            let arch = mulhi(f, _mm512_xor_si512(f, _mm512_set1_epi16(-1)));
+            let height = _mm512_add_epi16(mulhi(f, _mm512_set1_epi16(40)), _mm512_set1_epi16(156));
+            let x = _mm512_sub_epi16(x, mulhi(arch, height));
+            _mm512_srli_epi16::<2>(_mm512_add_epi16(x, _mm512_set1_epi16(2)))
+        }
+    }
+
+    /// In 16 bits, two scores a word: 32 at once. The quadratic polynomial is off by 0.27 % at most.
+    #[inline(always)]
+    fn weights_u8(self, scores: [__m512; 4], scale: __m512, max: __m512) -> __m512i {
+        unsafe {
+            // 16 + log2(255 / 256) - (max - score), in units of 2^-12 octaves: what is 16 octaves below saturates at
+            // zero, which stands for nothing.
+            let unit = _mm512_set1_ps(4096.0);
+            let scale = _mm512_mul_ps(scale, unit);
+            let offset = _mm512_fmsub_ps(max, unit, _mm512_set1_ps(65_512.9));
+            let [a, b, c, d] = scores;
+            let low = _mm512_packus_epi32(fixed(a, scale, offset), fixed(b, scale, offset));
+            let high = _mm512_packus_epi32(fixed(c, scale, offset), fixed(d, scale, offset));
+            _mm512_packus_epi16(power(low), power(high))
+        }
     }
 
     #[inline(always)]
@@ -190,4 +331,56 @@ impl Lanes for Avx512 {
             _mm512_permutex2var_epi32(table_low, index, table_high)
         }
     }
+}
+
+/// `x * scale - offset` to the nearest integer; the most negative one for minus infinity.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn fixed(x: __m512, scale: __m512, offset: __m512) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_cvtps_epi32(_mm512_fmsub_ps(x, scale, offset)) }
+}
+
+/// `2^(x / 4096 - 8)` to the nearest integer, for 16-bit numbers.
+///
+/// # Safety
+/// The CPU has AVX-512 BW.
+#[inline(always)]
+unsafe fn power(x: __m512i) -> __m512i {
+    // 2^f = 1 + f (0.6602 + 0.3398 f), in units of 2^-14.
+    let half = |x: f64| (x * 16384.0 + 0.5) as i16;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let f = _mm512_slli_epi16::<4>(x);
+        let q = _mm512_add_epi16(mulhi(f, _mm512_set1_epi16(half(0.3398))), _mm512_set1_epi16(half(0.6602)));
+        let power = _mm512_add_epi16(mulhi(f, q), _mm512_set1_epi16(half(1.0)));
+        // From 2^8 for the highest octave down to 1, and then nothing.
+        let octaves_below = _mm512_srli_epi16::<12>(_mm512_xor_si512(x, _mm512_set1_epi16(-1)));
+        let unit = _mm512_srlv_epi16(_mm512_set1_epi16(256), octaves_below);
+        _mm512_mulhrs_epi16(power, unit)
+    }
+}
+
+/// The upper halves of unsigned 16-bit products.
+///
+/// # Safety
+/// The CPU has AVX-512 BW.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn mulhi(a: __m512i, b: __m512i) -> __m512i {
+    let product: __m512i;
+    // As an intrinsic it is taken apart into 32-bit products where the compiler knows something about the operands.
+    // SAFETY: the caller's promise; nothing but registers is touched.
+    unsafe {
+        asm!(
+            "vpmulhuw {product}, {a}, {b}",
+            product = out(zmm_reg) product,
+            a = in(zmm_reg) a,
+            b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    product
 }

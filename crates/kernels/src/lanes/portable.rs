@@ -1,18 +1,24 @@
-use super::{EXP2, Lanes, ROUNDER};
+use super::{Exp2, Lanes, ROUNDER};
 use crate::IntegerSoftmax;
 
-const WIDTH: usize = 8;
+const WIDTH: usize = 4;
 
-/// Arrays of eight, in loops that the compiler turns into whatever vectors the target has.
+/// Arrays of four, in loops that the compiler turns into whatever vectors the target has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
 
 impl Lanes for Portable {
-    const WIDTH: usize = WIDTH;
-    const SUMS: usize = 4;
+    const GROUPS: usize = 1;
+    const SUMS: usize = 8;
 
     type Word = [u32; WIDTH];
     type Float = [f32; WIDTH];
+    type Narrow = Self;
+
+    #[inline(always)]
+    fn narrow(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn load(self, from: &[u32]) -> Self::Word {
@@ -22,6 +28,31 @@ impl Lanes for Portable {
     #[inline(always)]
     fn store(self, words: Self::Word, to: &mut [u32]) {
         *to.first_chunk_mut().expect("buffers hold whole vectors") = words;
+    }
+
+    #[inline(always)]
+    fn load_group(self, from: &[u32]) -> Self::Word {
+        self.load(from)
+    }
+
+    #[inline(always)]
+    fn gather_groups(self, from: &[u32], _: usize) -> Self::Word {
+        self.load(from)
+    }
+
+    #[inline(always)]
+    fn scatter_groups(self, words: Self::Word, to: &mut [u32], _: usize) {
+        self.store(words, to);
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: Self::Word, b: Self::Word) -> [Self::Word; 2] {
+        [[a[0], b[0], a[1], b[1]], [a[2], b[2], a[3], b[3]]]
+    }
+
+    #[inline(always)]
+    fn spread<const AT: usize>(self, words: Self::Word) -> Self::Word {
+        [words[AT]; WIDTH]
     }
 
     #[inline(always)]
@@ -37,6 +68,11 @@ impl Lanes for Portable {
     #[inline(always)]
     fn floats(self, bits: Self::Word) -> Self::Float {
         each(|lane| f32::from_bits(bits[lane]))
+    }
+
+    #[inline(always)]
+    fn nan_or_zero(self, x: Self::Float) -> Self::Float {
+        each(|lane| if x[lane].is_nan() { x[lane] } else { 0.0 })
     }
 
     #[inline(always)]
@@ -61,17 +97,22 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn mul_sub(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float {
+        each(|lane| a[lane] * b[lane] - c[lane])
+    }
+
+    #[inline(always)]
     fn max(self, new: Self::Float, running: Self::Float) -> Self::Float {
         each(|lane| if new[lane] > running[lane] { new[lane] } else { running[lane] })
     }
 
     #[inline(always)]
-    fn exp2(self, x: Self::Float) -> Self::Float {
+    fn exp2<const N: usize>(self, x: Self::Float, exp2: &Exp2<N>) -> Self::Float {
         // Step by step for all lanes, and without branches: whole polynomials a lane are not vectorised.
         let shifted = each(|lane| x[lane] + ROUNDER);
         let f = each(|lane| x[lane] - (shifted[lane] - ROUNDER));
         let mut q = [0.0; WIDTH];
-        for &c in EXP2.iter().rev() {
+        for &c in exp2.0.iter().rev() {
             q = each(|lane| q[lane] * f[lane] + c);
         }
         let power = each(|lane| q[lane] * f[lane] + 1.0);
@@ -88,8 +129,10 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn pack_bf16(self, low: Self::Float, high: Self::Float) -> Self::Word {
-        each(|lane| bf16_bits(low[lane]) | bf16_bits(high[lane]) << 16)
+    fn pack_bf16(self, first: Self::Float, second: Self::Float) -> Self::Word {
+        let pair = |low: f32, high: f32| bf16_bits(low) | bf16_bits(high) << 16;
+        let ([a, b, c, d], [e, f, g, h]) = (first, second);
+        [pair(a, b), pair(c, d), pair(e, f), pair(g, h)]
     }
 
     #[inline(always)]
@@ -106,13 +149,43 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn pack_u8(self, [a, b, c, d]: [Self::Word; 4]) -> Self::Word {
-        each(|lane| a[lane] | b[lane] << 8 | c[lane] << 16 | d[lane] << 24)
+    fn pack_u8(self, parts: [Self::Word; 4]) -> Self::Word {
+        each(|word| {
+            let [a, b, c, d] = parts[word];
+            a | b << 8 | c << 16 | d << 24
+        })
+    }
+
+    #[inline(always)]
+    fn zip_bf16(self, low: Self::Float, high: Self::Float) -> Self::Word {
+        each(|word| bf16_bits(low[word]) | bf16_bits(high[word]) << 16)
+    }
+
+    #[inline(always)]
+    fn pack_i8(self, parts: [Self::Word; 4]) -> Self::Word {
+        let low_byte = |word: u32| word & 0xff;
+        each(|word| {
+            let [a, b, c, d] = parts[word];
+            low_byte(a) | low_byte(b) << 8 | low_byte(c) << 16 | d << 24
+        })
+    }
+
+    #[inline(always)]
+    fn transpose_bytes(self, words: Self::Word) -> Self::Word {
+        each(|word| {
+            let byte = |row: usize| (words[row] >> (8 * word) & 0xff) << (8 * row);
+            byte(0) | byte(1) | byte(2) | byte(3)
+        })
+    }
+
+    #[inline(always)]
+    fn xor(self, a: Self::Word, b: Self::Word) -> Self::Word {
+        each(|lane| a[lane] ^ b[lane])
     }
 
     #[inline(always)]
     fn round(self, x: Self::Float) -> Self::Word {
-        each(|lane| (x[lane] + ROUNDER).to_bits() & 0x003f_ffff)
+        each(|lane| (x[lane] + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()))
     }
 
     #[inline(always)]
@@ -138,7 +211,7 @@ fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; WIDTH] {
 
 /// The nearest bf16, ties to even, as its 16 bits; without branches, so that it vectorises.
 #[inline(always)]
-pub(crate) fn bf16_bits(x: f32) -> u32 {
+pub(super) fn bf16_bits(x: f32) -> u32 {
     const QUIET_NAN: u32 = 0x7fc0;
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;

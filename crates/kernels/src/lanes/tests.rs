@@ -5,8 +5,8 @@ use half::bf16;
 use crate::IntegerSoftmax;
 
 #[cfg(target_arch = "x86_64")]
-use super::{Avx2, Avx512, EightLanes};
-use super::{Lanes, Portable, bf16_bits};
+use super::{Avx2, Avx512};
+use super::{EXP2, Lanes, Portable, bf16_bits, transpose_groups};
 
 /// Runs `$check` on every implementation.
 macro_rules! on_every_instruction_set {
@@ -14,8 +14,7 @@ macro_rules! on_every_instruction_set {
         $check(Portable);
         #[cfg(target_arch = "x86_64")]
         {
-            Avx2::detect().map(|proof| $check(EightLanes(proof)));
-            Avx512::detect().map(|proof| $check(EightLanes(proof)));
+            Avx2::detect().map($check);
             Avx512::detect().map($check);
         }
     };
@@ -50,7 +49,7 @@ fn words<L: Lanes>(lanes: L, words: L::Word) -> Vec<u32> {
 fn exp2_is_within_three_roundings() {
     fn check<L: Lanes>(lanes: L) {
         let x: Vec<f32> = (0..=126_000).map(|at| at as f32 / -1000.0).collect();
-        for (x, y) in x.iter().zip(map(lanes, &x, |x| lanes.exp2(x))) {
+        for (x, y) in x.iter().zip(map(lanes, &x, |x| lanes.exp2(x, &EXP2))) {
             let exact = f64::from(*x).exp2();
             // Two roundings in the last steps of the polynomial, one part in six for its fit, and less than half for
             // the steps before: 3 u = 1.8e-7.
@@ -61,12 +60,65 @@ fn exp2_is_within_three_roundings() {
 }
 
 #[test]
-fn exp2_is_exact_at_zero_and_far_below_and_keeps_nan() {
+fn exp2_is_exact_at_zero_and_next_to_nothing_far_below() {
     fn check<L: Lanes>(lanes: L) {
-        let far = [0.0, -1.0, -126.0, -151.0, -1e9, f32::MIN, f32::NEG_INFINITY, f32::NAN];
-        let results = map(lanes, &far, |x| lanes.exp2(x));
-        assert_eq!(results[..7], [1.0, 0.5, 2_f32.powi(-126), 0.0, 0.0, 0.0, 0.0]);
-        assert!(results[7].is_nan());
+        let far = [0.0, -1.0, -126.0, -151.0, -1e9, f32::MIN, f32::NEG_INFINITY];
+        let results = map(lanes, &far, |x| lanes.exp2(x, &EXP2));
+        assert_eq!(results[..3], [1.0, 0.5, 2_f32.powi(-126)]);
+        assert!(results[3..].iter().all(|y| (0.0..=2_f32.powi(-126)).contains(y)), "{results:?}");
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
+fn only_nan_is_kept_as_nan() {
+    fn check<L: Lanes>(lanes: L) {
+        let results = map(lanes, &[1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN], |x| lanes.nan_or_zero(x));
+        assert_eq!(results[..3], [0.0; 3]);
+        assert!(results[3].is_nan());
+    }
+    on_every_instruction_set!(check);
+}
+
+/// Scores from 0 down to -140 octaves, in units of a quarter, and what `weights` makes of each as a number.
+fn weights_of<L: Lanes>(lanes: L, weights: impl Fn(L::Float) -> f64) -> Vec<(f64, f64)> {
+    let scores = (0..=140_000).map(|at| f64::from(at) / -1000.0);
+    scores.map(|octaves| (octaves, weights(splat(lanes, (4.0 * (octaves + 3.0)) as f32)))).collect()
+}
+
+#[test]
+fn bf16_weights_are_within_one_and_a_half_roundings() {
+    fn check<L: Lanes>(lanes: L) {
+        let (scale, max) = (splat(lanes, 0.25), splat(lanes, 3.0));
+        let weights = weights_of(lanes, |score| {
+            let word = words(lanes, lanes.weights_bf16([score; 2], scale, max))[0];
+            bf16::from_bits(word as u16).to_f64()
+        });
+        for (octaves, weight) in weights {
+            let (exact, smallest) = (octaves.exp2(), 2_f64.powi(-126));
+            // Half a unit in the last of eight places, and half as much for the way there.
+            let close = (weight / exact - 1.0).abs() < 0.75 * 2_f64.powi(-7);
+            assert!(if exact > smallest { close } else { weight <= 1.01 * smallest }, "2^{octaves} is not {weight:e}");
+        }
+        let nothing = words(lanes, lanes.weights_bf16([splat(lanes, f32::NEG_INFINITY); 2], scale, max))[0];
+        assert!(bf16::from_bits(nothing as u16).to_f64() <= 2_f64.powi(-126));
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
+fn byte_weights_are_the_nearest_or_beside_it() {
+    fn check<L: Lanes>(lanes: L) {
+        let (scale, max) = (splat(lanes, 0.25), splat(lanes, 3.0));
+        let weights =
+            weights_of(lanes, |score| f64::from(words(lanes, lanes.weights_u8([score; 4], scale, max))[0] & 0xff));
+        for (octaves, weight) in weights {
+            let exact = 255.0 * octaves.exp2();
+            // Half a unit, and 0.3 % for the polynomial.
+            assert!((weight - exact).abs() < 0.52 + 0.003 * exact, "255 * 2^{octaves} is {exact}, not {weight}");
+        }
+        let nothing = splat(lanes, f32::NEG_INFINITY);
+        assert_eq!(words(lanes, lanes.weights_u8([nothing; 4], scale, max)), vec![0; L::WIDTH]);
     }
     on_every_instruction_set!(check);
 }
@@ -97,7 +149,7 @@ fn bf16_rounds_as_the_half_crate_does() {
 #[test]
 fn bf16_pairs_are_packed_low_first_and_multiplied_pairwise() {
     fn check<L: Lanes>(lanes: L) {
-        let pair = |low, high| lanes.pack_bf16(splat(lanes, low), splat(lanes, high));
+        let pair = |low, high| lanes.zip_bf16(splat(lanes, low), splat(lanes, high));
         let one_and_half = bf16::from_f32(1.5).to_bits();
         let minus_two = bf16::from_f32(-2.0).to_bits();
         assert_eq!(words(lanes, pair(1.5, -2.0))[0], u32::from(one_and_half) | u32::from(minus_two) << 16);
@@ -106,6 +158,56 @@ fn bf16_pairs_are_packed_low_first_and_multiplied_pairwise() {
         assert_eq!(map(lanes, &[0.0], |_| dot), [15.5]);
         let nan = lanes.dot_bf16(splat(lanes, 0.0), pair(f32::NAN, 1.0), pair(1.0, 1.0));
         assert!(map(lanes, &[0.0], |_| nan)[0].is_nan());
+    }
+    on_every_instruction_set!(check);
+}
+
+/// A vector whose word `n` is `n + first`.
+fn counting<L: Lanes>(lanes: L, first: u32) -> L::Word {
+    lanes.load(&(first..).take(L::WIDTH).collect::<Vec<_>>())
+}
+
+#[test]
+fn groups_are_moved_as_wholes_and_words_within_them() {
+    fn check<L: Lanes>(lanes: L) {
+        let numbers: Vec<u32> = (0..100).collect();
+        let gathered = lanes.gather_groups(&numbers[7..], 20);
+        let expected: Vec<u32> = (0..L::GROUPS as u32).flat_map(|x| (0..4).map(move |n| 7 + 20 * x + n)).collect();
+        assert_eq!(words(lanes, gathered), expected);
+        let mut scattered = vec![0; 100];
+        lanes.scatter_groups(gathered, &mut scattered[7..], 20);
+        assert!((0..100).all(|at| scattered[at as usize] == if expected.contains(&at) { at } else { 0 }));
+        assert_eq!(words(lanes, lanes.load_group(&numbers[5..])), [5, 6, 7, 8].repeat(L::GROUPS));
+
+        let spread = [lanes.spread::<0>(gathered), lanes.spread::<3>(gathered)].map(|spread| words(lanes, spread));
+        let last = 4 * (L::GROUPS - 1);
+        assert_eq!([spread[0][last + 2], spread[1][last]], [expected[last], expected[last + 3]]);
+        let rows = [0, 100, 200, 300].map(|first| counting(lanes, first));
+        let columns = transpose_groups(lanes, rows).map(|column| words(lanes, column)[last..][..4].to_vec());
+        let last = last as u32;
+        assert_eq!(columns[2], [0, 100, 200, 300].map(|first| first + last + 2));
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
+fn packing_puts_the_groups_of_each_part_side_by_side() {
+    fn check<L: Lanes>(lanes: L) {
+        // Word n of the last group, after packing, is that group of part n.
+        let parts = [0, 50, 100, 150].map(|first| counting(lanes, first));
+        let last = 4 * (L::GROUPS - 1);
+        let bytes = |first: u32| u32::from_le_bytes([0, 1, 2, 3].map(|n| (first + last as u32 + n) as u8));
+        assert_eq!(words(lanes, lanes.pack_u8(parts))[last..], [bytes(0), bytes(50), bytes(100), bytes(150)]);
+        let negative = lanes.splat(-3_i32 as u32);
+        let signed = lanes.pack_i8([parts[0], negative, parts[1], negative]);
+        assert_eq!(words(lanes, signed)[last..], [bytes(0), 0xfdfd_fdfd, bytes(50), 0xfdfd_fdfd]);
+        let transposed = words(lanes, lanes.transpose_bytes(lanes.pack_u8(parts)));
+        assert_eq!(transposed[last + 1], u32::from_le_bytes([1, 51, 101, 151].map(|n| n + last as u8)));
+        // bf16: two words of the first, then two of the second.
+        let [first, second] = [1.0, 2.0].map(|x| splat(lanes, x));
+        let one = u32::from(bf16::from_f32(1.0).to_bits()) * 0x1_0001;
+        let two = u32::from(bf16::from_f32(2.0).to_bits()) * 0x1_0001;
+        assert_eq!(words(lanes, lanes.pack_bf16(first, second)), [one, one, two, two].repeat(L::GROUPS));
     }
     on_every_instruction_set!(check);
 }
@@ -125,12 +227,11 @@ fn byte_products_reach_their_extremes_without_saturation() {
 }
 
 #[test]
-fn integers_round_ties_to_even_and_pack_in_order() {
+fn integers_round_ties_to_even() {
     fn check<L: Lanes>(lanes: L) {
-        let rounded = [0.0, 0.5, 1.5, 2.5, 254.6, 255.0].map(|x| words(lanes, lanes.round(splat(lanes, x)))[0]);
-        assert_eq!(rounded, [0, 0, 2, 2, 255, 255]);
-        let packed = lanes.pack_u8([1, 2, 3, 255].map(|byte| lanes.splat(byte)));
-        assert_eq!(words(lanes, packed)[L::WIDTH - 1], u32::from_le_bytes([1, 2, 3, 255]));
+        let rounded =
+            [0.0, 0.5, 1.5, -2.5, -126.6, 255.0].map(|x| words(lanes, lanes.round(splat(lanes, x)))[0] as i32);
+        assert_eq!(rounded, [0, 0, 2, -2, -127, 255]);
         assert_eq!(map(lanes, &[0.0], |_| lanes.convert(lanes.splat(-70_000_i32 as u32))), [-70_000.0]);
     }
     on_every_instruction_set!(check);

@@ -1,118 +1,105 @@
 //! 8-bit blocks of a row under the integer softmax: all their scores are kept, because the maximum and the exponentials
 //! are those of the whole group, as the definition has it.
 
-use super::{Chunk, Int8, MAX_WIDTH, Operands, Tile, hide, operand::FOUR_ONES, score_segment, splat, weighted_values};
-use crate::{IntegerSoftmax, Normalisation, lanes::Lanes};
+use super::{Chunk, GROUP, Int8, Operand, Operands, Tile, max_of_group, splat, sum_of_group};
+use crate::{
+    IntegerSoftmax, Normalisation,
+    lanes::{Lanes, MAX_WIDTH},
+    workspace::Scratch,
+};
 
-/// Stands for a score that does not exist.
-const NOTHING: u32 = f32::NEG_INFINITY.to_bits();
-
-impl<L: Lanes> Tile<'_, L> {
+impl<L: Lanes, const A: usize> Tile<'_, L, A> {
     /// Takes the 8-bit blocks `columns`. They come first in a row, so maximum and sum are theirs until others join.
     #[inline(always)]
     pub(super) fn start_with_integers(
         &mut self,
         columns: &[u32],
-        operands: &Operands<'_, u32>,
+        operands: &Operands<'_>,
         normalisation: Normalisation,
+        scratch: &mut Scratch,
     ) {
-        let slots = self.integer_scores(columns, operands);
-        if slots == 0 {
+        if columns.is_empty() {
+            return;
+        }
+        let lanes = self.lanes;
+        let Scratch { queries, integers, output, whole, .. } = scratch;
+        let (queries, scores, output) = (queries.get(), integers.get(), output.get());
+        self.load_queries::<Int8>(operands, queries, whole.get());
+        // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
+        let (mut chunk, mut rest, mut words) = (Chunk::new(), columns, 0);
+        let mut max = [splat(lanes, f32::MIN); A];
+        while chunk.fill(&mut rest, self.job) {
+            let seen = self.score::<Int8>(&chunk, operands, queries, &mut scores[words..]);
+            for a in 0..A {
+                max[a] = lanes.max(seen.largest[a], max[a]);
+            }
+            words += chunk.padded().len() * Self::SCORES;
+        }
+        if words == 0 {
             return;
         }
         let softmax = IntegerSoftmax::new(self.job.packed.int8_scales.alpha);
-        let (max, sum) = self.integer_weights(slots, &softmax, normalisation);
-        let lanes = self.lanes;
-        // Every query has a live key here: the first of a block is no later than the queries that look at it.
-        self.max = lanes.mul(max, splat(lanes, operands.score_scale));
-        self.sum = lanes.mul(lanes.convert(sum), splat(lanes, 1.0 / 255.0));
+        let sums = self.integer_weights(max, &softmax, normalisation, &mut scores[..words]);
         let unit = splat(lanes, operands.value_scale);
-        let unit = match normalisation {
-            Normalisation::Deferred => unit,
-            Normalisation::Paper => lanes.mul(unit, self.sum),
-        };
-        self.add_integer_values(columns, operands, unit);
-    }
-
-    /// Products of every query with every key of `columns`, in units of `alpha`; returns the slots in use. They are kept
-    /// as floats, which are exact: at most 512 * 127^2 < 2^23.
-    #[inline(always)]
-    fn integer_scores(&mut self, columns: &[u32], operands: &Operands<'_, u32>) -> usize {
-        if columns.is_empty() {
-            return 0;
-        }
-        self.load_queries::<Int8>(operands);
-        let (mut chunk, mut rest, mut slots) = (Chunk::new(), columns, 0);
-        while chunk.fill(&mut rest, self.job) {
-            let scores = &mut self.scratch.integers.get()[slots * L::WIDTH..][..chunk.slots * L::WIDTH];
-            let queries = &self.scratch.queries.get()[..self.job.head_dim / 4 * L::WIDTH];
-            for segment in chunk.segments() {
-                let scores = &mut scores[segment.slot * L::WIDTH..][..segment.slots() * L::WIDTH];
-                score_segment::<L, Int8>(self.lanes, queries, segment, operands, |slot, product| {
-                    self.lanes.store(self.lanes.bits(self.lanes.convert(product)), &mut scores[slot * L::WIDTH..]);
-                });
-                hide::<L>(self.queries.start, segment, scores, NOTHING);
+        let mut units = [unit; A];
+        for a in 0..A {
+            // Every query has a live key here: the first of a block is no later than the queries that look at it.
+            self.max[a] = lanes.mul(max_of_group(lanes, max[a]), splat(lanes, operands.score_scale));
+            self.sum[a] = lanes.mul(lanes.convert(sums[a]), splat(lanes, 1.0 / 255.0));
+            if normalisation == Normalisation::Paper {
+                units[a] = lanes.mul(unit, sum_of_group(lanes, self.sum[a]));
             }
-            slots += chunk.slots;
         }
-        slots
+        let (mut rest, mut words) = (columns, 0);
+        while chunk.fill(&mut rest, self.job) {
+            let factors = [[splat(lanes, 1.0); A], units];
+            self.add_values::<Int8>(&chunk, &operands.values, &scores[words..], factors, output);
+            words += chunk.padded().len() / 4 * Self::SCORES;
+        }
     }
 
-    /// Turns those scores into 8-bit weights, four keys a word, in place. Returns each query's maximum and sum of
-    /// exponentials.
+    /// Turns scores into 8-bit weights, four keys a word, in place. Returns each query's sum of exponentials in four
+    /// parts.
     #[inline(always)]
     fn integer_weights(
-        &mut self,
-        slots: usize,
+        &self,
+        max: [L::Float; A],
         softmax: &IntegerSoftmax,
         normalisation: Normalisation,
-    ) -> (L::Float, L::Word) {
+        scores: &mut [u32],
+    ) -> [L::Word; A] {
         let lanes = self.lanes;
-        let scores = &mut self.scratch.integers.get()[..slots * L::WIDTH];
-        let mut max = splat(lanes, f32::MIN);
-        for score in scores.chunks_exact(L::WIDTH) {
-            max = lanes.max(lanes.floats(lanes.load(score)), max);
-        }
-        let mut sum = lanes.splat(0);
-        for four in 0..slots / 4 {
-            let mut exponentials = [sum; 4];
-            let of_four = scores[4 * four * L::WIDTH..].chunks_exact(L::WIDTH);
-            for (exponential, score) in exponentials.iter_mut().zip(of_four) {
-                let distance = lanes.sub(max, lanes.floats(lanes.load(score)));
-                *exponential = lanes.integer_exponentials(distance, softmax);
+        let mut sums = [lanes.splat(0); A];
+        for a in 0..A {
+            let max = max_of_group(lanes, max[a]);
+            for at in 0..scores.len() / (4 * Self::SCORES) {
+                let mut exponentials = [lanes.splat(0); 4];
+                for (n, exponential) in exponentials.iter_mut().enumerate() {
+                    let score = lanes.load(&scores[(4 * at + n) * Self::SCORES + a * L::WIDTH..]);
+                    *exponential = lanes.integer_exponentials(lanes.sub(max, lanes.floats(score)), softmax);
+                }
+                let packed = lanes.pack_u8(exponentials);
+                sums[a] = <Int8 as Operand<L>>::add_weights(lanes, sums[a], packed);
+                lanes.store(packed, &mut scores[at * Self::SCORES + a * L::WIDTH..]);
             }
-            let packed = lanes.pack_u8(exponentials);
-            sum = lanes.dot_u8_i8(sum, packed, lanes.splat(FOUR_ONES));
-            lanes.store(packed, &mut scores[four * L::WIDTH..]);
         }
         if normalisation == Normalisation::Paper {
-            let mut sums = [0; MAX_WIDTH];
-            lanes.store(sum, &mut sums);
-            for words in scores[..slots / 4 * L::WIDTH].chunks_exact_mut(L::WIDTH) {
-                for (word, sum) in words.iter_mut().zip(sums) {
-                    let exponentials = word.to_le_bytes();
-                    *word = u32::from_le_bytes(exponentials.map(|one| normalisation.weight(one, sum)));
+            let weights = scores.len() / 4;
+            for a in 0..A {
+                let mut sum = [0; MAX_WIDTH];
+                lanes.store(sums[a], &mut sum);
+                for words in scores[..weights].chunks_exact_mut(Self::SCORES) {
+                    let groups = words[a * L::WIDTH..][..L::WIDTH].chunks_exact_mut(GROUP);
+                    for (group, sum) in groups.zip(sum.chunks_exact(GROUP)) {
+                        let sum = sum.iter().sum();
+                        for word in group {
+                            let exponentials = word.to_le_bytes();
+                            *word = u32::from_le_bytes(exponentials.map(|one| normalisation.weight(one, sum)));
+                        }
+                    }
                 }
             }
         }
-        (max, sum)
-    }
-
-    /// `output += unit * (weights * values)`, the inner product in integers.
-    #[inline(always)]
-    fn add_integer_values(&mut self, columns: &[u32], operands: &Operands<'_, u32>, unit: L::Float) {
-        let (lanes, d) = (self.lanes, self.job.head_dim);
-        let (mut chunk, mut rest, mut slots) = (Chunk::new(), columns, 0);
-        while chunk.fill(&mut rest, self.job) {
-            let weights = &self.scratch.integers.get()[slots / 4 * L::WIDTH..][..chunk.slots / 4 * L::WIDTH];
-            let output = &mut self.scratch.output.get()[..d * L::WIDTH];
-            weighted_values::<L, Int8>(lanes, &chunk, weights, operands.values, d, |at, sum| {
-                let output = &mut output[at * L::WIDTH..][..L::WIDTH];
-                let before = lanes.floats(lanes.load(output));
-                let sum = lanes.convert(sum);
-                lanes.store(lanes.bits(lanes.mul_add(sum, unit, before)), output);
-            });
-            slots += chunk.slots;
-        }
+        sums
     }
 }

@@ -1,41 +1,44 @@
-use crate::lanes::Lanes;
+use crate::lanes::{EXP2, Lanes};
 
-/// How one precision multiplies: a word of numbers a lane (queries, then weights) with a word for all lanes (keys, then
-/// values).
+/// How one precision multiplies: words of queries with words of keys, then words of weights with words of values.
 pub(super) trait Operand<L: Lanes> {
-    /// What queries, keys and values are made of.
-    type Element: Copy;
     type Sum: Copy;
     /// Numbers in one word.
     const PER_WORD: usize;
-    /// Whether keys and values are padded to whole groups of slots.
+    /// Whether values are padded to whole groups of keys.
     const PADDED: bool;
+    /// What a weight of one is less than: a sum of weights, times this, is real.
+    const WEIGHT_UNIT: f32;
+
+    /// Whether products may be infinite or NaN.
+    const FLOATS: bool;
 
     fn zero(lanes: L) -> Self::Sum;
-    fn add_product(lanes: L, sum: Self::Sum, words: L::Word, element: Self::Element) -> Self::Sum;
+    fn add_product(lanes: L, sum: Self::Sum, a: L::Word, b: L::Word) -> Self::Sum;
     fn float(lanes: L, sum: Self::Sum) -> L::Float;
 
-    /// What the product with key `key` starts from.
+    /// What the product with the keys of `group` starts from.
     #[inline(always)]
-    fn start(lanes: L, _offsets: &[u32], _key: usize) -> Self::Sum {
+    fn start(lanes: L, _offsets: &[u32], _group: usize) -> Self::Sum {
         Self::zero(lanes)
     }
 
-    /// An element of a query as a word of a vector.
-    fn word(element: Self::Element) -> u32;
+    /// The weights `2^(score * scale - max)` of as many groups as there are numbers in a word, whose scores are `next`
+    /// words apart.
+    fn weights(lanes: L, scores: &[u32], next: usize, scale: L::Float, max: L::Float) -> L::Word;
 
-    /// Writes weights from 0 to 1 of four keys, and returns their sum as written, so that they add up to one after the
-    /// division.
-    fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float;
+    /// Adds weights, as they have been rounded, so that they add up to one after the division.
+    fn add_weights(lanes: L, sum: Self::Sum, weights: L::Word) -> Self::Sum;
 }
 
 pub(super) struct Single;
 
 impl<L: Lanes> Operand<L> for Single {
-    type Element = f32;
     type Sum = L::Float;
     const PER_WORD: usize = 1;
     const PADDED: bool = false;
+    const WEIGHT_UNIT: f32 = 1.0;
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn zero(lanes: L) -> L::Float {
@@ -43,8 +46,8 @@ impl<L: Lanes> Operand<L> for Single {
     }
 
     #[inline(always)]
-    fn add_product(lanes: L, sum: L::Float, words: L::Word, element: f32) -> L::Float {
-        lanes.mul_add(lanes.floats(words), lanes.floats(lanes.splat(element.to_bits())), sum)
+    fn add_product(lanes: L, sum: L::Float, a: L::Word, b: L::Word) -> L::Float {
+        lanes.mul_add(lanes.floats(a), lanes.floats(b), sum)
     }
 
     #[inline(always)]
@@ -53,17 +56,13 @@ impl<L: Lanes> Operand<L> for Single {
     }
 
     #[inline(always)]
-    fn word(element: f32) -> u32 {
-        element.to_bits()
+    fn weights(lanes: L, scores: &[u32], _: usize, scale: L::Float, max: L::Float) -> L::Word {
+        lanes.bits(lanes.exp2(lanes.mul_sub(load(lanes, scores, 0), scale, max), &EXP2))
     }
 
     #[inline(always)]
-    fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
-        for (weight, to) in weights.into_iter().zip(to.chunks_exact_mut(L::WIDTH)) {
-            lanes.store(lanes.bits(weight), to);
-        }
-        let [a, b, c, d] = weights;
-        lanes.add(lanes.add(a, b), lanes.add(c, d))
+    fn add_weights(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
+        lanes.add(sum, lanes.floats(weights))
     }
 }
 
@@ -71,10 +70,11 @@ impl<L: Lanes> Operand<L> for Single {
 pub(super) struct Half;
 
 impl<L: Lanes> Operand<L> for Half {
-    type Element = u32;
     type Sum = L::Float;
     const PER_WORD: usize = 2;
     const PADDED: bool = true;
+    const WEIGHT_UNIT: f32 = 1.0;
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn zero(lanes: L) -> L::Float {
@@ -82,8 +82,8 @@ impl<L: Lanes> Operand<L> for Half {
     }
 
     #[inline(always)]
-    fn add_product(lanes: L, sum: L::Float, words: L::Word, element: u32) -> L::Float {
-        lanes.dot_bf16(sum, words, lanes.splat(element))
+    fn add_product(lanes: L, sum: L::Float, a: L::Word, b: L::Word) -> L::Float {
+        lanes.dot_bf16(sum, a, b)
     }
 
     #[inline(always)]
@@ -92,19 +92,14 @@ impl<L: Lanes> Operand<L> for Half {
     }
 
     #[inline(always)]
-    fn word(element: u32) -> u32 {
-        element
+    fn weights(lanes: L, scores: &[u32], next: usize, scale: L::Float, max: L::Float) -> L::Word {
+        lanes.weights_bf16([load(lanes, scores, 0), load(lanes, scores, next)], scale, max)
     }
 
     #[inline(always)]
-    fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
-        let [a, b, c, d] = weights;
-        let (low, high) = (lanes.pack_bf16(a, b), lanes.pack_bf16(c, d));
-        lanes.store(low, to);
-        lanes.store(high, &mut to[L::WIDTH..]);
+    fn add_weights(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
         // Times two bf16 ones.
-        let ones = lanes.splat(0x3f80_3f80);
-        lanes.dot_bf16(lanes.dot_bf16(<Self as Operand<L>>::zero(lanes), low, ones), high, ones)
+        lanes.dot_bf16(sum, weights, lanes.splat(0x3f80_3f80))
     }
 }
 
@@ -112,10 +107,11 @@ impl<L: Lanes> Operand<L> for Half {
 pub(super) struct Int8;
 
 impl<L: Lanes> Operand<L> for Int8 {
-    type Element = u32;
     type Sum = L::Word;
     const PER_WORD: usize = 4;
     const PADDED: bool = true;
+    const WEIGHT_UNIT: f32 = 1.0 / 255.0;
+    const FLOATS: bool = false;
 
     #[inline(always)]
     fn zero(lanes: L) -> L::Word {
@@ -123,8 +119,8 @@ impl<L: Lanes> Operand<L> for Int8 {
     }
 
     #[inline(always)]
-    fn add_product(lanes: L, sum: L::Word, words: L::Word, element: u32) -> L::Word {
-        lanes.dot_u8_i8(sum, words, lanes.splat(element))
+    fn add_product(lanes: L, sum: L::Word, a: L::Word, b: L::Word) -> L::Word {
+        lanes.dot_u8_i8(sum, a, b)
     }
 
     #[inline(always)]
@@ -133,28 +129,28 @@ impl<L: Lanes> Operand<L> for Int8 {
     }
 
     #[inline(always)]
-    fn start(lanes: L, offsets: &[u32], key: usize) -> L::Word {
-        lanes.splat(offsets[key])
+    fn start(lanes: L, offsets: &[u32], group: usize) -> L::Word {
+        lanes.load_group(&offsets[4 * group..])
     }
 
     #[inline(always)]
-    fn word(element: u32) -> u32 {
-        element
+    fn weights(lanes: L, scores: &[u32], next: usize, scale: L::Float, max: L::Float) -> L::Word {
+        let [a, b] = [load(lanes, scores, 0), load(lanes, scores, next)];
+        let [c, d] = [load(lanes, scores, 2 * next), load(lanes, scores, 3 * next)];
+        lanes.weights_u8([a, b, c, d], scale, max)
     }
 
     #[inline(always)]
-    fn pack_weights(lanes: L, weights: [L::Float; 4], to: &mut [u32]) -> L::Float {
-        let full = lanes.floats(lanes.splat(255_f32.to_bits()));
-        let share = lanes.floats(lanes.splat((1.0_f32 / 255.0).to_bits()));
-        let mut integers = [lanes.splat(0); 4];
-        for (integer, weight) in integers.iter_mut().zip(weights) {
-            *integer = lanes.round(lanes.mul(weight, full));
-        }
-        let packed = lanes.pack_u8(integers);
-        lanes.store(packed, to);
-        lanes.mul(lanes.convert(lanes.dot_u8_i8(lanes.splat(0), packed, lanes.splat(FOUR_ONES))), share)
+    fn add_weights(lanes: L, sum: L::Word, weights: L::Word) -> L::Word {
+        lanes.dot_u8_i8(sum, weights, lanes.splat(FOUR_ONES))
     }
 }
 
 /// Four bytes of one: a product with it is the sum of four bytes.
-pub(super) const FOUR_ONES: u32 = 0x0101_0101;
+const FOUR_ONES: u32 = 0x0101_0101;
+
+/// The vector of scores from word `at` on.
+#[inline(always)]
+fn load<L: Lanes>(lanes: L, scores: &[u32], at: usize) -> L::Float {
+    lanes.floats(lanes.load(&scores[at..]))
+}
