@@ -54,14 +54,22 @@ impl HeadWork {
         for row in 0..rows {
             let queries = u64::from(size.extent(row as u32, shape.queries));
             let row_bits = &mut bits[row * 3 * words..(row + 1) * 3 * words];
-            let mut in_row = [0u64; 3];
-            for (column, cell) in grid.row(row).iter().enumerate() {
-                let Some(precision) = cell else { continue };
-                in_row[precision.index()] += 1;
-                for level in 0..=precision.index() {
-                    row_bits[level * words + column / 64] |= 1 << (column % 64);
+            let mut at_least = [0u64; 3];
+            for (word, cells) in grid.row(row).chunks(64).enumerate() {
+                let mut levels = [0u64; 3];
+                for (bit, cell) in cells.iter().enumerate() {
+                    let active = cell.map_or(0, |precision| precision.index() + 1);
+                    for (level, bits) in levels.iter_mut().enumerate() {
+                        *bits |= u64::from(active > level) << bit;
+                    }
+                }
+                for (level, bits) in levels.into_iter().enumerate() {
+                    row_bits[level * words + word] = bits;
+                    at_least[level] += u64::from(bits.count_ones());
                 }
             }
+            let [any, half, single] = at_least;
+            let in_row = [any - half, half - single, single];
             let missing = u64::from(size.tokens() - last_key);
             let at_edge = grid.row(row)[columns - 1];
             for precision in Precision::ALL {
