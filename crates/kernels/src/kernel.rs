@@ -6,6 +6,7 @@ use crate::{
     KernelError,
     lanes::Portable,
     packed::PackedHead,
+    phases::Stopwatch,
     tile::{Job, attend_row},
     workspace::Scratch,
 };
@@ -119,13 +120,13 @@ impl Instructions {
     }
 
     /// Computes one block row; see [`attend_row`].
-    pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
+    pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut impl Stopwatch) {
         match self {
-            Self::Portable => attend_row::<_, 4>(Portable, job, out, scratch),
+            Self::Portable => attend_row::<_, 4>(Portable, job, out, scratch, watch),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(proof) => proof.attend_row(job, out, scratch),
+            Self::Avx2(proof) => proof.attend_row(job, out, scratch, watch),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(proof) => proof.attend_row(job, out, scratch),
+            Self::Avx512(proof) => proof.attend_row(job, out, scratch, watch),
         }
     }
 }

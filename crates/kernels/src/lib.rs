@@ -34,6 +34,7 @@ mod lanes;
 pub mod oracle;
 mod packed;
 pub mod peak;
+mod phases;
 mod plan;
 mod row;
 mod tile;
@@ -43,6 +44,7 @@ pub use error::KernelError;
 pub use inputs::Inputs;
 pub use integer_softmax::{IntegerSoftmax, Normalisation};
 pub use kernel::Kernel;
+pub use phases::Phases;
 pub use plan::{AttentionPlan, Int8Softmax, MAX_HEAD_DIM, PlanOptions};
 pub use workspace::Workspace;
 

@@ -6,6 +6,7 @@ use crate::{
     Inputs, Kernel, KernelError, Normalisation, Workspace, inputs,
     kernel::Instructions,
     packed::PackedHead,
+    phases::{Laps, Phases, Stopwatch},
     row::{self, Band, Row},
     tile::Job,
     workspace::{Scratch, WorkspaceSize},
@@ -131,13 +132,30 @@ impl AttentionPlan {
         }
         let call = Call { plan: self, inputs, live_keys };
         match &mut workspace.scratch[..] {
-            [scratch] => call.attend_heads(&mut workspace.heads, out, scratch),
+            [scratch] => call.attend_heads(&mut workspace.heads, out, scratch, &mut ()),
             scratch => {
                 call.pack(0, &mut workspace.heads);
                 call.attend(&self.bands, &workspace.heads, out, scratch);
             }
         }
         Ok(())
+    }
+
+    /// The same on one thread, whatever the options say, with the time of each phase.
+    pub fn run_in_phases(
+        &self,
+        inputs: Inputs<'_>,
+        out: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> Result<Phases, KernelError> {
+        let live_keys = inputs.check(&self.shape)?;
+        inputs::check_length("out", out, &self.shape, self.shape.queries)?;
+        let Some(scratch) = workspace.scratch.first_mut().filter(|_| workspace.size == self.workspace) else {
+            return Err(KernelError::Workspace);
+        };
+        let mut laps = Laps::start();
+        Call { plan: self, inputs, live_keys }.attend_heads(&mut workspace.heads, out, scratch, &mut laps);
+        Ok(laps.phases)
     }
 }
 
@@ -159,21 +177,32 @@ impl Call<'_> {
             return;
         }
         for (at, packed) in heads.iter_mut().enumerate() {
-            let (q, k, v) = self.head(first + at);
-            self.plan.instructions.pack(packed, q, k, v, self.plan.shape.head_dim as usize);
+            self.pack_head(first + at, packed);
         }
     }
 
+    fn pack_head(self, head: usize, packed: &mut PackedHead) {
+        let (q, k, v) = self.head(head);
+        self.plan.instructions.pack(packed, q, k, v, self.plan.shape.head_dim as usize);
+    }
+
     /// Head by head, so that what has been packed is still in the cache.
-    fn attend_heads(self, heads: &mut [PackedHead], out: &mut [f32], scratch: &mut Scratch) {
+    fn attend_heads(
+        self,
+        heads: &mut [PackedHead],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+        watch: &mut impl Stopwatch,
+    ) {
         let d = self.plan.shape.head_dim as usize;
         let mut out = out;
         for rows in self.plan.rows.chunk_by(|a, b| a.head == b.head) {
             let head = rows[0].head;
-            self.pack(head, &mut heads[head..=head]);
+            self.pack_head(head, &mut heads[head]);
+            watch.lap(|phases| &mut phases.packing);
             for row in rows {
                 let (here, rest) = out.split_at_mut(row.queries.len() * d);
-                self.attend_row(row, &heads[head], here, scratch);
+                self.attend_row(row, &heads[head], here, scratch, watch);
                 out = rest;
             }
         }
@@ -188,7 +217,7 @@ impl Call<'_> {
                 let mut out = out;
                 for row in &self.plan.rows[band.rows.clone()] {
                     let (here, rest) = out.split_at_mut(row.queries.len() * d);
-                    self.attend_row(row, &heads[row.head], here, scratch);
+                    self.attend_row(row, &heads[row.head], here, scratch, &mut ());
                     out = rest;
                 }
             }
@@ -205,7 +234,14 @@ impl Call<'_> {
         }
     }
 
-    fn attend_row(self, row: &Row, packed: &PackedHead, out: &mut [f32], scratch: &mut Scratch) {
+    fn attend_row(
+        self,
+        row: &Row,
+        packed: &PackedHead,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+        watch: &mut impl Stopwatch,
+    ) {
         let d = self.plan.shape.head_dim as usize;
         let (q, _, v) = self.head(row.head);
         let job = Job {
@@ -219,7 +255,7 @@ impl Call<'_> {
             v,
             packed,
         };
-        self.plan.instructions.attend_row(&job, out, scratch);
+        self.plan.instructions.attend_row(&job, out, scratch, watch);
     }
 
     /// Queries and live keys and values of one head.

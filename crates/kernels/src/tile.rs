@@ -26,6 +26,7 @@ use crate::{
     Int8Softmax,
     lanes::{EXP2, Lanes, MAX_WIDTH, transpose_groups},
     packed::{PackedHead, words},
+    phases::Stopwatch,
     row::Row,
     workspace::Scratch,
 };
@@ -52,7 +53,13 @@ pub(crate) struct Job<'a> {
 
 /// Computes one block row into `out`, `[queries of the row][head_dim]`.
 #[inline(always)]
-pub(crate) fn attend_row<L: Lanes, const A: usize>(lanes: L, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
+pub(crate) fn attend_row<L: Lanes, const A: usize>(
+    lanes: L,
+    job: &Job<'_>,
+    out: &mut [f32],
+    scratch: &mut Scratch,
+    watch: &mut impl Stopwatch,
+) {
     let head = job.packed;
     let (score_scale, value_scale) = (std::f32::consts::LOG2_E / (job.head_dim as f32).sqrt(), 1.0);
     let integers = Operands {
@@ -94,12 +101,15 @@ pub(crate) fn attend_row<L: Lanes, const A: usize>(lanes: L, job: &Job<'_>, out:
         }
         let mut tile = Tile::<L, A>::start(lanes, job, queries);
         match job.int8_softmax {
-            Int8Softmax::Float => tile.attend::<Int8>(of_int8, &integers, scratch),
-            Int8Softmax::Integer(normalisation) => tile.start_with_integers(of_int8, &integers, normalisation, scratch),
+            Int8Softmax::Float => tile.attend::<Int8>(of_int8, &integers, scratch, watch),
+            Int8Softmax::Integer(normalisation) => {
+                tile.start_with_integers(of_int8, &integers, normalisation, scratch, watch)
+            }
         }
-        tile.attend::<Half>(of_half, &halves, scratch);
-        tile.attend::<Single>(of_single, &singles, scratch);
+        tile.attend::<Half>(of_half, &halves, scratch, watch);
+        tile.attend::<Single>(of_single, &singles, scratch, watch);
         tile.finish(out, scratch);
+        watch.lap(|phases| &mut phases.rows);
     }
 }
 
@@ -165,7 +175,13 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
 
     /// Adds the blocks `columns`, all computed as `O` says.
     #[inline(always)]
-    fn attend<O: Operand<L>>(&mut self, columns: &[u32], operands: &Operands<'_>, scratch: &mut Scratch) {
+    fn attend<O: Operand<L>>(
+        &mut self,
+        columns: &[u32],
+        operands: &Operands<'_>,
+        scratch: &mut Scratch,
+        watch: &mut impl Stopwatch,
+    ) {
         if columns.is_empty() {
             return;
         }
@@ -176,9 +192,13 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
         let unit = splat(self.lanes, operands.value_scale);
         let (mut chunk, mut rest) = (Chunk::new(), columns);
         while chunk.fill(&mut rest, self.job) {
+            watch.lap(|phases| &mut phases.rows);
             let seen = self.score::<O>(&chunk, operands, queries, scores);
+            watch.lap(|phases| &mut phases.scores);
             let correction = self.weigh::<O>(&chunk, &seen, scale, scores);
+            watch.lap(|phases| &mut phases.softmax);
             self.add_values::<O>(&chunk, &operands.values, scores, [correction, [unit; A]], output);
+            watch.lap(|phases| &mut phases.values);
         }
     }
 

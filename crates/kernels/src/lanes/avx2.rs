@@ -9,6 +9,7 @@ use super::{Exp2, Lanes, Portable, TIES_UP};
 use crate::{
     IntegerSoftmax,
     packed::PackedHead,
+    phases::Stopwatch,
     tile::{self, Job},
     workspace::Scratch,
 };
@@ -22,13 +23,19 @@ impl Avx2 {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
     }
 
-    pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
+    pub(crate) fn attend_row<S: Stopwatch>(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut S) {
         #[target_feature(enable = "avx2,fma")]
-        fn with_features(proof: Avx2, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
-            tile::attend_row::<_, 4>(proof, job, out, scratch);
+        fn with_features<S: Stopwatch>(
+            proof: Avx2,
+            job: &Job<'_>,
+            out: &mut [f32],
+            scratch: &mut Scratch,
+            watch: &mut S,
+        ) {
+            tile::attend_row::<_, 4>(proof, job, out, scratch, watch);
         }
         // SAFETY: see the module.
-        unsafe { with_features(self, job, out, scratch) }
+        unsafe { with_features(self, job, out, scratch, watch) }
     }
 
     pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {

@@ -12,6 +12,7 @@ use super::{Avx2, Exp2, Lanes, ROUNDER, TIES_UP};
 use crate::{
     IntegerSoftmax,
     packed::PackedHead,
+    phases::Stopwatch,
     tile::{self, Job},
     workspace::Scratch,
 };
@@ -30,19 +31,19 @@ impl Avx512 {
         Avx2::detect().filter(|_| all).map(Self)
     }
 
-    pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
+    pub(crate) fn attend_row<S: Stopwatch>(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut S) {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-        fn sixteen(proof: Avx512, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
-            tile::attend_row::<_, 4>(proof, job, out, scratch);
+        fn sixteen<S: Stopwatch>(proof: Avx512, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut S) {
+            tile::attend_row::<_, 4>(proof, job, out, scratch, watch);
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-        fn eight(proof: Avx512, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch) {
-            tile::attend_row::<_, 2>(proof, job, out, scratch);
+        fn eight<S: Stopwatch>(proof: Avx512, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut S) {
+            tile::attend_row::<_, 2>(proof, job, out, scratch, watch);
         }
         // SAFETY: see the module.
         match job.row.block_size {
-            8 => unsafe { eight(self, job, out, scratch) },
-            _ => unsafe { sixteen(self, job, out, scratch) },
+            8 => unsafe { eight(self, job, out, scratch, watch) },
+            _ => unsafe { sixteen(self, job, out, scratch, watch) },
         }
     }
 

@@ -5,6 +5,7 @@ use super::{Chunk, GROUP, Int8, Operand, Operands, Tile, max_of_group, splat, su
 use crate::{
     IntegerSoftmax, Normalisation,
     lanes::{Lanes, MAX_WIDTH},
+    phases::Stopwatch,
     workspace::Scratch,
 };
 
@@ -17,6 +18,7 @@ impl<L: Lanes, const A: usize> Tile<'_, L, A> {
         operands: &Operands<'_>,
         normalisation: Normalisation,
         scratch: &mut Scratch,
+        watch: &mut impl Stopwatch,
     ) {
         if columns.is_empty() {
             return;
@@ -28,6 +30,7 @@ impl<L: Lanes, const A: usize> Tile<'_, L, A> {
         // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
         let (mut chunk, mut rest, mut words) = (Chunk::new(), columns, 0);
         let mut max = [splat(lanes, f32::MIN); A];
+        watch.lap(|phases| &mut phases.rows);
         while chunk.fill(&mut rest, self.job) {
             let seen = self.score::<Int8>(&chunk, operands, queries, &mut scores[words..]);
             for a in 0..A {
@@ -38,6 +41,7 @@ impl<L: Lanes, const A: usize> Tile<'_, L, A> {
         if words == 0 {
             return;
         }
+        watch.lap(|phases| &mut phases.scores);
         let softmax = IntegerSoftmax::new(self.job.packed.int8_scales.alpha);
         let sums = self.integer_weights(max, &softmax, normalisation, &mut scores[..words]);
         let unit = splat(lanes, operands.value_scale);
@@ -50,12 +54,14 @@ impl<L: Lanes, const A: usize> Tile<'_, L, A> {
                 units[a] = lanes.mul(unit, sum_of_group(lanes, self.sum[a]));
             }
         }
+        watch.lap(|phases| &mut phases.softmax);
         let (mut rest, mut words) = (columns, 0);
         while chunk.fill(&mut rest, self.job) {
             let factors = [[splat(lanes, 1.0); A], units];
             self.add_values::<Int8>(&chunk, &operands.values, &scores[words..], factors, output);
             words += chunk.padded().len() / 4 * Self::SCORES;
         }
+        watch.lap(|phases| &mut phases.values);
     }
 
     /// Turns scores into 8-bit weights, four keys a word, in place. Returns each query's sum of exponentials in four

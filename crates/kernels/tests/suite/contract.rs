@@ -268,3 +268,20 @@ fn plans_are_shared_between_threads() {
     shared::<AttentionPlan>();
     shared::<maskwright_kernels::Workspace>();
 }
+
+#[test]
+fn a_call_in_phases_gives_the_same_and_takes_time_in_each() {
+    let shape = AttentionShape { queries: 300, keys: 300, ..SHAPE };
+    let tensors = Tensors::gaussian(&shape, 13);
+    let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
+    for options in options() {
+        let masks = [(); 2].map(|()| HeadMask::dense(&shape, BlockSize::B16, Precision::Int8));
+        let plan = AttentionPlan::with_options(&masks, shape, options).unwrap();
+        let mut out = vec![f32::NAN; tensors.q.len()];
+        let phases = plan.run_in_phases(inputs, &mut out, &mut plan.workspace()).unwrap();
+        assert_eq!(out, run(options, &masks, shape, inputs), "{options:?}");
+        for phase in [phases.packing, phases.scores, phases.softmax, phases.values, phases.rows] {
+            assert!(phase > std::time::Duration::ZERO, "{phases:?}, {options:?}");
+        }
+    }
+}
