@@ -84,18 +84,20 @@ pub(super) fn multiply_values<L: Lanes, O: Operand<L>, const A: usize, const C: 
     at: usize,
 ) -> [[O::Sum; C]; A] {
     let mut sums = [[O::zero(lanes); C]; A];
-    let groups = &chunk.padded()[..chunk.real().len().next_multiple_of(O::PER_WORD)];
-    let weights = weights.chunks_exact(A * L::WIDTH);
-    for (groups, weights) in groups.chunks_exact(O::PER_WORD).zip(weights) {
+    let groups = chunk.padded();
+    // Indices, not iterators: an adapter that is not inlined leaves no sum in a register.
+    let mut group = 0;
+    while group < chunk.real().len() {
         let mut vectors = [lanes.splat(0); A];
-        for (vector, weights) in vectors.iter_mut().zip(weights.chunks_exact(L::WIDTH)) {
-            *vector = lanes.load(weights);
+        for a in 0..A {
+            vectors[a] = lanes.load(&weights[(group / O::PER_WORD * A + a) * L::WIDTH..]);
         }
-        let rows: [&[u32]; 4] = values.rows::<O, L>(groups, at, 4 * C);
+        let rows: [&[u32]; 4] = values.rows::<O, L>(&groups[group..group + O::PER_WORD], at, 4 * C);
         step::<L, O, A, C, 0>(lanes, &mut sums, &vectors, rows[0]);
         step::<L, O, A, C, 1>(lanes, &mut sums, &vectors, rows[1]);
         step::<L, O, A, C, 2>(lanes, &mut sums, &vectors, rows[2]);
         step::<L, O, A, C, 3>(lanes, &mut sums, &vectors, rows[3]);
+        group += O::PER_WORD;
     }
     sums
 }
@@ -135,8 +137,8 @@ impl<'a> Values<'a> {
     fn rows<O: Operand<L>, L: Lanes>(&self, groups: &[u32], at: usize, len: usize) -> [&'a [u32]; 4] {
         let (d, of_group) = (self.head_dim, 4 / O::PER_WORD);
         let mut rows = [&[][..]; 4];
-        for (n, &group) in groups.iter().enumerate().take(O::PER_WORD) {
-            let group = group as usize;
+        for n in 0..O::PER_WORD {
+            let group = groups[n] as usize;
             let (words, first) = match !O::PADDED && group >= self.last.0 {
                 true => (self.last.1, at),
                 false => (self.words, group * of_group * d + at),
