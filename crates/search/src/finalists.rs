@@ -16,8 +16,8 @@ pub(crate) struct Finalist {
     pub found_at: Option<u64>,
 }
 
-/// Shares of a limit whose fastest candidates are looked at in turn, boldest first.
-const LEVELS: [f64; 7] = [1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.0];
+/// Shares of the loop's limit whose fastest candidates are looked at.
+const LEVELS: [f64; 7] = [1.0, 0.75, 0.55, 0.4, 0.3, 0.2, 0.1];
 
 /// Candidates of each level whose distortion is measured again before the finalists are chosen.
 const VERIFIED: usize = 2;
@@ -54,39 +54,45 @@ pub(crate) fn contenders(evaluated: &[Evaluated], limit: Limit, trials: &mut Tri
     chosen.into_iter().map(contender).collect()
 }
 
-/// The fastest contenders at ever smaller distortions, with the index of their evaluation; the least distorted one when
-/// none keeps the limit.
-pub(crate) fn shortlist(contenders: &[Contender], limit: Limit, most: usize) -> Vec<(usize, Candidate)> {
-    let mut list: Vec<(usize, Candidate)> = Vec::new();
-    for level in LEVELS {
-        let within = contenders.iter().filter(|of| of.selected.distortion <= level * limit.kappa);
-        if let Some(of) = within.max_by(|a, b| a.speed.total_cmp(&b.speed))
-            && list.iter().all(|(at, _)| *at != of.at)
-        {
-            list.push((of.at, of.candidate.clone()));
-        }
-    }
-    if list.is_empty() {
-        let least = contenders.iter().min_by(|a, b| a.selected.distortion.total_cmp(&b.selected.distortion));
-        list.extend(least.map(|of| (of.at, of.candidate.clone())));
-    }
-    list.truncate(most);
-    list
+/// The contenders within a limit of the selection split that no other beats in both speed and distortion, fastest first,
+/// with the index of their evaluation; the least distorted one when none keeps the limit.
+pub(crate) fn shortlist(mut contenders: Vec<Contender>, limit: Limit) -> Vec<(usize, Candidate)> {
+    contenders.sort_by(|a, b| {
+        b.speed.total_cmp(&a.speed).then(a.selected.distortion.total_cmp(&b.selected.distortion)).then(a.at.cmp(&b.at))
+    });
+    let mut least = f64::INFINITY;
+    contenders.retain(|of| {
+        let is_ahead = of.selected.distortion < least;
+        least = least.min(of.selected.distortion);
+        is_ahead
+    });
+    let safest = contenders.len().saturating_sub(1);
+    let within = contenders.iter().position(|of| of.selected.distortion <= limit.kappa).unwrap_or(safest);
+    contenders.drain(..within);
+    contenders.into_iter().map(|of| (of.at, of.candidate)).collect()
 }
 
-/// Fine-tunes finalists in order until one keeps within the tolerance on the selection split; otherwise the one that
-/// comes closest.
+/// Fine-tunes at most `config.finalists` of a shortlist, fastest first, to find the fastest that keeps within the tolerance
+/// on the selection split; otherwise the one that comes closest.
+///
+/// By bisection: drops are taken to shrink along the list, for distortions do.
 pub(crate) fn fine_tuned(
     name: &str,
-    shortlist: Vec<(Option<u64>, Candidate)>,
+    shortlist: &[(Option<u64>, Candidate)],
     evaluator: &Evaluator,
     config: &SearchConfig,
     tolerance: f64,
     watch: &mut dyn Watch,
 ) -> Result<Option<Finalist>, SearchError> {
     let dense = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
-    let mut closest: Option<Finalist> = None;
-    for (found_at, candidate) in shortlist {
+    let mut best: Option<Finalist> = None;
+    let mut open = 0..shortlist.len();
+    for _ in 0..config.finalists {
+        if open.is_empty() {
+            break;
+        }
+        let middle = open.start + open.len() / 2;
+        let (found_at, candidate) = shortlist[middle].clone();
         let blueprint = candidate.blueprint(evaluator.shape(), Provenance::default());
         watch.begin(&Stage::FineTune(name.into()), config.fine_tune.steps(evaluator.examples(Split::Train).len()));
         let tuned = evaluator.fine_tune(&blueprint, &config.fine_tune, config.seed, &mut |progress| {
@@ -97,13 +103,17 @@ pub(crate) fn fine_tuned(
         watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
         let finalist = Finalist { candidate, model: tuned, selection_drop, found_at };
         if selection_drop <= tolerance {
-            return Ok(Some(finalist));
-        }
-        if closest.as_ref().is_none_or(|closest| selection_drop < closest.selection_drop) {
-            closest = Some(finalist);
+            open = open.start..middle;
+            best = Some(finalist); // faster than any that kept within the tolerance before
+        } else {
+            open = middle + 1..open.end;
+            if best.as_ref().is_none_or(|best| best.selection_drop > tolerance && selection_drop < best.selection_drop)
+            {
+                best = Some(finalist);
+            }
         }
     }
-    Ok(closest)
+    Ok(best)
 }
 
 /// A finalist as a blueprint with everything that is known of it; `provenance` says where it comes from. This is where
@@ -129,4 +139,35 @@ pub(crate) fn blueprint_of(
         drop: AccuracyDrop(dense_accuracy - masked),
     });
     Ok(blueprint)
+}
+
+#[cfg(test)]
+mod tests {
+    use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
+
+    use super::*;
+
+    fn contender(at: usize, speed: f64, distortion: f64) -> Contender {
+        let shape = AttentionShape { heads: 1, queries: 8, keys: 8, head_dim: 8, kind: AttentionKind::SelfAttention };
+        let candidate = Candidate::new(vec![HeadMask::dense(&shape, BlockSize::B8, Precision::Int8)]);
+        Contender { at, candidate, speed, selected: Selected { accuracy: 0.8, distortion } }
+    }
+
+    fn listed(contenders: Vec<Contender>, kappa: f64) -> Vec<usize> {
+        shortlist(contenders, Limit { kappa, tolerance: 0.01 }).into_iter().map(|(at, _)| at).collect()
+    }
+
+    #[test]
+    fn the_shortlist_is_the_front_within_the_limit_fastest_first() {
+        // 3 is too distorted, 1 is slower than 0 and more distorted.
+        let contenders =
+            vec![contender(0, 2.5, 0.10), contender(1, 2.0, 0.12), contender(2, 1.5, 0.05), contender(3, 4.0, 0.3)];
+        assert_eq!(listed(contenders, 0.2), [0, 2]);
+    }
+
+    #[test]
+    fn beyond_the_limit_the_least_distorted_one_is_left() {
+        assert_eq!(listed(vec![contender(0, 2.5, 0.10), contender(1, 2.0, 0.08)], 0.01), [1]);
+        assert!(listed(Vec::new(), 0.01).is_empty());
+    }
 }

@@ -141,16 +141,16 @@ impl Search {
         // What fine-tuning alone does to the dense model: drops are to be read beside it.
         let finest = pricing.finest();
         let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
-        let tuned = fine_tuned(DENSE_TUNED, vec![(None, whole)], &evaluator, &config, tolerance, watch)?;
+        let tuned = fine_tuned(DENSE_TUNED, &[(None, whole)], &evaluator, &config, tolerance, watch)?;
         finals.extend(tuned.map(|finalist| (DENSE_TUNED.to_owned(), finalist, 0)));
         for found in compared.iter().chain([&searched]) {
             let contenders = contenders(&found.evaluated, limit, &mut trials);
             let distortion = |of: &Contender| found.evaluated[of.at].distortion;
             fidelity.extend(contenders.iter().map(|of| (distortion(of), dense_selection - of.selected.accuracy)));
-            let list = shortlist(&contenders, selection_limit, config.finalists as usize);
-            let list = list.into_iter().map(|(at, candidate)| (Some(at as u64 + 1), candidate)).collect();
+            let list = shortlist(contenders, selection_limit);
+            let list: Vec<_> = list.into_iter().map(|(at, candidate)| (Some(at as u64 + 1), candidate)).collect();
             let label = if found.name == "search" { "searched" } else { &found.name };
-            if let Some(finalist) = fine_tuned(label, list, &evaluator, &config, tolerance, watch)? {
+            if let Some(finalist) = fine_tuned(label, &list, &evaluator, &config, tolerance, watch)? {
                 finals.push((label.to_owned(), finalist, found.evaluated.len() as u64));
             }
         }
@@ -158,7 +158,7 @@ impl Search {
         if let Some((_, searched, _)) = finals.last().filter(|(label, ..)| label == "searched") {
             let elsewhere = shuffled(&environment, &searched.candidate, config.seed);
             let label = "shuffled";
-            let at_random = fine_tuned(label, vec![(None, elsewhere)], &evaluator, &config, tolerance, watch)?;
+            let at_random = fine_tuned(label, &[(None, elsewhere)], &evaluator, &config, tolerance, watch)?;
             let at = finals.len() - 1;
             finals.splice(at..at, at_random.map(|finalist| (label.to_owned(), finalist, 0)));
         }
