@@ -24,8 +24,10 @@
 //! ```
 //!
 //! [`oracle`] computes the same in double precision and as plainly as possible: every kernel is tested against it.
-//! [`Kernel`] says which instructions are used; [`IntegerSoftmax`] is the softmax that needs no floating point.
+//! [`Kernel`] says which instructions are used; [`IntegerSoftmax`] is the softmax that needs no floating point; [`c_api`]
+//! is all of it for C.
 
+pub mod c_api;
 mod error;
 mod inputs;
 mod integer_softmax;
