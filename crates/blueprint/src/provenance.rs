@@ -23,6 +23,24 @@ pub struct Provenance {
     pub tuned_weights: Option<Digest>,
     pub predicted: Option<Predicted>,
     pub accuracy: Option<Accuracy>,
+    /// Left out of files where nothing was measured, so that those are written as they always were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+}
+
+/// What a machine took; never a prediction. Only whoever asks for it gets it into a file, so that searches stay
+/// reproducible to the byte.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    pub cpu: String,
+    /// Instructions that the attention kernels used.
+    pub kernel: String,
+    pub threads: u32,
+    /// Attention of all modules, one example, inputs in the caches: the sum of the modules' medians.
+    pub seconds: Seconds,
+    /// Attention: dense at single precision over this mask, both measured.
+    pub speedup: f64,
 }
 
 /// What the cost model says; never a measurement.

@@ -97,7 +97,7 @@ impl Overrides {
 
 /// Predict what blueprints, or bare attention, cost on devices.
 ///
-/// Nothing is measured: the figures come from the device's profile, in microseconds.
+/// Nothing is measured unless `--measure` asks for it: the figures come from the device's profile, in microseconds.
 #[derive(Debug, Args)]
 pub(crate) struct CostArguments {
     /// Blueprints, RON or safetensors.
@@ -133,6 +133,13 @@ pub(crate) struct CostArguments {
     /// What the picture shows.
     #[arg(long, value_enum, default_value_t = Drawn::Time, requires = "svg")]
     pub(crate) draw: Drawn,
+    /// Also run the blueprint's attention on this machine, and the dense one in turn with it; takes `--device host`, or the
+    /// profile that `device calibrate` wrote here.
+    #[arg(long, conflicts_with_all = ["shape", "compare"])]
+    pub(crate) measure: bool,
+    /// Write what was measured into the blueprint's provenance.
+    #[arg(long, requires = "measure")]
+    pub(crate) record: bool,
     /// Draw what one core's matrix unit, vector unit and DRAM do when, for one example of the first attention module,
     /// into an SVG file.
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
@@ -247,6 +254,7 @@ pub(crate) enum DeviceCommand {
         #[arg(long)]
         json: bool,
     },
+    Calibrate(CalibrateArguments),
     /// Check a profile of your own.
     Check {
         /// A device profile, a RON file.

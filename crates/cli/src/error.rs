@@ -78,6 +78,12 @@ pub(crate) enum CliError {
     OtherLayers { path: PathBuf, found: usize, expected: usize },
     #[error("`block_size` has no say in `--compare`, whose patterns have blocks of 32 tokens: leave it out")]
     ComparedBlockSize,
+    #[error(
+        "`--measure` runs on this machine, {cpu}, which profile {device} was not measured on: `maskwright device calibrate` writes one that `--device host` finds"
+    )]
+    OtherMachine { device: String, cpu: String },
+    #[error("{}: only the RON form takes what was measured; leave `--record` out", path.display())]
+    RecordForm { path: PathBuf },
     #[error("{wrong} of {all} files are no valid blueprint")]
     WrongFiles { wrong: usize, all: usize },
 }

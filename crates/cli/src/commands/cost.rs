@@ -2,6 +2,7 @@ mod bare;
 mod blueprints;
 mod columns;
 mod compare;
+mod measured;
 
 use std::path::Path;
 

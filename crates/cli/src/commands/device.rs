@@ -1,3 +1,5 @@
+mod calibrate;
+
 use std::path::Path;
 
 use maskwright_cost_model::{CostError, DeviceProfile};
@@ -9,6 +11,7 @@ pub(crate) fn run(command: &DeviceCommand) -> Result<Answer, CliError> {
     match command {
         DeviceCommand::List { json } => list(*json),
         DeviceCommand::Show { device, ron, json } => show(&profile(device)?, *ron, *json),
+        DeviceCommand::Calibrate(arguments) => calibrate::run(arguments),
         DeviceCommand::Check { file } => {
             let device = DeviceProfile::load(file)?;
             let (all, verified) = (device.figures().len(), verified(&device));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use maskwright_blueprint::AttentionShape;
 use maskwright_kernels::{AttentionPlan, Int8Softmax, Kernel, PlanOptions, Workspace};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -78,10 +79,18 @@ impl Bench {
         Ok(Self { plan, workspace, threads })
     }
 
-    /// Runs once.
+    /// Runs once, on the first values of `tensors`, which may hold more.
     pub(crate) fn run(&mut self, tensors: &Tensors, out: &mut [f32]) -> Result<(), MeasureError> {
-        let inputs = maskwright_kernels::Inputs::new(&tensors.q, &tensors.k, &tensors.v);
         let Self { plan, workspace, threads } = self;
+        let AttentionShape { heads, queries, keys, head_dim, .. } = *plan.shape();
+        let len = |tokens: u32| heads as usize * tokens as usize * head_dim as usize;
+        fn first(values: &[f32], len: usize) -> &[f32] {
+            values.get(..len).unwrap_or(values)
+        }
+        let (q, k, v) = (first(&tensors.q, len(queries)), first(&tensors.k, len(keys)), first(&tensors.v, len(keys)));
+        let inputs = maskwright_kernels::Inputs::new(q, k, v);
+        let end = len(queries).min(out.len());
+        let out = &mut out[..end];
         match threads {
             Threads::One => plan.run(inputs, out, workspace)?,
             Threads::Pool(pool) => pool.install(|| plan.run(inputs, out, workspace))?,

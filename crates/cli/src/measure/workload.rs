@@ -19,7 +19,7 @@ pub(crate) struct Spread {
     pub(crate) precisions: Precisions,
 }
 
-/// Queries, keys and values of one shape, uniform between -1.7 and 1.7: their variance is one.
+/// Queries, keys and values, uniform between -1.7 and 1.7: their variance is one.
 #[derive(Debug)]
 pub(crate) struct Tensors {
     pub(crate) q: Vec<f32>,
@@ -42,15 +42,17 @@ impl Workload {
         spread: impl Fn(u32) -> Spread,
         seed: u64,
     ) -> Result<Self, MeasureError> {
-        let values = u64::from(heads) * u64::from(tokens) * u64::from(head_dim);
-        let blocks = u64::from(heads) * u64::from(tokens.div_ceil(8)).pow(2);
-        if values.max(blocks) > MOST_VALUES {
-            return Err(MeasureError::TooLarge { heads, tokens, head_dim, values, limit: MOST_VALUES });
-        }
         let kind = AttentionKind::SelfAttention;
         let shape = AttentionShape { kind, heads, queries: tokens, keys: tokens, head_dim };
+        check_size(&shape)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let masks = (0..heads).map(|head| mask(tokens, spread(head), &mut rng)).collect();
+        Ok(Self { shape, masks })
+    }
+
+    /// One module of a blueprint.
+    pub(crate) fn of(shape: AttentionShape, masks: Vec<HeadMask>) -> Result<Self, MeasureError> {
+        check_size(&shape)?;
         Ok(Self { shape, masks })
     }
 
@@ -68,9 +70,26 @@ impl Workload {
         scores
     }
 
+    /// Values of its longest tensor.
+    pub(crate) fn values(&self) -> usize {
+        self.shape.heads as usize * self.shape.queries.max(self.shape.keys) as usize * self.shape.head_dim as usize
+    }
+
     /// Share of all scores that is computed.
     pub(crate) fn density(&self) -> f64 {
         self.scores().iter().sum::<u64>() as f64 / (self.shape.scores() * u64::from(self.shape.heads)) as f64
+    }
+}
+
+/// Refuses shapes that nobody has the memory for.
+fn check_size(shape: &AttentionShape) -> Result<(), MeasureError> {
+    let &AttentionShape { heads, queries, keys, head_dim, .. } = shape;
+    let tokens = queries.max(keys);
+    let values = u64::from(heads).saturating_mul(u64::from(tokens)).saturating_mul(u64::from(head_dim));
+    let blocks = u64::from(heads).saturating_mul(u64::from(tokens.div_ceil(8)).saturating_pow(2));
+    match values.max(blocks) > MOST_VALUES {
+        true => Err(MeasureError::TooLarge { heads, tokens, head_dim, values, limit: MOST_VALUES }),
+        false => Ok(()),
     }
 }
 
@@ -94,13 +113,11 @@ fn mask(tokens: u32, spread: Spread, rng: &mut ChaCha8Rng) -> HeadMask {
 }
 
 impl Tensors {
-    pub(crate) fn draw(shape: &AttentionShape, seed: u64) -> Self {
+    /// `values` of each, enough for every workload with no more.
+    pub(crate) fn of_values(values: usize, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut values = |tokens: u32| -> Vec<f32> {
-            let count = shape.heads as usize * tokens as usize * shape.head_dim as usize;
-            (0..count).map(|_| rng.random_range(-1.7..1.7)).collect()
-        };
-        Self { q: values(shape.queries), k: values(shape.keys), v: values(shape.keys) }
+        let mut draw = || (0..values).map(|_| rng.random_range(-1.7..1.7)).collect();
+        Self { q: draw(), k: draw(), v: draw() }
     }
 }
 

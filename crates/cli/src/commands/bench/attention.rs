@@ -119,16 +119,17 @@ fn measure(
     peak: &mut Peaks,
     steps: &Steps,
 ) -> Result<(), CliError> {
-    let Some(shape) = cases.first().map(|case| case.workload.shape) else { return Ok(()) };
-    let tensors = Tensors::draw(&shape, arguments.seed);
-    let mut out = vec![0.0; tensors.q.len()];
+    let Some(first) = cases.first() else { return Ok(()) };
+    let (tokens, values) = (first.workload.shape.queries, first.workload.values());
+    let tensors = Tensors::of_values(values, arguments.seed);
+    let mut out = vec![0.0; values];
     for _ in 0..arguments.repetitions {
         peak.improve(kernel).map_err(MeasureError::from)?;
         for case in &mut *cases {
             let sampling = Sampling { least: SAMPLE, inputs: case.inputs };
             case.timings.add(case.bench.sample(&tensors, &mut out, sampling)?);
         }
-        steps.advance(&format!("{} tokens", shape.queries));
+        steps.advance(&format!("{tokens} tokens"));
     }
     Ok(())
 }

@@ -1,11 +1,17 @@
 use std::path::{Path, PathBuf};
 
-use maskwright_blueprint::{BlockSize, Blueprint};
+use maskwright_blueprint::{BlockSize, Blueprint, Measured, Seconds};
 use maskwright_cost_model::{Cost, CostModel, DeviceProfile, Work};
 use serde::Serialize;
 
-use super::{columns::costs, draw_timeline, finest, in_blueprint, one};
-use crate::{answer::Answer, arguments::CostArguments, error::CliError, picture::read_blueprint, table::percent};
+use super::{columns::costs, draw_timeline, finest, in_blueprint, measured, one};
+use crate::{
+    answer::Answer,
+    arguments::CostArguments,
+    error::CliError,
+    picture::read_blueprint,
+    table::{percent, table, times},
+};
 
 /// One blueprint on one device, beside the dense model at the device's finest precision.
 #[derive(Serialize)]
@@ -21,6 +27,9 @@ struct Priced {
     end_to_end: Cost,
     dense_attention: Cost,
     dense_end_to_end: Cost,
+    /// Attention of all modules on this machine, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Measured>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeline: Option<PathBuf>,
 }
@@ -32,6 +41,9 @@ pub(super) fn run(arguments: &CostArguments, devices: &[DeviceProfile]) -> Resul
             return Err(CliError::Blueprints { found: arguments.blueprints.len() });
         }
     }
+    if arguments.measure {
+        one(devices, "`--measure`")?;
+    }
     let mut all = Vec::new();
     let mut tables = String::new();
     for path in &arguments.blueprints {
@@ -39,6 +51,9 @@ pub(super) fn run(arguments: &CostArguments, devices: &[DeviceProfile]) -> Resul
         let priced = devices.iter().map(|device| price(path, &blueprint, device, arguments));
         let priced: Vec<Priced> = priced.collect::<Result<_, _>>()?;
         tables += &in_tables(path, &priced);
+        if let (Some(found), true) = (priced.first().and_then(|of| of.measured.clone()), arguments.record) {
+            measured::record(path, blueprint.clone(), found)?;
+        }
         if let Some(timeline) = &arguments.timeline {
             let module = &blueprint.model().modules[0].name;
             tables += &format!("what the units do when in {module}, predicted: {}\n\n", timeline.display());
@@ -48,8 +63,13 @@ pub(super) fn run(arguments: &CostArguments, devices: &[DeviceProfile]) -> Resul
     if arguments.json {
         return Ok(Answer::json("cost", &all));
     }
+    let measured = if arguments.measure {
+        "predictions are for this machine, measurements from it: sums of medians over modules, inputs in the caches"
+    } else {
+        "nothing here is measured"
+    };
     let note = format!(
-        "{} dataflow, batch {}; dense is every block at the device's finest precision; nothing here is measured",
+        "{} dataflow, batch {}; dense is every block at the device's finest precision; {measured}",
         arguments.dataflow, arguments.batch
     );
     Ok(Answer::text(format!("{tables}{note}\n")))
@@ -67,7 +87,34 @@ fn in_tables(path: &Path, priced: &[Priced]) -> String {
     };
     let attention = costs("attention", of(|priced| [&priced.attention, &priced.dense_attention]));
     let end_to_end = costs("end to end", of(|priced| [&priced.end_to_end, &priced.dense_end_to_end]));
-    format!("{}\n\n{attention}\n\n{end_to_end}\n\n", path.display())
+    let mut text = format!("{}\n\n{attention}\n\n{end_to_end}\n\n", path.display());
+    if let Some((priced, measured)) = priced.iter().find_map(|of| Some((of, of.measured.as_ref()?))) {
+        text += &format!("{}\n\n", side_by_side(priced, measured));
+    }
+    text
+}
+
+/// What was predicted of this machine, beside what it did.
+fn side_by_side(priced: &Priced, measured: &Measured) -> String {
+    let row = |name: String, predicted: Seconds, measured: Seconds, speedups: [f64; 2]| {
+        let off = format!("{:+.1} %", 100.0 * (predicted / measured - 1.0));
+        let [predicted_speedup, measured_speedup] = speedups.map(times);
+        [name, predicted.to_string(), measured.to_string(), off, predicted_speedup, measured_speedup]
+    };
+    let dense = measured.seconds * measured.speedup;
+    let rows = [
+        row("dense".into(), priced.dense_attention.seconds, dense, [1.0, 1.0]),
+        row(
+            format!("density {}", percent(priced.density)),
+            priced.attention.seconds,
+            measured.seconds,
+            [priced.attention_speedup, measured.speedup],
+        ),
+    ];
+    let attention = format!("attention, {} thread(s)\nkernel {}", measured.threads, measured.kernel);
+    let headings =
+        [&attention, "time\npredicted", "time\nmeasured", "\ndifference", "speed-up\npredicted", "speed-up\nmeasured"];
+    table(headings, rows)
 }
 
 fn price(
@@ -85,7 +132,12 @@ fn price(
     if let Some(timeline) = &arguments.timeline {
         draw_timeline(&model, &work.modules[0], timeline)?;
     }
+    let measured = match arguments.measure {
+        true => Some(measured::measure(blueprint, device, arguments)?),
+        false => None,
+    };
     Ok(Priced {
+        measured,
         blueprint: path.into(),
         device: device.name.clone(),
         dataflow: arguments.dataflow.to_string(),

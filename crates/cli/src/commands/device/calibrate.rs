@@ -1,0 +1,198 @@
+//! Measuring the machine at hand and writing its profile.
+
+mod rounds;
+mod samples;
+mod template;
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision, Seconds, write_whole};
+use maskwright_cost_model::{
+    BreakEven, Calibration, CalibrationRecord, CostError, CostModel, Dataflow, DeviceProfile, PredictionError, Sample,
+    Softmax, Work, calibrate_kernels,
+};
+use maskwright_kernels::Kernel;
+use serde::Serialize;
+
+use crate::{
+    answer::Answer,
+    arguments::{CalibrateArguments, Peer},
+    error::CliError,
+    measure::{Host, MeasureError},
+    table::{percent, table, wrapped},
+};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Written {
+    file: PathBuf,
+    device: String,
+    /// Above this much disturbance, figures are noisy.
+    noisy: bool,
+    record: CalibrationRecord,
+}
+
+/// Above this much disturbance, a calibration is said to be noisy.
+const NOISY: f64 = 0.05;
+
+pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
+    let kernel = Kernel::from_environment().map_err(MeasureError::from)?;
+    let host = Host::of(kernel);
+    let mut drawn = samples::draw(kernel, arguments.threads, arguments.seed)?;
+    let measured = rounds::measure(&mut drawn, kernel, arguments)?;
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let note = format!("{} thread(s) on {}, kernel {kernel}, {date}", arguments.threads, host.cpu);
+    let template = template::template(&measured, kernel, arguments.threads, &note)?;
+    let sample = |of: &samples::Drawn| Sample { module: of.module(), seconds: Seconds(of.timings.least()) };
+    let fit: Vec<Sample> = drawn.fit.iter().map(sample).collect();
+    let held_out: Vec<Sample> = drawn.held_out.iter().flatten().flatten().map(sample).collect();
+    let Calibration { mut profile, held_out } = calibrate_kernels(&template, &fit, &held_out, &note)?;
+    let model = CostModel::new(&profile, Dataflow::Flash, 1)?;
+    let choices = choices(&model, &drawn)?;
+    let record = CalibrationRecord {
+        cpu: host.cpu,
+        kernel: kernel.name().into(),
+        threads: arguments.threads.get() as u32,
+        governor: host.governor,
+        date,
+        fitted: fit.len() as u32,
+        rounds: measured.rounds,
+        spread: drawn.spread(),
+        held_out,
+        least_rank_correlation: choices.least_rank_correlation,
+        mean_pick_regret: choices.mean_pick_regret,
+        worst_pick_regret: choices.worst_pick_regret,
+        break_even: break_even(&model, &arguments.peer)?,
+    };
+    profile.calibrated = Some(record.clone());
+    write_whole(&arguments.out, profile.to_ron().as_bytes())
+        .map_err(|source| CliError::Write { path: arguments.out.clone(), source })?;
+    let written =
+        Written { file: arguments.out.clone(), device: profile.name.clone(), noisy: record.spread > NOISY, record };
+    match arguments.json {
+        true => Ok(Answer::json("device calibrate", &written)),
+        false => Ok(Answer::text(in_words(&written, &profile))),
+    }
+}
+
+/// How good the model's choices are among masks that it was not fitted to.
+struct Choices {
+    least_rank_correlation: f64,
+    mean_pick_regret: f64,
+    worst_pick_regret: f64,
+}
+
+fn choices(model: &CostModel, drawn: &samples::All) -> Result<Choices, CostError> {
+    let pair = |of: &samples::Drawn| -> Result<(Seconds, Seconds), CostError> {
+        let work = Work { modules: vec![of.module()], linears: Vec::new(), elementwise: 0 };
+        Ok((model.attention(&work)?.seconds, Seconds(of.timings.least())))
+    };
+    let (mut least, mut regrets) = (1.0_f64, Vec::new());
+    for of_length in &drawn.held_out {
+        let mut all = Vec::new();
+        for candidates in of_length {
+            let pairs: Vec<_> = candidates.iter().map(pair).collect::<Result<_, _>>()?;
+            regrets.push(PredictionError::of(&pairs).pick_regret);
+            all.extend(pairs);
+        }
+        least = least.min(PredictionError::of(&all).rank_correlation);
+    }
+    Ok(Choices {
+        least_rank_correlation: least,
+        mean_pick_regret: regrets.iter().sum::<f64>() / regrets.len().max(1) as f64,
+        worst_pick_regret: regrets.iter().copied().fold(0.0, f64::max),
+    })
+}
+
+/// Dense attention that break-even densities are stated for.
+const HEADS: u32 = 12;
+const HEAD_DIM: u32 = 64;
+const TOKENS: u32 = 512;
+
+fn break_even(model: &CostModel, peers: &[Peer]) -> Result<Vec<BreakEven>, CostError> {
+    let mut all = Vec::new();
+    let mut add = |against: &str, tokens: u32, precision: Precision, dense: Seconds| -> Result<(), CostError> {
+        for block_size in BlockSize::ALL {
+            let shape = shape(tokens);
+            let density = model.break_even_density(&shape, block_size, precision, Softmax::Float, dense)?;
+            all.push(BreakEven { against: against.into(), tokens, block_size, precision, density });
+        }
+        Ok(())
+    };
+    for precision in Precision::ALL {
+        let mut best = Seconds(f64::INFINITY);
+        for block_size in BlockSize::ALL {
+            best = best.min(model.attention(&Work::bare(&shape(TOKENS), block_size, precision)?)?.seconds);
+        }
+        add("our kernel", TOKENS, precision, best)?;
+    }
+    for peer in peers {
+        for precision in Precision::ALL {
+            add(&peer.name, peer.tokens, precision, Seconds(peer.seconds))?;
+        }
+    }
+    Ok(all)
+}
+
+fn shape(tokens: u32) -> AttentionShape {
+    let kind = AttentionKind::SelfAttention;
+    AttentionShape { kind, heads: HEADS, queries: tokens, keys: tokens, head_dim: HEAD_DIM }
+}
+
+fn in_words(written: &Written, profile: &DeviceProfile) -> String {
+    let Written { file, record, .. } = written;
+    let error = &record.held_out;
+    let mut text = format!(
+        "{}: {}, kernel {}, {} thread{}\n\nheld out, {} masks, predicted against measured: off by {} on average, {} in \
+         the middle, {} at the 95th percentile; {} are within 10 %; rank correlation at least {:.4} within one length; \
+         the mask it would pick among {} is {} slower than the fastest on average, {} at worst",
+        file.display(),
+        record.cpu,
+        record.kernel,
+        record.threads,
+        if record.threads == 1 { "" } else { "s" },
+        error.samples,
+        percent(error.mean),
+        percent(error.median),
+        percent(error.percentile_95),
+        percent(error.within_tenth),
+        record.least_rank_correlation,
+        samples::CANDIDATES,
+        percent(record.mean_pick_regret),
+        percent(record.worst_pick_regret),
+    );
+    text = text.lines().map(|line| wrapped(line, 100)).collect::<Vec<_>>().join("\n");
+    let density = |of: Option<f64>| of.map_or("never".into(), percent);
+    let rows = record.break_even.chunks(BlockSize::ALL.len()).filter_map(|sizes| {
+        let first = sizes.first()?;
+        let of = |at: usize| sizes.get(at).map_or_else(String::new, |of| density(of.density));
+        Some([format!("{}, {} tokens", first.against, first.tokens), first.precision.to_string(), of(0), of(1), of(2)])
+    });
+    let headings = [
+        "\nfaster than dense",
+        "\nblocks in",
+        "block 8 below\npredicted",
+        "16 below\npredicted",
+        "32 below\npredicted",
+    ];
+    text += &format!("\n\n{}\n\n", table(headings, rows));
+    text += &format!(
+        "fitted to {} masks, the least of {} rounds; the middle round took {} longer\n",
+        record.fitted,
+        record.rounds,
+        percent(record.spread)
+    );
+    if written.noisy {
+        text += "that is noisy: something else runs on this machine; the least times still count, but repeat this when it is quiet\n";
+    }
+    let device = match file.to_str() {
+        Some("host.ron") => profile.name.clone(),
+        _ => file.display().to_string(),
+    };
+    text + &format!("next: `maskwright cost BLUEPRINT --device {device}`\n")
+}
+
+/// Threads as a number of a profile.
+fn cores(threads: NonZeroUsize) -> f64 {
+    threads.get() as f64
+}

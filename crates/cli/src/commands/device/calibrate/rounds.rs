@@ -1,0 +1,79 @@
+use std::time::{Duration, Instant};
+
+use maskwright_kernels::{Kernel, peak};
+
+use super::{
+    samples::All,
+    template::{self, Cache},
+};
+use crate::{
+    arguments::CalibrateArguments,
+    error::CliError,
+    measure::{Inputs, MeasureError, Peaks, Sampling, Tensors},
+    steps::Steps,
+};
+
+/// What the machine reached, and how often everything was timed.
+pub(super) struct Measured {
+    pub(super) peaks: Peaks,
+    /// Bytes a second that one core reads of each cache, innermost first, and of main memory.
+    pub(super) caches: Vec<(Cache, f64)>,
+    pub(super) memory_bytes_per_s: f64,
+    pub(super) rounds: u32,
+}
+
+const LEAST_ROUNDS: u32 = 6;
+const MOST_ROUNDS: u32 = 40;
+
+/// Rounds stop when the least times of the last three fell by less than this share of their sum.
+const SETTLED: f64 = 0.002;
+
+/// Larger than any cache that a core has for itself.
+const MAIN_MEMORY: usize = 256 << 20;
+
+/// Times every mask in turn, round after round, until the least times hardly fall.
+pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArguments) -> Result<Measured, CliError> {
+    let begun = Instant::now();
+    let limit = Duration::from_secs(arguments.at_most.into());
+    let largest = drawn.iter().map(|of| of.workload.values()).max().unwrap_or(0);
+    let tensors = Tensors::of_values(largest, arguments.seed);
+    let mut out = vec![0.0; largest];
+    let caches = template::caches().into_iter().map(|cache| (cache, 0.0)).collect();
+    let mut measured = Measured { peaks: Peaks::default(), caches, memory_bytes_per_s: 0.0, rounds: 0 };
+    let steps = Steps::new("calibration", MOST_ROUNDS.into());
+    let mut sums = Vec::new();
+    while measured.rounds < MOST_ROUNDS {
+        measured.reach(kernel)?;
+        for of in drawn.iter_mut() {
+            let sampling = Sampling { least: Duration::from_micros(100), inputs: Inputs::Hot };
+            let seconds = of.bench.sample(&tensors, &mut out, sampling)?;
+            of.timings.add(seconds);
+        }
+        measured.rounds += 1;
+        sums.push(drawn.iter().map(|of| of.timings.least()).sum::<f64>());
+        steps.advance(&format!("round {}", measured.rounds));
+        let settled = match sums[..] {
+            [.., before, _, _, now] => before - now < SETTLED * now,
+            _ => false,
+        };
+        if begun.elapsed() > limit || (settled && measured.rounds >= LEAST_ROUNDS) {
+            break;
+        }
+    }
+    Ok(measured)
+}
+
+impl Measured {
+    /// Measures peaks and bandwidths once more, and keeps what is better.
+    fn reach(&mut self, kernel: Kernel) -> Result<(), MeasureError> {
+        self.peaks.improve(kernel)?;
+        for (cache, best) in &mut self.caches {
+            // A part, so that what else lies in the cache does not count.
+            *best = best.max(peak::read_bytes_per_second(kernel, cache.bytes / 8 * 5)?);
+        }
+        if self.rounds < 2 {
+            self.memory_bytes_per_s = self.memory_bytes_per_s.max(peak::read_bytes_per_second(kernel, MAIN_MEMORY)?);
+        }
+        Ok(())
+    }
+}
