@@ -5,7 +5,7 @@ use crate::lanes::{Avx2, Avx512};
 use crate::{
     KernelError,
     lanes::Portable,
-    packed::PackedHead,
+    packed::{Head, PackedHead},
     phases::Stopwatch,
     tile::{Job, attend_row},
     workspace::Scratch,
@@ -109,13 +109,13 @@ pub(crate) enum Instructions {
 
 impl Instructions {
     /// Packs one head; see [`PackedHead::fill`].
-    pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+    pub(crate) fn pack(self, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
         match self {
-            Self::Portable => packed.fill(Portable, q, k, v, head_dim),
+            Self::Portable => packed.fill(Portable, head, head_dim),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(proof) => proof.pack(packed, q, k, v, head_dim),
+            Self::Avx2(proof) => proof.pack(packed, head, head_dim),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(proof) => proof.pack(packed, q, k, v, head_dim),
+            Self::Avx512(proof) => proof.pack(packed, head, head_dim),
         }
     }
 

@@ -40,6 +40,15 @@ pub(crate) struct Int8Scales {
     pub value: f32,
 }
 
+/// Numbers of one head, `[tokens][head_dim]`, and which of `Precision::ALL` its blocks have.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub q: &'a [f32],
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+    pub uses: [bool; 3],
+}
+
 /// Keys that are packed together.
 const GROUP: usize = 4;
 
@@ -59,22 +68,24 @@ impl PackedHead {
         }
     }
 
-    /// Fills the room from one head's `q`, and from the live part of its `k` and `v`, all `[tokens][head_dim]`.
+    /// Fills the room of the precisions in use, each of `Precision::ALL`, from one head's `q` and the live part of its `k`
+    /// and `v`, all `[tokens][head_dim]`.
     #[inline(always)]
-    pub(crate) fn fill<L: Lanes>(&mut self, lanes: L, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
-        if !self.single_keys.is_empty() {
+    pub(crate) fn fill<L: Lanes>(&mut self, lanes: L, head: Head<'_>, head_dim: usize) {
+        let Head { q, k, v, uses: [int8, half, single] } = head;
+        if single {
             pack_keys(lanes, Single, k, &mut self.single_keys, head_dim);
             let whole = v.len() - v.len() % (GROUP * head_dim);
             let (last, rest) = self.last_values.split_at_mut(v.len() - whole);
             last.copy_from_slice(&v[whole..]);
             rest.fill(0.0);
         }
-        if !self.half.queries.is_empty() {
+        if half {
             pack_queries(lanes, Half, q, &mut self.half.queries, head_dim, 0);
             pack_keys(lanes, Half, k, &mut self.half.keys, head_dim);
             pack_values(lanes, Half, v, &mut self.half.values, head_dim);
         }
-        if !self.int8.queries.is_empty() {
+        if int8 {
             let (of_q, of_k, of_v) = (Scale::of(q), Scale::of(k), Scale::of(v));
             pack_queries(lanes, Int8(of_q), q, &mut self.int8.queries, head_dim, FOUR_TIMES_128);
             pack_keys(lanes, Int8(of_k), k, &mut self.int8.keys, head_dim);

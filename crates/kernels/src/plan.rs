@@ -5,7 +5,7 @@ use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision};
 use crate::{
     Inputs, Kernel, KernelError, Normalisation, Workspace, inputs,
     kernel::Instructions,
-    packed::PackedHead,
+    packed::{Head, PackedHead},
     phases::{Laps, Phases, Stopwatch},
     row::{self, Band, Row},
     tile::Job,
@@ -183,10 +183,11 @@ impl Call<'_> {
 
     fn pack_head(self, head: usize, packed: &mut PackedHead) {
         let (q, k, v) = self.head(head);
-        self.plan.instructions.pack(packed, q, k, v, self.plan.shape.head_dim as usize);
+        let head = Head { q, k, v, uses: self.plan.workspace.heads[head] };
+        self.plan.instructions.pack(packed, head, self.plan.shape.head_dim as usize);
     }
 
-    /// Head by head, so that what has been packed is still in the cache.
+    /// Head by head, in the same room where there is only one, so that what has been packed is still in the cache.
     fn attend_heads(
         self,
         heads: &mut [PackedHead],
@@ -198,11 +199,12 @@ impl Call<'_> {
         let mut out = out;
         for rows in self.plan.rows.chunk_by(|a, b| a.head == b.head) {
             let head = rows[0].head;
-            self.pack_head(head, &mut heads[head]);
+            let packed = if let [shared] = heads { shared } else { &mut heads[head] };
+            self.pack_head(head, packed);
             watch.lap(|phases| &mut phases.packing);
             for row in rows {
                 let (here, rest) = out.split_at_mut(row.queries.len() * d);
-                self.attend_row(row, &heads[head], here, scratch, watch);
+                self.attend_row(row, packed, here, scratch, watch);
                 out = rest;
             }
         }

@@ -51,6 +51,14 @@ pub(crate) struct Job<'a> {
     pub packed: &'a PackedHead,
 }
 
+impl Job<'_> {
+    /// Key block columns of one precision.
+    #[inline(always)]
+    fn columns_of(&self, precision: Precision) -> &[u32] {
+        &self.columns[self.row.blocks[precision.index()].clone()]
+    }
+}
+
 /// Computes one block row into `out`, `[queries of the row][head_dim]`.
 #[inline(always)]
 pub(crate) fn attend_row<L: Lanes, const A: usize>(
@@ -87,8 +95,9 @@ pub(crate) fn attend_row<L: Lanes, const A: usize>(
         score_scale,
         value_scale,
     };
-    let [of_int8, of_half, of_single] =
-        Precision::ALL.map(|precision| &job.columns[job.row.blocks[precision.index()].clone()]);
+    let of_int8 = job.columns_of(Precision::Int8);
+    let of_half = job.columns_of(Precision::Half);
+    let of_single = job.columns_of(Precision::Single);
     let tile = A * L::GROUPS;
     for (at, out) in out.chunks_mut(tile * job.head_dim).enumerate() {
         let first = job.row.queries.start + at * tile;

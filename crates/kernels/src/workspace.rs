@@ -10,7 +10,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Workspace {
     pub(crate) size: WorkspaceSize,
-    /// One a head.
+    /// One a head, or one for all where they are computed one after the other.
     pub(crate) heads: Vec<PackedHead>,
     /// One a band.
     pub(crate) scratch: Vec<Scratch>,
@@ -34,7 +34,12 @@ impl Workspace {
         let head = |&uses: &[bool; 3]| PackedHead::with_room(size.queries, size.keys, size.head_dim, uses);
         Self {
             size: size.clone(),
-            heads: size.heads.iter().map(head).collect(),
+            heads: match size.bands {
+                1 => {
+                    vec![head(&size.heads.iter().fold([false; 3], |all, uses| [0, 1, 2].map(|at| all[at] | uses[at])))]
+                }
+                _ => size.heads.iter().map(head).collect(),
+            },
             scratch: (0..size.bands).map(|_| Scratch::new(size)).collect(),
         }
     }

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::{Exp2, Lanes, Portable, TIES_UP};
 use crate::{
     IntegerSoftmax,
-    packed::PackedHead,
+    packed::{Head, PackedHead},
     phases::Stopwatch,
     tile::{self, Job},
     workspace::Scratch,
@@ -38,13 +38,13 @@ impl Avx2 {
         unsafe { with_features(self, job, out, scratch, watch) }
     }
 
-    pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+    pub(crate) fn pack(self, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
         #[target_feature(enable = "avx2,fma")]
-        fn with_features(proof: Avx2, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
-            packed.fill(proof, q, k, v, head_dim);
+        fn with_features(proof: Avx2, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
+            packed.fill(proof, head, head_dim);
         }
         // SAFETY: see the module.
-        unsafe { with_features(self, packed, q, k, v, head_dim) }
+        unsafe { with_features(self, packed, head, head_dim) }
     }
 }
 

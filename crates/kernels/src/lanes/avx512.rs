@@ -11,7 +11,7 @@ use std::{
 use super::{Avx2, Exp2, Lanes, ROUNDER, TIES_UP};
 use crate::{
     IntegerSoftmax,
-    packed::PackedHead,
+    packed::{Head, PackedHead},
     phases::Stopwatch,
     tile::{self, Job},
     workspace::Scratch,
@@ -47,13 +47,13 @@ impl Avx512 {
         }
     }
 
-    pub(crate) fn pack(self, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
+    pub(crate) fn pack(self, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-        fn with_features(proof: Avx512, packed: &mut PackedHead, q: &[f32], k: &[f32], v: &[f32], head_dim: usize) {
-            packed.fill(proof, q, k, v, head_dim);
+        fn with_features(proof: Avx512, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
+            packed.fill(proof, head, head_dim);
         }
         // SAFETY: see the module.
-        unsafe { with_features(self, packed, q, k, v, head_dim) }
+        unsafe { with_features(self, packed, head, head_dim) }
     }
 }
 

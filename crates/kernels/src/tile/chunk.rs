@@ -48,8 +48,10 @@ impl Chunk {
             }
             let key = column as usize * size;
             let live = job.live_keys.saturating_sub(key).min(size).div_ceil(GROUP);
-            for (at, group) in self.groups[self.real..][..live].iter_mut().enumerate() {
-                *group = (key / GROUP + at) as u32;
+            // All groups of the block, two at a time; those without a live key are not counted.
+            for (pair, two) in self.groups[self.real..][..size / GROUP].as_chunks_mut().0.iter_mut().enumerate() {
+                let first = (key / GROUP + 2 * pair) as u32;
+                *two = [first, first + 1];
             }
             self.real += live;
             *columns = rest;
