@@ -4,6 +4,7 @@
 
 mod program;
 
+mod bench;
 mod completions;
 mod config;
 mod cost;
