@@ -9,13 +9,17 @@ mod calibration;
 mod evaluator;
 mod examples;
 mod fashion_mnist;
+mod glue;
 mod idx;
 mod task;
+mod text_table;
 mod training;
 
 pub use calibration::{BlockStatistics, Calibration, HeadStatistics};
 pub use evaluator::{DenseModel, Evaluator, EvaluatorError, Selected};
 pub use examples::Examples;
+pub use glue::{GlueError, GlueSplit, GlueTask};
 pub use idx::{Idx, IdxError};
 pub use task::{Split, Task, TaskData, TaskError};
+pub use text_table::{Labels, RowFault, TextExample, TextRows, TextTable, TextTableError};
 pub use training::{Recipe, TrainingError, TrainingProgress, train};
