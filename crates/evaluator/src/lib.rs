@@ -4,8 +4,11 @@
 //! Three kinds of examples never meet: the model trains on `train`; the search sees `validation` only (its first
 //! examples in the loop, the others to select); `test` is for the figures that are reported.
 
+mod bleu;
 mod block_recall;
 mod calibration;
+mod chrf;
+mod classification;
 mod evaluator;
 mod examples;
 mod fashion_mnist;
@@ -15,7 +18,10 @@ mod task;
 mod text_table;
 mod training;
 
+pub use bleu::Bleu;
 pub use calibration::{BlockStatistics, Calibration, HeadStatistics};
+pub use chrf::chrf;
+pub use classification::{accuracy, f1, top_k};
 pub use evaluator::{DenseModel, Evaluator, EvaluatorError, Selected};
 pub use examples::Examples;
 pub use glue::{GlueError, GlueSplit, GlueTask};
