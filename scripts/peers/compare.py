@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Times our attention kernels against torch SDPA (fp32), OpenVINO (bf16) and FlexAttention (the same mask), in turn, in one
+process, on the same q, k and v, and prints how many times faster ours are.
+
+    cargo build --release -p maskwright-kernels
+    python3 -m venv /somewhere && /somewhere/bin/pip install numpy torch openvino    # several GB; FlexAttention needs a C++ compiler
+    /somewhere/bin/python scripts/peers/compare.py target/release/libmaskwright_kernels.so [--tokens 512,2048] [--json]
+
+Peers that are not installed, or fail, are left out, and named on stderr. One thread, 12 heads of 64, blocks of 16, hot.
+"""
+import argparse, ctypes as c, json, statistics, sys, time
+
+import numpy as np
+
+HEADS, WIDTH, BLOCK = 12, 64, 16
+SHARES = {"fp32": (0, 0, 1), "bf16": (0, 1, 0), "int8": (1, 0, 0), "40/40/20": (0.4, 0.4, 0.2)}
+
+
+class Module(c.Structure):
+    _fields_ = [(n, c.c_uint32) for n in "kind heads queries keys head_dim threads integer_softmax".split()]
+
+
+class Mask(c.Structure):
+    _fields_ = [("block_size", c.c_uint32), ("blocks", c.POINTER(c.c_uint8)), ("len", c.c_size_t)]
+
+
+def draw(tokens, density, shares, rng):
+    """[heads, blocks, blocks] of 0, 1, 2, 4: the diagonal and equally many others in every row."""
+    blocks = -(-tokens // BLOCK)
+    mask = np.zeros((HEADS, blocks, blocks), np.uint8)
+    for head in mask:
+        for row in range(blocks):
+            others = rng.permutation([column for column in range(blocks) if column != row])
+            chosen = [row, *others[: max(round(density * blocks), 1) - 1]]
+            head[row, chosen] = rng.choice([1, 2, 4], len(chosen), p=shares)
+    return np.ascontiguousarray(mask)
+
+
+def ours(library, mask, q, k, v):
+    library.maskwright_error_message.restype = c.c_char_p
+    tokens = q.shape[1]
+    masks = (Mask * HEADS)(*[Mask(BLOCK, m.ctypes.data_as(c.POINTER(c.c_uint8)), m.size) for m in mask])
+    plan, workspace, out = c.c_void_p(), c.c_void_p(), np.empty_like(q)
+
+    def check(status):
+        if status:
+            sys.exit(library.maskwright_error_message().decode())
+
+    module = Module(0, HEADS, tokens, tokens, WIDTH, 1, 0)
+    check(library.maskwright_plan_new(c.byref(module), masks, c.c_size_t(HEADS), c.byref(plan)))
+    check(library.maskwright_workspace_new(plan, c.byref(workspace)))
+    floats = [x for a in (q, k, v) for x in (a.ctypes.data_as(c.c_void_p), c.c_size_t(a.size))]
+    tail = [c.c_size_t(2**64 - 1), out.ctypes.data_as(c.c_void_p), c.c_size_t(out.size), workspace]
+    return lambda: check(library.maskwright_run(plan, *floats, *tail)) or out
+
+
+def torch_sdpa(q, k, v):
+    import torch
+
+    torch.set_num_threads(1)
+    q, k, v = (torch.from_numpy(a)[None] for a in (q, k, v))
+    return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)[0].numpy()
+
+
+def flex(q, k, v, mask):
+    import torch
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    torch.set_num_threads(1)
+    active, tokens = torch.from_numpy(mask != 0), q.shape[1]
+    keep = lambda b, h, i, j: active[h, i // BLOCK, j // BLOCK]
+    blocks = create_block_mask(keep, 1, HEADS, tokens, tokens, device="cpu", BLOCK_SIZE=BLOCK)
+    compiled = torch.compile(flex_attention)
+    q, k, v = (torch.from_numpy(a)[None] for a in (q, k, v))
+    return lambda: compiled(q, k, v, block_mask=blocks)[0].detach().numpy()
+
+
+def openvino_bf16(q, k, v):
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    inputs = [ops.parameter([1, *a.shape], np.float32) for a in (q, k, v)]
+    model = ov.Model([ops.scaled_dot_product_attention(*inputs)], inputs)
+    hints = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    request = ov.Core().compile_model(model, "CPU", hints).create_infer_request()
+    given = [a[None] for a in (q, k, v)]
+    return lambda: request.infer(given, share_inputs=True, share_outputs=True)[0][0]
+
+
+def peer(name, make, peers):
+    try:
+        call = make()
+        call()
+        peers[name] = call
+    except Exception as error:
+        print(f"{name} is left out: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", file=sys.stderr)
+
+
+def dense_reference(mask, q, k, v):
+    wide = np.repeat(np.repeat(mask != 0, BLOCK, 1), BLOCK, 2)[:, : q.shape[1], : q.shape[1]]
+    scores = np.where(wide, np.einsum("hqd,hkd->hqk", q, k, dtype=np.float64) / WIDTH**0.5, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.einsum("hqk,hkd->hqd", weights / weights.sum(-1, keepdims=True), v)
+
+
+def main():
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("library")
+    parse.add_argument("--tokens", default="512,2048")
+    parse.add_argument("--densities", default="0.5,0.1")
+    parse.add_argument("--repetitions", type=int, default=20)
+    parse.add_argument("--json", action="store_true")
+    given = parse.parse_args()
+    library, rng, rows = c.CDLL(given.library), np.random.default_rng(1), []
+    for tokens in map(int, given.tokens.split(",")):
+        q, k, v = (rng.standard_normal((HEADS, tokens, WIDTH), np.float32) for _ in range(3))
+        dense = {}
+        peer("torch SDPA fp32, dense", lambda: torch_sdpa(q, k, v), dense)
+        peer("OpenVINO bf16, dense", lambda: openvino_bf16(q, k, v), dense)
+        for density in map(float, given.densities.split(",")):
+            for precision, shares in SHARES.items():
+                mask = draw(tokens, density, shares, rng)
+                run, peers = ours(library, mask, q, k, v), dict(dense)
+                peer("FlexAttention fp32, same mask", lambda: flex(q, k, v, mask), peers)
+                exact = dense_reference(mask, q, k, v) if tokens <= 2048 else None
+                error = lambda out: None if exact is None else float(np.sqrt(((out - exact) ** 2).mean() / (exact**2).mean()))
+                calls, seconds = {"ours": run, **peers}, {}
+                for _ in range(given.repetitions):
+                    for name, call in calls.items():
+                        begun = time.perf_counter()
+                        call()
+                        seconds.setdefault(name, []).append(time.perf_counter() - begun)
+                median = {name: statistics.median(times) for name, times in seconds.items()}
+                row = dict(tokens=tokens, density=density, precision=precision, our_relative_error=error(run()))
+                rows.append(row | {"median_seconds": median, "times_faster": {n: median[n] / median["ours"] for n in peers}})
+    if given.json:
+        print(json.dumps({"schema_version": 1, "rows": rows}, indent=2))
+        return
+    for row in rows:
+        ratios = ", ".join(f"{ratio:.2f}x {name}" for name, ratio in row["times_faster"].items())
+        print(f"{row['tokens']:6} tokens  {row['density']:4}  {row['precision']:>9}  {row['median_seconds']['ours'] * 1e3:8.3f} ms  {ratios}")
+
+
+main()
