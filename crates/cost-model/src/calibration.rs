@@ -112,7 +112,7 @@ pub fn calibrate_kernels(
     let found = least_squares(&rows, std::array::from_fn(|at| floors.get(at).copied().unwrap_or(0.0)));
     let figure =
         |value: f64| Figure { value, source: format!("fitted to {} timings, {note}", fit.len()), verified: true };
-    profile.kernels = Some(Rates::times(std::array::from_fn(|at| found[at]), &figure));
+    profile.kernels = Some(Rates::times(std::array::from_fn(|at| found[at]), figure));
     profile.overheads.launch_seconds = figure(found[RATES] / machine.hertz / machine.cores);
     Calibration::of(profile, held_out)
 }
