@@ -1,0 +1,36 @@
+//! ListOps data as a model reads it.
+
+use std::collections::BTreeSet;
+
+use burn::tensor::Device;
+use maskwright_evaluator::{Expression, ListOps};
+use maskwright_transformer::{EncoderInput, Inputs};
+
+const SYMBOLS: [&str; 15] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "[MIN", "[MAX", "[MED", "[SM", "]"];
+
+#[test]
+fn generated_expressions_differ_and_have_the_lengths_that_were_asked_for() {
+    let task = ListOps { shortest: 20, longest: 63, train: 300, validation: 100, test: 100, seed: 5 };
+    let data = task.generate().unwrap();
+    assert_eq!(task.generate().unwrap().digest(), data.digest());
+    assert_eq!(data.train.needs(), (EncoderInput::Tokens { length: 64, vocabulary: 17 }, 10));
+
+    let mut different = BTreeSet::new();
+    for (examples, expected) in [(&data.train, 300), (&data.validation, 100), (&data.test, 100)] {
+        assert_eq!(examples.len(), expected);
+        let all: Vec<usize> = (0..examples.len()).collect();
+        let Inputs::Tokens(tokens) = examples.batch(&all, &Device::flex()) else { panic!("ListOps gives tokens") };
+        let tokens: Vec<i32> = tokens.into_data().convert::<i32>().try_to_vec().unwrap();
+        for (row, &label) in tokens.chunks(64).zip(examples.labels()) {
+            assert_eq!(row[0], 15); // the class token
+            let symbols: Vec<_> = row[1..].iter().take_while(|token| **token != 16).collect();
+            assert!((20..=63).contains(&symbols.len()));
+            assert!(row[1 + symbols.len()..].iter().all(|token| *token == 16));
+            let text: Vec<&str> = symbols.into_iter().map(|&token| SYMBOLS[token as usize]).collect();
+            let expression: Expression = text.join(" ").parse().unwrap();
+            assert_eq!(u32::from(expression.value()), label);
+            different.insert(expression);
+        }
+    }
+    assert_eq!(different.len(), 500);
+}
