@@ -6,7 +6,7 @@ mod timing;
 mod workload;
 
 pub(crate) use host::{Host, Peaks};
-pub(crate) use precisions::{Precisions, PrecisionsError};
+pub(crate) use precisions::Precisions;
 pub(crate) use timing::{Bench, Inputs, Sampling, Timings};
 pub(crate) use workload::{Spread, Tensors, Workload};
 

@@ -82,9 +82,9 @@ impl DenseModel {
     }
 }
 
-/// What masks do to the dense model on the selection split, to which no search has fitted itself.
+/// What masks do to the dense model, without fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Selected {
+pub struct Effect {
     /// Share of examples labelled rightly.
     pub accuracy: f64,
     /// Mean `KL(dense || masked)` in nats.
@@ -129,23 +129,21 @@ impl Evaluator {
         &self.dense.encoder
     }
 
-    /// How far masks move the dense model's answers on the loop's examples, without fine-tuning: the mean of
-    /// `KL(dense || masked)` in nats.
-    pub fn distortion(&self, blueprint: &Blueprint) -> f64 {
-        divergence(logits(self.dense(), &self.loop_examples, Some(blueprint)), &self.loop_reference)
+    /// What each of several blueprints does to the dense model on the loop's examples, in their order.
+    pub fn measure(&self, blueprints: &[Blueprint]) -> Vec<Effect> {
+        let of = |blueprint| self.effect(blueprint, &self.loop_examples, &self.loop_reference);
+        blueprints.par_iter().map(of).collect()
     }
 
-    /// [`Evaluator::distortion`] of several blueprints at once, in their order.
-    pub fn distortions(&self, blueprints: &[Blueprint]) -> Vec<f64> {
-        blueprints.par_iter().map(|blueprint| self.distortion(blueprint)).collect()
+    /// What a blueprint does to the dense model on the selection split, to which no search has fitted itself.
+    pub fn select(&self, blueprint: &Blueprint) -> Effect {
+        let dense = || log_softmax(logits(self.dense(), &self.selection, None), 1);
+        self.effect(blueprint, &self.selection, self.selection_reference.get_or_init(dense))
     }
 
-    /// What masks do to the dense model on the selection split, without fine-tuning.
-    pub fn select(&self, blueprint: &Blueprint) -> Selected {
-        let reference =
-            self.selection_reference.get_or_init(|| log_softmax(logits(self.dense(), &self.selection, None), 1));
-        let masked = logits(self.dense(), &self.selection, Some(blueprint));
-        Selected { accuracy: right(masked.clone(), &self.selection), distortion: divergence(masked, reference) }
+    fn effect(&self, blueprint: &Blueprint, examples: &Examples, reference: &Tensor<2>) -> Effect {
+        let masked = logits(self.dense(), examples, Some(blueprint));
+        Effect { accuracy: right(masked.clone(), examples), distortion: divergence(masked, reference) }
     }
 
     /// Share of a split's examples that `model` labels rightly, under masks or dense.

@@ -26,7 +26,7 @@ pub use bleu::Bleu;
 pub use calibration::{BlockStatistics, Calibration, HeadStatistics};
 pub use chrf::chrf;
 pub use classification::{accuracy, f1, top_k};
-pub use evaluator::{DenseModel, Evaluator, EvaluatorError, Selected};
+pub use evaluator::{DenseModel, Effect, Evaluator, EvaluatorError};
 pub use examples::Examples;
 pub use folds::Fold;
 pub use glue::{GlueError, GlueSplit, GlueTask};

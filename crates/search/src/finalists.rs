@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 
 use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance};
-use maskwright_evaluator::{Evaluator, Selected, Split};
+use maskwright_evaluator::{Effect, Evaluator, Split};
 use maskwright_transformer::{Encoder, weights_digest};
 
 use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch, trial::Trials};
@@ -29,7 +29,7 @@ pub(crate) struct Contender {
     pub at: usize,
     pub candidate: Candidate,
     pub speed: f64,
-    pub selected: Selected,
+    pub selected: Effect,
 }
 
 /// The fastest candidates at ever smaller distortions, each measured anew on the selection split: what a searcher has
@@ -150,7 +150,7 @@ mod tests {
     fn contender(at: usize, speed: f64, distortion: f64) -> Contender {
         let shape = AttentionShape { heads: 1, queries: 8, keys: 8, head_dim: 8, kind: AttentionKind::SelfAttention };
         let candidate = Candidate::new(vec![HeadMask::dense(&shape, BlockSize::B8, Precision::Int8)]);
-        Contender { at, candidate, speed, selected: Selected { accuracy: 0.8, distortion } }
+        Contender { at, candidate, speed, selected: Effect { accuracy: 0.8, distortion } }
     }
 
     fn listed(contenders: Vec<Contender>, kappa: f64) -> Vec<usize> {

@@ -1,5 +1,5 @@
 use maskwright_blueprint::Predicted;
-use maskwright_evaluator::Selected;
+use maskwright_evaluator::Effect;
 use serde::{Deserialize, Serialize};
 
 /// What a search found; `result.json` in the run directory, and what `--json` prints.
@@ -136,7 +136,9 @@ pub struct EpisodeRecord {
     pub reward: Option<f64>,
     /// The searcher's best reward so far.
     pub best_reward: Option<f64>,
-    /// Measured on the selection split without fine-tuning, for the candidates that set kappa.
-    pub selection: Option<Selected>,
+    /// Share of the loop's examples that are labelled rightly, without fine-tuning.
+    pub accuracy: Option<f64>,
+    /// The same with its distortion on the selection split, for the candidates that set kappa.
+    pub selection: Option<Effect>,
     pub failure: Option<String>,
 }

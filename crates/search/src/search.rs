@@ -7,7 +7,7 @@ use std::{
 use burn::tensor::Device;
 use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
-use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Selected, Split};
+use maskwright_evaluator::{DenseModel, Effect, Evaluator, EvaluatorError, Split};
 use maskwright_transformer::weights_to_bytes;
 
 use crate::{
@@ -114,8 +114,8 @@ impl Search {
             Kappa::Scan(count) => {
                 let mut scan = KnapsackSearcher::new(&scan_multipliers);
                 let scanned = trials.run("scan", &mut scan, count as usize, None, watch)?;
-                let drops = |distortion: &dyn Fn(usize, Selected) -> f64| -> Vec<(f64, f64)> {
-                    let pair = |(at, selected): &(usize, Selected)| {
+                let drops = |distortion: &dyn Fn(usize, Effect) -> f64| -> Vec<(f64, f64)> {
+                    let pair = |(at, selected): &(usize, Effect)| {
                         (distortion(*at, *selected), dense_selection - selected.accuracy)
                     };
                     scanned.selected.iter().map(pair).collect()

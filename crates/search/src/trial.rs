@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use maskwright_blueprint::{Digest, Provenance};
-use maskwright_evaluator::{Evaluator, Selected};
+use maskwright_evaluator::{Effect, Evaluator};
 
 use crate::{
     Candidate, EpisodeRecord, Evaluated, Limit, Reward, SearchError, Stage, Watch,
@@ -28,7 +28,7 @@ pub(crate) struct Found {
     /// In the order of evaluation.
     pub evaluated: Vec<Evaluated>,
     /// On the selection split, with the index of the evaluation: all candidates of a scan, none of a search.
-    pub selected: Vec<(usize, Selected)>,
+    pub selected: Vec<(usize, Effect)>,
     /// Origins of those that improved the best, in order.
     pub improvements: Vec<&'static str>,
     /// Whether the searcher had nothing more to propose.
@@ -40,8 +40,8 @@ pub(crate) struct Trials<'a> {
     pub evaluator: &'a Evaluator,
     pub environment: &'a Environment<'a>,
     pub run: &'a mut RunDirectory,
-    pub known: BTreeMap<Digest, f64>,
-    pub selected: BTreeMap<Digest, Selected>,
+    pub known: BTreeMap<Digest, Effect>,
+    pub selected: BTreeMap<Digest, Effect>,
 }
 
 impl Trials<'_> {
@@ -113,7 +113,7 @@ impl Trials<'_> {
         let mut records = Vec::with_capacity(proposals.len());
         let mut results = Vec::with_capacity(proposals.len());
         for (proposal, digest) in proposals.iter().zip(&digests) {
-            let distortion = self.known[digest];
+            let Effect { accuracy, distortion } = self.known[digest];
             let speed = self.environment.pricing.speed(&proposal.candidate)?;
             // A distortion that is no number is a failed evaluation: recorded, and told as far beyond every limit.
             let finite = distortion.is_finite();
@@ -148,6 +148,7 @@ impl Trials<'_> {
                 distortion: finite.then_some(distortion),
                 reward: reward.filter(|_| finite),
                 best_reward: reward.and_then(|_| best.best().map(|best| best.reward)),
+                accuracy: finite.then_some(accuracy),
                 selection,
                 failure: (!finite).then(|| "the distortion is not finite".into()),
             });
@@ -175,7 +176,11 @@ impl Trials<'_> {
             if record.searcher != name || record.candidate != *digest {
                 return Err(self.astray());
             }
-            self.known.insert(*digest, record.distortion.unwrap_or(f64::NAN));
+            let effect = Effect {
+                accuracy: record.accuracy.unwrap_or(f64::NAN),
+                distortion: record.distortion.unwrap_or(f64::NAN),
+            };
+            self.known.insert(*digest, effect);
             if let Some(selection) = record.selection {
                 self.selected.insert(*digest, selection);
             }
@@ -189,7 +194,7 @@ impl Trials<'_> {
         SearchError::Checkpoint { run: self.run.path().into(), why }
     }
 
-    /// Measures the distortion of what is not known yet, side by side.
+    /// Measures what is not known yet, side by side.
     fn measure(&mut self, proposals: &[Proposal], digests: &[Digest]) {
         let mut fresh: Vec<(Digest, &Candidate)> = Vec::new();
         for (proposal, digest) in proposals.iter().zip(digests) {
@@ -200,12 +205,12 @@ impl Trials<'_> {
         let shape = self.environment.shape;
         let blueprints: Vec<_> =
             fresh.iter().map(|(_, candidate)| candidate.blueprint(shape, Provenance::default())).collect();
-        let distortions = self.evaluator.distortions(&blueprints);
-        self.known.extend(fresh.into_iter().map(|(digest, _)| digest).zip(distortions));
+        let effects = self.evaluator.measure(&blueprints);
+        self.known.extend(fresh.into_iter().map(|(digest, _)| digest).zip(effects));
     }
 
     /// A candidate on the selection split without fine-tuning, measured once.
-    pub(crate) fn selected(&mut self, candidate: &Candidate, digest: Digest) -> Selected {
+    pub(crate) fn selected(&mut self, candidate: &Candidate, digest: Digest) -> Effect {
         *self.selected.entry(digest).or_insert_with(|| {
             self.evaluator.select(&candidate.blueprint(self.environment.shape, Provenance::default()))
         })

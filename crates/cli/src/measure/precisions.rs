@@ -24,13 +24,6 @@ const NAMES: [(&str, [u32; 3]); 4] =
     [("int8", [100, 0, 0]), ("bf16", [0, 100, 0]), ("fp32", [0, 0, 100]), ("mixed", [40, 40, 20])];
 
 impl Precisions {
-    /// One precision throughout.
-    pub(crate) fn only(precision: Precision) -> Self {
-        let mut percent = [0; 3];
-        percent[precision.index()] = 100;
-        Self { percent }
-    }
-
     /// Precisions of `blocks` blocks, coarse ones first; shares are rounded so that none is lost.
     pub(crate) fn of_blocks(self, blocks: usize) -> impl Iterator<Item = Precision> {
         let [int8, half, _] = self.percent.map(|percent| percent as usize);
