@@ -18,6 +18,7 @@ fn reached(run: &Path, searcher: &str) -> (Option<u64>, f64) {
     (first, right.iter().map(|record| record.density).fold(1.0, f64::min))
 }
 
+#[expect(clippy::print_stdout, reason = "the counts are to be read beside those of random search")]
 fn five_seeds(agent: &str, evaluations: u64) {
     // The dense models are trained once for all three tests.
     let runs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("block-recall");
