@@ -197,7 +197,7 @@ pub(crate) fn plan(
             Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
             Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages, softmax),
             _ => match &machine.kernels {
-                Some(rates) => kernel_times::plan(machine, rates, head, shape, softmax),
+                Some(rates) => kernel_times::plan(machine, rates, head, shape, softmax, &stages),
                 None => flash::flash(machine, head, shape, &stages, softmax),
             },
         },

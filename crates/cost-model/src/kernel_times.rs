@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Figure, HeadWork, ModuleWork, Softmax,
     machine::Machine,
-    plan::{Plan, dram_cycles},
+    plan::{Plan, Stages, dram_cycles},
     traffic,
 };
 
@@ -181,6 +181,7 @@ pub(crate) fn plan(
     head: &HeadWork,
     shape: &AttentionShape,
     softmax: Softmax,
+    stages: &Stages,
 ) -> Plan {
     let mut best = (f64::INFINITY, [0.0; RATES]);
     for promotion in PROMOTIONS {
@@ -221,7 +222,8 @@ pub(crate) fn plan(
         blocks: rates.cycles(&counts, BLOCK..RATES),
         behind: [(transfers, cycles), (0.0, 0.0), (0.0, 0.0)],
         matrix_busy: products,
-        vector_busy: vector,
+        // Energy goes by what softmax asks of the lanes: what was timed may fall where a run is computed more finely.
+        vector_busy: stages.softmax,
         bytes,
         ..Plan::default()
     }
