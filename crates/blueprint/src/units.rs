@@ -82,6 +82,18 @@ macro_rules! unit {
 
 unit!(
     /// Time.
+    ///
+    /// Power times time is energy; time and energy do not add up:
+    ///
+    /// ```
+    /// use maskwright_blueprint::{Joules, Seconds, Watts};
+    /// assert_eq!(Watts(3.0) * Seconds(2.0), Joules(6.0));
+    /// ```
+    ///
+    /// ```compile_fail
+    /// use maskwright_blueprint::{Joules, Seconds};
+    /// let sum = Seconds(2.0) + Joules(6.0);
+    /// ```
     Seconds, "s"
 );
 unit!(
