@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use maskwright_blueprint::{RonError, nearest, read_ron};
+use maskwright_blueprint::{RonError, nearest, parse_ron, read_ron};
 use serde_json::Value;
 
 use crate::SearchConfig;
@@ -40,7 +40,8 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
         let allowed: Vec<&String> = fields.keys().collect();
         place = fields.get(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
     }
-    let candidates = [serde_json::from_str(text).ok(), variant(text), Some(Value::String(text.into()))];
+    let candidates =
+        [serde_json::from_str(text).ok(), as_ron(key, text), variant(text), Some(Value::String(text.into()))];
     let mut refusal = None;
     for value in candidates.into_iter().flatten() {
         *key.split('.').fold(&mut json, |place, name| &mut place[name]) = value;
@@ -51,6 +52,13 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
         }
     }
     Err(refusal.expect("a text is at least a string, and that was refused"))
+}
+
+/// The value of a top-level key as the file would write it: `Write(start: Cold, features: Block)`, `[Random]`.
+fn as_ron(key: &str, text: &str) -> Option<Value> {
+    let config: SearchConfig = parse_ron(&format!("({key}: {text})"), Path::new("--set")).ok()?;
+    let mut json = serde_json::to_value(config).expect("a configuration is plain data");
+    json.get_mut(key).map(Value::take)
 }
 
 /// `Density(0.25)` as `{"Density": 0.25}`.
@@ -65,7 +73,7 @@ mod tests {
     use maskwright_blueprint::BlockSize;
 
     use super::*;
-    use crate::{Agent, Budget};
+    use crate::{Agent, Baseline, Budget, Features, Start};
 
     fn set(key: &str, value: &str) -> Result<SearchConfig, String> {
         with_override(&SearchConfig::default(), key, value)
@@ -78,6 +86,9 @@ mod tests {
         assert_eq!(set("space.block_sizes", "[16]").unwrap().space.block_sizes, [BlockSize::B16]);
         assert_eq!(set("budget", "Density(0.25)").unwrap().budget, Budget::Density(0.25));
         assert_eq!(set("agent", "Evolution").unwrap().agent, Agent::Evolution);
+        let cold = Agent::Write { start: Start::Cold, features: Features::Block };
+        assert_eq!(set("agent", "Write(start: Cold, features: Block)").unwrap().agent, cold);
+        assert_eq!(set("baselines", "[Random]").unwrap().baselines, [Baseline::Random]);
         assert_eq!(set("model.encoder.layers", "3").unwrap().model.encoder.layers, 3);
     }
 

@@ -26,6 +26,12 @@ pub enum SearchError {
         #[source]
         source: io::Error,
     },
+    #[error("runs cannot be kept in {}: choose a folder that can be written with `--runs DIR`", path.display())]
+    Runs {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(
         "the device `{device}` computes in {supported}, the space asks for {asked}: change `space.precisions` or `device`"
     )]

@@ -82,7 +82,8 @@ impl RunDirectory {
     pub(crate) fn create(runs: &Path, name: &str, config: &SearchConfig) -> Result<Self, SearchError> {
         let stem = Path::new(name).file_stem().map_or("search".into(), |stem| stem.to_string_lossy().into_owned());
         let stem = stem.split('.').next().unwrap_or("search").to_owned();
-        fs::create_dir_all(runs).map_err(io_error(runs))?;
+        let unwritable = |source| SearchError::Runs { path: runs.into(), source };
+        fs::create_dir_all(runs).map_err(unwritable)?;
         let digest = config_digest(config);
         let base = format!("{}_{stem}_{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"), &digest.short()[..4]);
         let mut number = 1;
@@ -91,7 +92,7 @@ impl RunDirectory {
             match fs::create_dir(&path) {
                 Ok(()) => break path,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
-                Err(source) => return Err(SearchError::Io { path, source }),
+                Err(source) => return Err(unwritable(source)),
             }
         };
         let run = Self::locked(path, digest)?;
@@ -142,7 +143,7 @@ impl RunDirectory {
             run.write("episodes.jsonl", b"")?;
             return Ok(run);
         }
-        let head: Head = read_ron(&head_path)?;
+        let head: Head = read_ron(&head_path).map_err(|error| refuse(error.to_string()))?;
         if (head.version, head.config) != (1, now) {
             return Err(refuse("it belongs to another configuration or version".into()));
         }
@@ -254,13 +255,13 @@ impl RunDirectory {
         if !path.exists() {
             return Ok(());
         }
-        let head: Head = read_ron(&path)?;
+        let refuse = |why: String| SearchError::Checkpoint { run: self.path.clone(), why };
+        let head: Head = read_ron(&path).map_err(|error| refuse(error.to_string()))?;
         let pairs = [("dense model", head.model, model), ("data", head.data, data), ("device", head.device, device)];
         match pairs.into_iter().find(|(_, was, now)| was != now) {
             None => Ok(()),
             Some((what, was, now)) => {
-                let why = format!("it was made with {what} {}, this one is {}", was.short(), now.short());
-                Err(SearchError::Checkpoint { run: self.path.clone(), why })
+                Err(refuse(format!("it was made with {what} {}, this one is {}", was.short(), now.short())))
             }
         }
     }

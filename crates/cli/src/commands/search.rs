@@ -101,6 +101,12 @@ fn notes(outcome: &Outcome) -> String {
         details.test_examples,
         percent(details.majority_accuracy),
     );
+    let most = outcome.evaluations;
+    let fewer = outcome.table.iter().filter(|row| row.evaluations > 0 && row.evaluations < most);
+    let fewer: Vec<&str> = fewer.map(|row| row.name.as_str()).collect();
+    if !fewer.is_empty() {
+        text += &format!("evaluations: {most} for each; {} had no more to propose\n", fewer.join(" and "));
+    }
     if outcome.table.iter().any(|row| row.name == "shuffled") {
         text += "shuffled: a control, as many blocks as the searched masks have, elsewhere by chance\n";
     }
