@@ -50,6 +50,16 @@ pub enum SearchError {
     TunedWeights { path: PathBuf, found: String, expected: String },
     #[error("{} was made for the task {task}, the configuration's is {asked}: give the configuration of its search", path.display())]
     OtherTask { path: PathBuf, task: String, asked: String },
+    #[error(
+        "{} does not fit the dense model: give the configuration, `--set`s and seed of its search, or put the weights that \
+         were fine-tuned under it beside it",
+        path.display()
+    )]
+    OtherModel {
+        path: PathBuf,
+        #[source]
+        source: BlueprintError,
+    },
     #[error("{} is no run directory: it has no `{missing}`", run.display())]
     NotARun { run: PathBuf, missing: &'static str },
     #[error("another process works in {}: wait for it, or stop it", run.display())]

@@ -49,7 +49,8 @@ pub fn evaluate(
         }
         None => dense_model(config, cache, watch)?,
     };
-    blueprint.check_model(&dense_model.shape)?;
+    let fits = blueprint.check_model(&dense_model.shape);
+    fits.map_err(|source| SearchError::OtherModel { path: file.into(), source })?;
     let evaluator = Evaluator::new(dense_model, config.loop_examples as usize);
     let recorded = blueprint.provenance.accuracy.as_ref().filter(|_| fine_tuned).map(|accuracy| accuracy.dense);
     let dense = recorded.unwrap_or_else(|| evaluator.accuracy(evaluator.dense(), None, Split::Test));

@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 
 use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance};
-use maskwright_evaluator::{Effect, Evaluator, Split};
+use maskwright_evaluator::{Effect, Evaluator, Recipe, Split};
 use maskwright_transformer::{Encoder, weights_digest};
 
 use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch, trial::Trials};
@@ -21,6 +21,9 @@ const LEVELS: [f64; 7] = [1.0, 0.75, 0.55, 0.4, 0.3, 0.2, 0.1];
 
 /// Candidates of each level whose distortion is measured again before the finalists are chosen.
 const VERIFIED: usize = 2;
+
+/// How many times as long the safest candidate is fine-tuned when nothing else kept within the tolerance.
+const LONGER: u32 = 3;
 
 /// A candidate that may become a finalist: on the selection split.
 #[derive(Debug, Clone)]
@@ -76,7 +79,8 @@ pub(crate) fn shortlist(mut contenders: Vec<Contender>, limit: Limit) -> Vec<(us
 /// on the selection split; otherwise the one that comes closest.
 ///
 /// By bisection: drops are taken to shrink along the list, for distortions do. They do not always, since a drop on the
-/// selection split has an error of its own: when bisection finds nothing, as many again are tried from the safe end.
+/// selection split has an error of its own: when bisection finds nothing, as many again are tried from the safe end, and
+/// last the safest of all, fine-tuned [`LONGER`] times as long.
 pub(crate) fn fine_tuned(
     name: &str,
     shortlist: &[(Option<u64>, Candidate)],
@@ -86,17 +90,18 @@ pub(crate) fn fine_tuned(
     watch: &mut dyn Watch,
 ) -> Result<Option<Finalist>, SearchError> {
     let dense = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
-    let mut tuned = |(found_at, candidate): &(Option<u64>, Candidate)| -> Result<Finalist, SearchError> {
-        let blueprint = candidate.blueprint(evaluator.shape(), Provenance::default());
-        watch.begin(&Stage::FineTune(name.into()), config.fine_tune.steps(evaluator.examples(Split::Train).len()));
-        let model = evaluator.fine_tune(&blueprint, &config.fine_tune, config.seed, &mut |progress| {
-            watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
-            if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        let selection_drop = dense - evaluator.accuracy(&model, Some(&blueprint), Split::Selection);
-        watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
-        Ok(Finalist { candidate: candidate.clone(), model, selection_drop, found_at: *found_at })
-    };
+    let mut tuned =
+        |(found_at, candidate): &(Option<u64>, Candidate), recipe: &Recipe| -> Result<Finalist, SearchError> {
+            let blueprint = candidate.blueprint(evaluator.shape(), Provenance::default());
+            watch.begin(&Stage::FineTune(name.into()), recipe.steps(evaluator.examples(Split::Train).len()));
+            let model = evaluator.fine_tune(&blueprint, recipe, config.seed, &mut |progress| {
+                watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+                if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            let selection_drop = dense - evaluator.accuracy(&model, Some(&blueprint), Split::Selection);
+            watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
+            Ok(Finalist { candidate: candidate.clone(), model, selection_drop, found_at: *found_at })
+        };
     let mut best: Option<Finalist> = None;
     let mut left: Vec<usize> = (0..shortlist.len()).collect();
     let mut open = 0..shortlist.len();
@@ -105,7 +110,7 @@ pub(crate) fn fine_tuned(
             break;
         }
         let middle = open.start + open.len() / 2;
-        let finalist = tuned(&shortlist[middle])?;
+        let finalist = tuned(&shortlist[middle], &config.fine_tune)?;
         left.retain(|at| *at != middle);
         if finalist.selection_drop <= tolerance {
             open = open.start..middle;
@@ -120,11 +125,15 @@ pub(crate) fn fine_tuned(
             }
         }
     }
-    for at in left.into_iter().rev().take(config.finalists as usize) {
+    let longer = Recipe { epochs: LONGER * config.fine_tune.epochs, ..config.fine_tune.clone() };
+    let safe_end = left.into_iter().rev().take(config.finalists as usize).map(|at| (at, &config.fine_tune));
+    // Controls were not found by anyone: they are what they are.
+    let safest = shortlist.len().checked_sub(1).filter(|at| shortlist[*at].0.is_some());
+    for (at, recipe) in safe_end.chain(safest.map(|at| (at, &longer))) {
         if best.as_ref().is_some_and(|best| best.selection_drop <= tolerance) {
             break;
         }
-        let finalist = tuned(&shortlist[at])?;
+        let finalist = tuned(&shortlist[at], recipe)?;
         if best.as_ref().is_none_or(|best| finalist.selection_drop < best.selection_drop) {
             best = Some(finalist);
         }

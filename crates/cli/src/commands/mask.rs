@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use maskwright_blueprint::{Blueprint, HeadId, MaskLibrary};
 use serde::Serialize;
@@ -144,7 +147,11 @@ struct Listed {
 fn list(folder: &Path, json: bool) -> Result<Answer, CliError> {
     let unreadable = |source| CliError::Read { path: folder.into(), source };
     let mut listed = Vec::new();
-    for file in MaskLibrary::new(folder).files().map_err(unreadable)? {
+    let files = match MaskLibrary::new(folder).files() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        files => files.map_err(unreadable)?,
+    };
+    for file in files {
         let blueprint = read_blueprint(&file)?;
         let (density, model) = (blueprint.density(), blueprint.model().name.clone());
         let made = blueprint.provenance;

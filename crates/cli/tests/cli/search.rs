@@ -49,7 +49,7 @@ fn a_folder_that_is_no_run_cannot_be_resumed() {
 fn runs_that_cannot_be_written_are_named() {
     let folder = untrained().with("runs", "a file where a folder should be");
     let stderr = folder.run(["search", "c.ron"]).refused();
-    assert!(stderr.contains("runs cannot be read or written"), "{stderr}");
+    assert!(stderr.contains("runs cannot be kept in runs: choose a folder that can be written"), "{stderr}");
 }
 
 #[test]
