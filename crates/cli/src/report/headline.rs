@@ -32,7 +32,7 @@ pub(crate) fn headline(outcome: &Outcome) -> String {
     }
 }
 
-/// Against the fastest baseline that kept within the tolerance, with as many evaluations.
+/// Against the fastest baseline that kept within the tolerance, with at most as many evaluations.
 fn comparison(outcome: &Outcome) -> Option<String> {
     let best = outcome.best.as_ref()?;
     // Controls have no evaluations of their own.
@@ -50,5 +50,8 @@ fn comparison(outcome: &Outcome) -> Option<String> {
         ratio if ratio <= 0.995 => "ahead of the search",
         _ => "level with the search",
     };
-    Some(format!("The best baseline, {}, reaches {theirs:.1} times with as many evaluations: {verb}.", rival.name))
+    Some(format!(
+        "The best baseline, {}, reaches {theirs:.1} times with at most as many evaluations: {verb}.",
+        rival.name
+    ))
 }

@@ -66,9 +66,9 @@ fn text_of_the_run_is_escaped() {
 fn a_baseline_that_is_ahead_is_named_in_the_headline() {
     let folder = run_directory();
     change(&folder, |outcome| outcome["best"]["predicted"]["speedup"] = 15.0.into());
-    assert!(page(&folder).contains("with as many evaluations: behind the search."));
+    assert!(page(&folder).contains("with at most as many evaluations: behind the search."));
     change(&folder, |outcome| outcome["best"]["predicted"]["speedup"] = 1.5.into());
-    assert!(page(&folder).contains("with as many evaluations: ahead of the search."));
+    assert!(page(&folder).contains("with at most as many evaluations: ahead of the search."));
 }
 
 #[test]
