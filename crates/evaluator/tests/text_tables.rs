@@ -1,6 +1,10 @@
 //! Tables of labelled texts as users bring them, and the folders of GLUE.
 
-use std::{fs, io::Write, path::PathBuf};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use flate2::{Compression, write::GzEncoder};
 use maskwright_evaluator::{GlueSplit, GlueTask, Labels, TextExample, TextTable, TextTableError};
@@ -63,6 +67,18 @@ fn a_gzipped_table_holds_the_same_examples() {
     packed.write_all(b"text,mood\nfine,good\n").unwrap();
     let (_folder, path) = file("a.csv.gz", &packed.finish().unwrap());
     assert_eq!(moods().read(&path).unwrap(), [one("fine", 1)]);
+}
+
+#[test]
+fn the_shipped_movie_sentences_are_read_with_their_labels() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/movie-sentences");
+    let labels = Labels::Names(vec!["negative".into(), "positive".into()]);
+    let table = TextTable { text: "text".into(), second: None, label: "label".into(), labels };
+    for (part, sentences, positive) in [("train", 8049, 3979), ("validation", 973, 500), ("test", 1050, 517)] {
+        let examples = table.read(&folder.join(format!("{part}.tsv.gz"))).unwrap();
+        assert_eq!(examples.len(), sentences);
+        assert_eq!(examples.iter().filter(|example| example.label == 1).count(), positive);
+    }
 }
 
 #[test]
