@@ -46,9 +46,10 @@ pub fn read_ron<T: DeserializeOwned>(path: &Path) -> Result<T, RonError> {
     parse_ron(&text, path)
 }
 
-/// Reads one value from RON text; `path` is only for the error.
+/// Reads one value from RON text, where `Some(x)` may be written `x`; `path` is only for the error.
 pub fn parse_ron<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, RonError> {
-    ron::Options::default().with_recursion_limit(MOST_NESTING).from_str(text).map_err(|error| {
+    let options = ron::Options::default().with_recursion_limit(MOST_NESTING);
+    options.with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME).from_str(text).map_err(|error| {
         let at = place(text, &error);
         let (line, column) = line_and_column(text, at.start);
         let (message, help) = explain(&error.code);

@@ -79,7 +79,7 @@ pub(crate) struct SearchArguments {
 /// Changes to a configuration from the command line.
 #[derive(Debug, Args)]
 pub(crate) struct Overrides {
-    /// Put another value at a place of the configuration, such as `model.encoder.layers=3`; may be given repeatedly.
+    /// Put another value at a place of the configuration, such as `model.training.epochs=3`; may be given repeatedly.
     #[arg(long = "set", value_name = "PATH=VALUE", value_parser = path_and_value)]
     pub(crate) set: Vec<(String, String)>,
     /// The same as `--set seed=N`.

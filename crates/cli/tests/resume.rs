@@ -11,10 +11,10 @@ use std::{
 
 /// Real data and the default agent, but a model of one narrow layer and few evaluations: some seconds a run.
 const SETS: [&str; 12] = [
-    "model.encoder.width=16",
-    "model.encoder.layers=1",
-    "model.encoder.heads=2",
-    "model.encoder.mlp=32",
+    "model.source.New.encoder.width=16",
+    "model.source.New.encoder.layers=1",
+    "model.source.New.encoder.heads=2",
+    "model.source.New.encoder.mlp=32",
     "model.training.epochs=1",
     "kappa=Scan(8)",
     "evaluations=40",

@@ -23,7 +23,7 @@ pub(crate) fn generate() -> TaskData {
             tokens.extend((1..LENGTH).map(|_| generator.random_range(0..SYMBOLS)));
             labels.push(tokens[start + RECALLED]);
         }
-        Examples::tokens(LENGTH, tokens, labels)
+        Examples::symbols(LENGTH, tokens, labels)
     };
     TaskData { train: split(4000), validation: split(1000), test: split(2000) }
 }

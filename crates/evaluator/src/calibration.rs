@@ -3,8 +3,8 @@ use burn::{
     nn::loss::CrossEntropyLossConfig,
     tensor::{Device, Tensor, TensorData, activation::softmax},
 };
-use maskwright_blueprint::{AttentionShape, BlockSize, HeadId, ModelShape, Precision};
-use maskwright_transformer::{Attention, Encoder, Probe, SeenAttention, fake_quantise};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadId, ModelShape, Precision};
+use maskwright_transformer::{Attention, Model, Probe, SeenAttention, fake_quantise};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use rayon::prelude::*;
 
@@ -39,9 +39,10 @@ pub struct HeadStatistics {
 pub struct BlockStatistics {
     pub rows: usize,
     pub columns: usize,
-    /// Mean softmax probability that the block's keys receive, per query row: sums to 1 over a row of blocks.
+    /// Mean softmax probability that the block's keys receive, per query row: sums to 1 over a row of blocks. Padding
+    /// counts neither as query nor as key.
     pub mass: Vec<f32>,
-    /// Variance of the block's logits over entries and examples.
+    /// Variance of the block's logits over entries and examples; 0 where no example has any.
     pub variance: Vec<f32>,
     /// Squared gradient influence of leaving the block out: `E[(sum over the block of dL/dlogit)^2]`, labels drawn from
     /// the model (the Fisher information of a gate on the block; the idea is MoA's, arXiv 2406.14909).
@@ -53,15 +54,18 @@ pub struct BlockStatistics {
 
 impl Calibration {
     /// Probes the dense model on the first `count` of `examples`; labels are drawn from the model by `seed`.
-    pub(crate) fn measure(model: &Encoder, shape: &ModelShape, examples: &Examples, count: usize, seed: u64) -> Self {
+    pub(crate) fn measure(model: &Model, shape: &ModelShape, examples: &Examples, count: usize, seed: u64) -> Self {
         let device = Device::flex().autodiff();
         let model = model.clone().train();
         let mut generator = ChaCha12Rng::seed_from_u64(seed);
         let indices: Vec<usize> = (0..count.min(examples.len())).collect();
         let mut sums: Vec<ModuleSums> = shape.modules.iter().map(|of| ModuleSums::new(of.shape)).collect();
         for batch in indices.chunks(BATCH) {
+            // Texts are padded to the longest of the batch only.
+            let tokens =
+                |most: u32| examples.longest(batch).map_or(most as usize, |longest| longest.min(most as usize));
             let offset = |of: &AttentionShape| {
-                let dims = [batch.len(), of.heads as usize, of.queries as usize, of.keys as usize];
+                let dims = [batch.len(), of.heads as usize, tokens(of.queries), tokens(of.keys)];
                 Tensor::<4>::zeros(dims, &device).require_grad()
             };
             let mut probe =
@@ -149,6 +153,10 @@ struct HeadSums {
 
 #[derive(Clone, Default)]
 struct BlockSums {
+    /// Queries that were seen, for each row of blocks.
+    queries: Vec<f64>,
+    /// Scores that were seen.
+    entries: Vec<f64>,
     mass: Vec<f64>,
     logit: Vec<f64>,
     squared_logit: Vec<f64>,
@@ -156,8 +164,12 @@ struct BlockSums {
     rounding: [Vec<f64>; 3],
 }
 
+/// At most this much is no score: padding, or a key that a causal row does not see.
+const NO_SCORE: f32 = -1e8;
+
 /// One example's scores of one head, in row order.
 struct Scores<'a> {
+    keys: usize,
     logits: &'a [f32],
     probabilities: &'a [f32],
     gradient: &'a [f32],
@@ -170,6 +182,8 @@ impl ModuleSums {
         let blocks = |size: BlockSize| {
             let zeros = vec![0.0; (size.cover(shape.queries) * size.cover(shape.keys)) as usize];
             BlockSums {
+                queries: vec![0.0; size.cover(shape.queries) as usize],
+                entries: zeros.clone(),
                 mass: zeros.clone(),
                 logit: zeros.clone(),
                 squared_logit: zeros.clone(),
@@ -193,9 +207,9 @@ impl ModuleSums {
         };
         let errors = [error(Precision::Int8), error(Precision::Half)];
         let probabilities = values(softmax(scores.clone(), 3));
+        let [_, heads, queries, keys] = scores.dims();
         let logits = values(scores);
-        let (shape, each) = (self.shape, self.shape.scores() as usize);
-        let heads = self.heads.len();
+        let (shape, each) = (self.shape, queries * keys);
         let examples = logits.len() / (each * heads);
         // The histogram is a rough picture: the first batch is enough for it, and memory stays that of a batch.
         let is_first = self.examples == 0;
@@ -208,13 +222,14 @@ impl ModuleSums {
                     at..at + each
                 };
                 let scores = Scores {
+                    keys,
                     logits: &logits[part(&logits)],
                     probabilities: &probabilities[part(&probabilities)],
                     gradient: &gradient[part(gradient)],
                     errors: [&errors[0][part(&errors[0])], &errors[1][part(&errors[1])]],
                 };
                 if is_first {
-                    sums.logits.extend_from_slice(scores.logits);
+                    sums.logits.extend(scores.logits.iter().filter(|logit| **logit > NO_SCORE));
                 }
                 for (size, blocks) in BlockSize::ALL.into_iter().zip(&mut sums.sizes) {
                     blocks.add(&shape, size, &scores);
@@ -235,16 +250,27 @@ impl ModuleSums {
 
 impl BlockSums {
     fn add(&mut self, shape: &AttentionShape, size: BlockSize, scores: &Scores<'_>) {
-        let (queries, keys) = (shape.queries as usize, shape.keys as usize);
+        let keys = scores.keys;
+        let queries = scores.logits.len() / keys;
         let (side, columns) = (size.tokens() as usize, size.cover(shape.keys) as usize);
-        for row in 0..size.cover(shape.queries) as usize {
-            for column in 0..columns {
+        // The first row of self-attention tells which tokens are padding: a key that it does not see.
+        let real = match shape.kind {
+            AttentionKind::SelfAttention => scores.logits[..keys].iter().filter(|logit| **logit > NO_SCORE).count(),
+            AttentionKind::CausalSelfAttention | AttentionKind::CrossAttention => queries,
+        };
+        for row in 0..real.div_ceil(side) {
+            self.queries[row] += (real - row * side).min(side) as f64;
+            for column in 0..keys.div_ceil(side) {
                 let block = row * columns + column;
                 let mut gradient = 0.0f64;
                 let mut errors = [0.0f64; 2];
-                for query in row * side..((row + 1) * side).min(queries) {
+                for query in row * side..((row + 1) * side).min(real) {
                     for at in query * keys + column * side..query * keys + ((column + 1) * side).min(keys) {
+                        if scores.logits[at] <= NO_SCORE {
+                            continue;
+                        }
                         let logit = f64::from(scores.logits[at]);
+                        self.entries[block] += 1.0;
                         self.mass[block] += f64::from(scores.probabilities[at]);
                         self.logit[block] += logit;
                         self.squared_logit[block] += logit * logit;
@@ -265,22 +291,17 @@ impl BlockSums {
 
     fn finish(&self, shape: &AttentionShape, size: BlockSize, examples: f64) -> BlockStatistics {
         let (rows, columns) = (size.cover(shape.queries) as usize, size.cover(shape.keys) as usize);
-        let extent = |block: usize| {
-            let row = f64::from(size.extent((block / columns) as u32, shape.queries));
-            let column = f64::from(size.extent((block % columns) as u32, shape.keys));
-            (row, row * column)
-        };
         let mean = |sums: &[f64]| sums.iter().map(|sum| (sum / examples) as f32).collect::<Vec<_>>();
-        let mass = self.mass.iter().enumerate().map(|(at, sum)| (sum / examples / extent(at).0) as f32).collect();
+        let mass = |(at, sum): (usize, &f64)| (sum / self.queries[at / columns].max(1.0)) as f32;
         let variance = |at: usize| {
-            let entries = examples * extent(at).1;
+            let entries = self.entries[at].max(1.0);
             let mean = self.logit[at] / entries;
             (self.squared_logit[at] / entries - mean * mean).max(0.0) as f32
         };
         BlockStatistics {
             rows,
             columns,
-            mass,
+            mass: self.mass.iter().enumerate().map(mass).collect(),
             variance: (0..rows * columns).map(variance).collect(),
             influence: mean(&self.influence),
             rounding: [mean(&self.rounding[0]), mean(&self.rounding[1]), mean(&self.rounding[2])],
@@ -289,7 +310,7 @@ impl BlockSums {
 }
 
 fn histogram(logits: &[f32]) -> [f32; BINS] {
-    let count = logits.len() as f64;
+    let count = logits.len().max(1) as f64;
     let mean = logits.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
     let deviation = (logits.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count).sqrt().max(1e-12);
     let mut bins = [0u64; BINS];

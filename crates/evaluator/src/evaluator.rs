@@ -3,15 +3,18 @@ use std::{fs, io, ops::ControlFlow, path::Path, sync::OnceLock};
 use burn::tensor::{Device, Tensor, activation::log_softmax};
 use maskwright_blueprint::{Blueprint, Digest, ModelShape, write_whole};
 use maskwright_transformer::{
-    Attention, CompiledMasks, Encoder, EncoderConfig, WeightsError, load_weights, weights_to_bytes,
+    Attention, CheckpointError, CompiledMasks, Model, WeightsError, load_weights, weights_digest, weights_to_bytes,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Calibration, Examples, Recipe, Split, Task, TaskData, TaskError, TrainingError, TrainingProgress, train};
+use crate::{
+    Calibration, Examples, ModelSource, Recipe, Split, Task, TaskData, TaskError, TrainingError, TrainingProgress,
+    train,
+};
 
-/// Examples of one inference pass: bounds memory, changes nothing else.
-const BATCH: usize = 250;
+/// Tokens of one inference pass: bounds memory, changes nothing else.
+const BATCH_TOKENS: usize = 8192;
 
 /// Goes into the digest of every cached model: raised when the same recipe would give other weights.
 const TRAINING: &str = "training 1, burn 0.22.1";
@@ -20,10 +23,8 @@ const TRAINING: &str = "training 1, burn 0.22.1";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluatorError {
-    #[error("no such model can be built: {0}")]
-    Model(String),
-    #[error("no training can follow this recipe: {0}")]
-    Recipe(String),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Task(#[from] TaskError),
     #[error(transparent)]
@@ -41,7 +42,7 @@ pub enum EvaluatorError {
 /// A trained dense model with the examples it was trained on.
 #[derive(Debug)]
 pub struct DenseModel {
-    pub encoder: Encoder,
+    pub model: Model,
     pub shape: ModelShape,
     pub data: TaskData,
     /// Whether the weights came from the cache.
@@ -49,36 +50,50 @@ pub struct DenseModel {
 }
 
 impl DenseModel {
-    /// Trains a model, or takes it from `cache`, where it lies under a digest of architecture, data, recipe and seed.
+    /// A model with its first weights, and the examples as it reads them.
+    pub fn untrained(name: &str, source: &ModelSource, task: &Task, seed: u64) -> Result<Self, EvaluatorError> {
+        let model = source.build(task.classes(), seed, &Device::flex())?;
+        let tokeniser = source.tokeniser(&model)?;
+        let data = task.load(&model, tokeniser.as_ref())?;
+        Ok(Self { shape: model.shape(name), model, data, cached: false })
+    }
+
+    /// Trains a model, or takes it from `cache`, where it lies under a digest of first weights, data, recipe and seed.
     ///
     /// A cache file that does not load is trained anew and replaced.
     pub fn obtain(
         name: &str,
-        config: &EncoderConfig,
+        source: &ModelSource,
         task: &Task,
         recipe: &Recipe,
         seed: u64,
         cache: &Path,
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Self, EvaluatorError> {
-        config.check().map_err(EvaluatorError::Model)?;
-        recipe.check().map_err(EvaluatorError::Recipe)?;
-        let data = task.load()?;
-        data.check_model(config)?;
-        let key = Digest::of([format!("{TRAINING} {config:?} {recipe:?} {seed}"), data.train.digest().to_string()]);
-        let path = cache.join(format!("{name}-{}.safetensors", key.short()));
-        let mut encoder = config.init(seed, &Device::flex());
-        let cached = path.exists() && load_weights(&mut encoder, &path).is_ok();
+        let Self { mut model, shape, data, .. } = Self::untrained(name, source, task, seed)?;
+        let key = [format!("{TRAINING} {recipe:?} {seed}"), shape.digest.to_string(), data.train.digest().to_string()];
+        let path = cache.join(format!("{name}-{}.safetensors", Digest::of(key).short()));
+        let cached = path.exists() && load_weights(&mut model, &path).is_ok();
         if !cached {
-            encoder = config.init(seed, &Device::flex().autodiff());
             let examples = data.train.clone().with_mirrored();
-            encoder = train(encoder, &examples, recipe, None, None, seed, watch)?;
+            model = train(model, &examples, recipe, None, None, seed, watch)?;
             let write_error = |source| EvaluatorError::Write { path: path.clone(), source };
             fs::create_dir_all(cache).map_err(write_error)?;
-            write_whole(&path, &weights_to_bytes(&encoder)).map_err(write_error)?;
+            write_whole(&path, &weights_to_bytes(&model)).map_err(write_error)?;
         }
-        let shape = config.shape(&encoder, name);
-        Ok(Self { encoder, shape, data, cached })
+        Ok(Self { shape: model.shape(name), model, data, cached })
+    }
+
+    /// The same examples with the weights of a file, which must be those of a model of this architecture.
+    pub fn with_weights(mut self, path: &Path) -> Result<Self, EvaluatorError> {
+        load_weights(&mut self.model, path)?;
+        self.shape = self.model.shape(&self.shape.name);
+        Ok(self)
+    }
+
+    /// Of the weights alone.
+    pub fn weights_digest(&self) -> Digest {
+        weights_digest(&self.model)
     }
 }
 
@@ -96,6 +111,8 @@ pub struct Evaluator {
     dense: DenseModel,
     loop_examples: Examples,
     selection: Examples,
+    /// Of an example whose length is fixed.
+    tokens: usize,
     /// Dense log-probabilities `[examples, classes]` on the loop's examples.
     loop_reference: Tensor<2>,
     /// The same on the examples that select.
@@ -108,11 +125,13 @@ impl Evaluator {
     /// `loop_examples` of the validation examples drive the search, the others select.
     pub fn new(dense: DenseModel, loop_examples: usize) -> Self {
         let (loop_examples, selection) = dense.data.validation.split_at(loop_examples);
-        let loop_reference = log_softmax(logits(&dense.encoder, &loop_examples, None), 1);
+        let tokens = tokens(&dense.shape);
+        let loop_reference = log_softmax(logits(&dense.model, &loop_examples, None, tokens), 1);
         Self {
             dense,
             loop_examples,
             selection,
+            tokens,
             loop_reference,
             selection_reference: OnceLock::new(),
             teacher: OnceLock::new(),
@@ -125,8 +144,8 @@ impl Evaluator {
     }
 
     /// The dense model's weights.
-    pub fn dense(&self) -> &Encoder {
-        &self.dense.encoder
+    pub fn dense(&self) -> &Model {
+        &self.dense.model
     }
 
     /// What each of several blueprints does to the dense model on the loop's examples, in their order.
@@ -137,24 +156,24 @@ impl Evaluator {
 
     /// What a blueprint does to the dense model on the selection split, to which no search has fitted itself.
     pub fn select(&self, blueprint: &Blueprint) -> Effect {
-        let dense = || log_softmax(logits(self.dense(), &self.selection, None), 1);
+        let dense = || log_softmax(self.logits(self.dense(), &self.selection, None), 1);
         self.effect(blueprint, &self.selection, self.selection_reference.get_or_init(dense))
     }
 
     fn effect(&self, blueprint: &Blueprint, examples: &Examples, reference: &Tensor<2>) -> Effect {
-        let masked = logits(self.dense(), examples, Some(blueprint));
+        let masked = self.logits(self.dense(), examples, Some(blueprint));
         Effect { accuracy: right(masked.clone(), examples), distortion: divergence(masked, reference) }
     }
 
     /// Share of a split's examples that `model` labels rightly, under masks or dense.
-    pub fn accuracy(&self, model: &Encoder, masks: Option<&Blueprint>, split: Split) -> f64 {
+    pub fn accuracy(&self, model: &Model, masks: Option<&Blueprint>, split: Split) -> f64 {
         let examples = self.examples(split);
-        right(logits(model, examples, masks), examples)
+        right(self.logits(model, examples, masks), examples)
     }
 
     /// Attention statistics of the dense model on the first `count` training examples.
     pub fn calibrate(&self, count: usize, seed: u64) -> Calibration {
-        Calibration::measure(&self.dense.encoder, &self.dense.shape, &self.dense.data.train, count, seed)
+        Calibration::measure(&self.dense.model, &self.dense.shape, &self.dense.data.train, count, seed)
     }
 
     /// The dense model after training under a blueprint's masks with fake quantisation, towards labels and the dense
@@ -165,11 +184,15 @@ impl Evaluator {
         recipe: &Recipe,
         seed: u64,
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
-    ) -> Result<Encoder, EvaluatorError> {
+    ) -> Result<Model, EvaluatorError> {
         let train_on = &self.dense.data.train;
-        let teacher = self.teacher.get_or_init(|| logits(&self.dense.encoder, train_on, None));
-        let model = self.dense.encoder.clone();
+        let teacher = self.teacher.get_or_init(|| self.logits(&self.dense.model, train_on, None));
+        let model = self.dense.model.clone();
         Ok(train(model, train_on, recipe, Some(blueprint), Some(teacher), seed, watch)?)
+    }
+
+    fn logits(&self, model: &Model, examples: &Examples, masks: Option<&Blueprint>) -> Tensor<2> {
+        logits(model, examples, masks, self.tokens)
     }
 
     /// The examples of a split.
@@ -197,14 +220,44 @@ fn divergence(masked: Tensor<2>, reference: &Tensor<2>) -> f64 {
     f64::from(divergence.into_scalar::<f32>())
 }
 
-/// Class scores `[examples, classes]` of all examples.
-fn logits(model: &Encoder, examples: &Examples, masks: Option<&Blueprint>) -> Tensor<2> {
+/// Rows of a model's largest product, which its memory goes by.
+fn tokens(shape: &ModelShape) -> usize {
+    shape.linears.iter().map(|linear| linear.rows as usize).max().unwrap_or(1)
+}
+
+/// Class scores `[examples, classes]` of all examples, each of `tokens` tokens where they do not differ in that.
+fn logits(model: &Model, examples: &Examples, masks: Option<&Blueprint>, tokens: usize) -> Tensor<2> {
     let device = Device::flex();
     let masks = masks.map(|blueprint| CompiledMasks::new(blueprint, &device));
-    let indices: Vec<usize> = (0..examples.len()).collect();
-    let parts = indices.par_chunks(BATCH).map(|batch| {
+    let batches = batches(examples, tokens);
+    let parts = batches.par_iter().map(|batch| {
         let attention = masks.as_ref().map_or(Attention::Dense, Attention::Masked);
         model.forward(examples.batch(batch, &device), attention)
     });
-    Tensor::cat(parts.collect(), 0)
+    let together = Tensor::cat(parts.collect(), 0);
+    // Row `places[at]` is example `at`.
+    let mut places = vec![0; examples.len()];
+    for (row, at) in batches.iter().flatten().enumerate() {
+        places[*at] = row as i32;
+    }
+    match places.is_sorted() {
+        true => together,
+        false => together.select(0, Tensor::from_data(places.as_slice(), &device)),
+    }
+}
+
+/// All examples in batches of at most [`BATCH_TOKENS`]; texts of like length together, so that little of a batch is padding.
+fn batches(examples: &Examples, tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.sort_by_key(|at| examples.length(*at)); // stable
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for at in order {
+        // Examples come in order of length: the newest is the longest of its batch.
+        let size = BATCH_TOKENS / examples.length(at).unwrap_or(tokens).max(1);
+        match batches.last_mut().filter(|batch| batch.len() < size) {
+            Some(batch) => batch.push(at),
+            None => batches.push(vec![at]),
+        }
+    }
+    batches
 }

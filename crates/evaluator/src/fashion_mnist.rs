@@ -10,14 +10,22 @@ const PADDED: usize = 32;
 const MEAN: f32 = 0.2860;
 const DEVIATION: f32 = 0.3530;
 
-/// Reads the three splits of a Fashion-MNIST folder.
+/// Training images of the whole set that are kept for validation.
+const VALIDATION: usize = 5000;
+
+/// Reads the three splits of a Fashion-MNIST folder, as it ships or as its authors published it.
 pub(crate) fn load(folder: &Path) -> Result<TaskData, TaskError> {
     let split = |name| load_split(folder, name);
-    Ok(TaskData { train: split("train")?, validation: split("validation")?, test: split("test")? })
+    if find(folder, &images("t10k")).is_none() {
+        return Ok(TaskData { train: split("train")?, validation: split("validation")?, test: split("test")? });
+    }
+    let whole = split("train")?;
+    let (train, validation) = whole.split_at(whole.len().saturating_sub(VALIDATION));
+    Ok(TaskData { train, validation, test: split("t10k")? })
 }
 
 fn load_split(folder: &Path, split: &str) -> Result<Examples, TaskError> {
-    let (image_path, images) = read(folder, &format!("{split}-images-idx3-ubyte"))?;
+    let (image_path, images) = read(folder, &images(split))?;
     let (label_path, labels) = read(folder, &format!("{split}-labels-idx1-ubyte"))?;
     let content = |path: PathBuf, expected: String, found: String| Err(TaskError::Content { path, expected, found });
     let &[count, SIDE, SIDE] = images.shape() else {
@@ -31,13 +39,20 @@ fn load_split(folder: &Path, split: &str) -> Result<Examples, TaskError> {
         return content(label_path, "labels 0 to 9".into(), format!("a label {label}"));
     }
     let pixels = images.bytes().chunks(SIDE * SIDE).flat_map(pad).collect();
-    Ok(Examples::images(PADDED, pixels, labels.bytes().iter().map(|label| u32::from(*label)).collect()))
+    Ok(Examples::images(PADDED, 1, pixels, labels.bytes().iter().map(|label| u32::from(*label)).collect()))
+}
+
+fn images(split: &str) -> String {
+    format!("{split}-images-idx3-ubyte")
+}
+
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let candidates = [folder.join(format!("{name}.gz")), folder.join(name)];
+    candidates.into_iter().find(|path| path.exists())
 }
 
 fn read(folder: &Path, name: &str) -> Result<(PathBuf, Idx), TaskError> {
-    let candidates = [folder.join(format!("{name}.gz")), folder.join(name)];
-    let path = candidates.into_iter().find(|path| path.exists());
-    let path = path.ok_or_else(|| TaskError::MissingFile { folder: folder.into(), name: name.into() })?;
+    let path = find(folder, name).ok_or_else(|| TaskError::MissingFile { folder: folder.into(), name: name.into() })?;
     let idx = Idx::read(&path)?;
     Ok((path, idx))
 }

@@ -95,7 +95,7 @@ impl ListOps {
                 tokens.extend(std::iter::repeat_n(PADDING, padding));
                 labels.push(u32::from(expression.value()));
             }
-            Examples::tokens(length as usize, tokens, labels)
+            Examples::symbols(length as usize, tokens, labels)
         };
         Ok(TaskData { train: split(self.train), validation: split(self.validation), test: split(self.test) })
     }

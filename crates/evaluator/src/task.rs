@@ -1,21 +1,41 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use maskwright_blueprint::Digest;
-use maskwright_transformer::{EncoderConfig, EncoderInput};
+use maskwright_transformer::{CheckpointError, Model, Reads, Tokeniser};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Examples, IdxError, block_recall, fashion_mnist};
+use crate::{
+    Examples, GlueError, GlueTask, IdxError, ListOps, ListOpsError, TextTable, TextTableError, block_recall,
+    fashion_mnist, text_task,
+};
 
-/// What a model is asked to do, and where the examples come from.
+/// What a model is asked to do, and where the examples come from. Relative paths count from the working directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Task {
-    /// Ten kinds of clothes, 28 x 28 grey images padded to 32 x 32. `folder` holds six IDX files, plain or gzipped:
-    /// `{train,validation,test}-{images-idx3,labels-idx1}-ubyte[.gz]`.
+    /// Ten kinds of clothes, 28 x 28 grey images padded to 32 x 32. `folder` holds IDX files, plain or gzipped:
+    /// `{train,validation,test}-{images-idx3,labels-idx1}-ubyte[.gz]`, or the whole set with `t10k` for the test files,
+    /// whose last 5,000 training images then are the validation examples.
     FashionMnist { folder: PathBuf },
     /// Recall one symbol of a random sequence; the best mask is known. Generated from a fixed seed.
     BlockRecall,
+    /// Values of nested list operations, generated.
+    ListOps { sizes: ListOps },
+    /// Texts or pairs of texts to classify, from tables with named columns.
+    Texts {
+        /// For people and file names.
+        name: String,
+        train: PathBuf,
+        /// By default a tenth of the training examples.
+        #[serde(default)]
+        validation: Option<PathBuf>,
+        test: PathBuf,
+        table: TextTable,
+    },
+    /// A task of GLUE. A tenth of its training examples validates; its dev split tests, for labels of GLUE's own test
+    /// splits are not public.
+    Glue { task: GlueTask, folder: PathBuf },
 }
 
 /// Which examples.
@@ -47,35 +67,62 @@ pub enum TaskError {
     MissingFile { folder: PathBuf, name: String },
     #[error(transparent)]
     Idx(#[from] IdxError),
+    #[error(transparent)]
+    ListOps(#[from] ListOpsError),
+    #[error(transparent)]
+    TextTable(#[from] TextTableError),
+    #[error(transparent)]
+    Glue(#[from] GlueError),
+    #[error(transparent)]
+    Tokeniser(#[from] CheckpointError),
     #[error("{} holds {found}, expected {expected}", path.display())]
     Content { path: PathBuf, expected: String, found: String },
-    #[error("the model reads {model}, the task gives {task}: change `model.input` or `model.classes`")]
+    #[error("{found} training examples are too few to take a tenth of them for validation: name a `validation` file")]
+    TooFew { found: usize },
+    #[error("the model reads {model}, the task gives {task}: change `model.source` or `task`")]
     Unfit { model: String, task: String },
 }
 
 impl Task {
     /// The name that blueprints and folders carry.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::FashionMnist { .. } => "fashion-mnist",
             Self::BlockRecall => "block-recall",
+            Self::ListOps { .. } => "list-ops",
+            Self::Texts { name, .. } => name,
+            Self::Glue { task: GlueTask::Mrpc, .. } => "mrpc",
+            Self::Glue { task: GlueTask::Sst2, .. } => "sst-2",
+            Self::Glue { task: GlueTask::Mnli, .. } => "mnli",
         }
     }
 
-    /// Reads or generates the examples; a relative folder counts from the working directory.
-    pub fn load(&self) -> Result<TaskData, TaskError> {
+    /// How many classes there are to tell apart.
+    pub fn classes(&self) -> u32 {
         match self {
-            Self::FashionMnist { folder } => fashion_mnist::load(folder),
-            Self::BlockRecall => Ok(block_recall::generate()),
+            Self::FashionMnist { .. } | Self::ListOps { .. } => 10,
+            Self::BlockRecall => 8,
+            Self::Texts { table, .. } => table.labels.classes(),
+            Self::Glue { task, .. } => task.classes(),
         }
     }
 
-    /// The folder that the task reads, if it reads one.
-    pub fn folder(&self) -> Option<&Path> {
-        match self {
-            Self::FashionMnist { folder } => Some(folder),
-            Self::BlockRecall => None,
-        }
+    /// Reads or generates the examples as `model` takes them; texts through its tokeniser.
+    pub fn load(&self, model: &Model, tokeniser: Option<&Tokeniser>) -> Result<TaskData, TaskError> {
+        let data = match self {
+            Self::FashionMnist { folder } => fashion_mnist::load(folder)?,
+            Self::BlockRecall => block_recall::generate(),
+            Self::ListOps { sizes } => sizes.generate()?,
+            Self::Texts { .. } | Self::Glue { .. } => {
+                let (Some(tokeniser), Reads::Text { length, padding, .. }) = (tokeniser, model.reads()) else {
+                    let task = format!("texts and {} classes", self.classes());
+                    return Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task });
+                };
+                text_task::read(self, &|texts| tokeniser.encode(texts, length as usize, padding))?
+            }
+        };
+        data.check(model)?;
+        Ok(data)
     }
 }
 
@@ -85,29 +132,43 @@ impl TaskData {
         Digest::of([&self.train, &self.validation, &self.test].map(|examples| examples.digest().to_string()))
     }
 
+    /// Texts that were cut because they are longer than the model reads, of all texts; none for tasks without texts.
+    pub fn truncated(&self) -> Option<(usize, usize)> {
+        let splits = [&self.train, &self.validation, &self.test];
+        let truncated = splits.iter().map(|examples| examples.truncated()).sum();
+        (truncated > 0).then(|| (truncated, splits.iter().map(|examples| examples.len()).sum()))
+    }
+
     /// Refuses a model that cannot read these examples or name their classes.
-    pub fn check_model(&self, config: &EncoderConfig) -> Result<(), TaskError> {
+    fn check(&self, model: &Model) -> Result<(), TaskError> {
         let (needed, classes) = self.train.needs();
-        let input_fits = match (config.input, needed) {
-            (EncoderInput::Image { side, channels, .. }, EncoderInput::Image { side: s, channels: c, .. }) => {
-                (side, channels) == (s, c)
-            }
-            (EncoderInput::Tokens { length, vocabulary }, EncoderInput::Tokens { length: l, vocabulary: v }) => {
+        let fits = match (model.reads(), needed) {
+            (Reads::Symbols { length, vocabulary }, Reads::Symbols { length: l, vocabulary: v }) => {
                 length == l && vocabulary >= v
             }
-            _ => false,
+            (Reads::Text { length, vocabulary, .. }, Reads::Text { length: l, vocabulary: v, .. }) => {
+                length >= l && vocabulary >= v
+            }
+            (model, task) => model == task,
         };
-        if input_fits && config.classes >= classes {
+        if fits && model.classes() >= classes {
             return Ok(());
         }
-        let describe = |input: EncoderInput, classes| match input {
-            EncoderInput::Image { side, channels, .. } => {
-                format!("images of {side} x {side} in {channels} channels and {classes} classes")
-            }
-            EncoderInput::Tokens { length, vocabulary } => {
-                format!("{length} tokens of {vocabulary} symbols and {classes} classes")
-            }
-        };
-        Err(TaskError::Unfit { model: describe(config.input, config.classes), task: describe(needed, classes) })
+        Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task: describe(needed, classes) })
+    }
+}
+
+fn describe(reads: Reads, classes: u32) -> String {
+    match reads {
+        Reads::Images { side, channels } => {
+            format!("images of {side} x {side} in {channels} channels and {classes} classes")
+        }
+        Reads::Symbols { length, vocabulary } => {
+            format!("{length} symbols out of {vocabulary} and {classes} classes")
+        }
+        Reads::Text { length, vocabulary, .. } => {
+            format!("texts of {length} tokens out of {vocabulary} and {classes} classes")
+        }
+        Reads::Translations => "texts to translate".into(),
     }
 }

@@ -11,7 +11,7 @@ use burn::{
     },
 };
 use maskwright_blueprint::Blueprint;
-use maskwright_transformer::{Attention, CompiledMasks, Encoder};
+use maskwright_transformer::{Attention, CompiledMasks, Model};
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -96,14 +96,14 @@ pub enum TrainingError {
 /// Trains a model, dense or under a blueprint's masks, optionally towards `teacher`'s class scores (one row for each
 /// example). Same model, examples, recipe and seed: same weights.
 pub fn train(
-    model: Encoder,
+    model: Model,
     examples: &Examples,
     recipe: &Recipe,
     masks: Option<&Blueprint>,
     teacher: Option<&Tensor<2>>,
     seed: u64,
     watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
-) -> Result<Encoder, TrainingError> {
+) -> Result<Model, TrainingError> {
     let device = Device::flex().autodiff();
     let masks = masks.map(|blueprint| CompiledMasks::new(blueprint, &device));
     let smoothing = (recipe.label_smoothing > 0.0).then_some(recipe.label_smoothing);

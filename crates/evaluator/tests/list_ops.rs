@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use burn::tensor::Device;
 use maskwright_evaluator::{Expression, ListOps};
-use maskwright_transformer::{EncoderInput, Inputs};
+use maskwright_transformer::{Inputs, Reads};
 
 const SYMBOLS: [&str; 15] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "[MIN", "[MAX", "[MED", "[SM", "]"];
 
@@ -13,7 +13,7 @@ fn generated_expressions_differ_and_have_the_lengths_that_were_asked_for() {
     let task = ListOps { shortest: 20, longest: 63, train: 300, validation: 100, test: 100, seed: 5 };
     let data = task.generate().unwrap();
     assert_eq!(task.generate().unwrap().digest(), data.digest());
-    assert_eq!(data.train.needs(), (EncoderInput::Tokens { length: 64, vocabulary: 17 }, 10));
+    assert_eq!(data.train.needs(), (Reads::Symbols { length: 64, vocabulary: 17 }, 10));
 
     let mut different = BTreeSet::new();
     for (examples, expected) in [(&data.train, 300), (&data.validation, 100), (&data.test, 100)] {

@@ -1,6 +1,6 @@
 use maskwright_blueprint::{BlockSize, Precision};
 use maskwright_cost_model::Dataflow;
-use maskwright_evaluator::{Recipe, Task};
+use maskwright_evaluator::{ModelSource, Recipe, Task};
 use maskwright_transformer::{EncoderConfig, EncoderInput};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ pub struct SearchConfig {
 pub struct ModelConfig {
     /// For people and file names.
     pub name: String,
-    pub encoder: EncoderConfig,
+    pub source: ModelSource,
     pub training: Recipe,
 }
 
@@ -177,7 +177,9 @@ impl Default for SearchConfig {
             seed: 1,
             model: ModelConfig {
                 name: "vit-mini".into(),
-                encoder: EncoderConfig { input, width: 64, layers: 2, heads: 4, mlp: 128, classes: 10 },
+                source: ModelSource::New {
+                    encoder: EncoderConfig { input, width: 64, layers: 2, heads: 4, mlp: 128, classes: 10 },
+                },
                 training,
             },
             task: Task::FashionMnist { folder: "data/fashion-mnist".into() },
@@ -234,7 +236,7 @@ impl SearchConfig {
         within("tolerance", tolerance, 1e-6, 1.0)?;
         self.budget.check()?;
         self.reward.check()?;
-        self.model.encoder.check().map_err(|why| format!("`model.encoder`: {why}"))?;
+        self.model.source.check()?;
         self.model.training.check().map_err(|why| format!("`model.training`: {why}"))?;
         self.fine_tune.check().map_err(|why| format!("`fine_tune`: {why}"))
     }

@@ -71,6 +71,7 @@ fn variant(text: &str) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use maskwright_blueprint::BlockSize;
+    use maskwright_evaluator::ModelSource;
 
     use super::*;
     use crate::{Agent, Baseline, Budget, Features, Start};
@@ -89,7 +90,8 @@ mod tests {
         let cold = Agent::Write { start: Start::Cold, features: Features::Block };
         assert_eq!(set("agent", "Write(start: Cold, features: Block)").unwrap().agent, cold);
         assert_eq!(set("baselines", "[Random]").unwrap().baselines, [Baseline::Random]);
-        assert_eq!(set("model.encoder.layers", "3").unwrap().model.encoder.layers, 3);
+        let deeper = set("model.source.New.encoder.layers", "3").unwrap().model.source;
+        assert!(matches!(deeper, ModelSource::New { encoder } if encoder.layers == 3));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 use std::path::Path;
 
-use burn::tensor::Device;
 use maskwright_blueprint::Blueprint;
-use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Split};
-use maskwright_transformer::{Encoder, load_weights, weights_digest};
+use maskwright_evaluator::{DenseModel, Evaluator, Split};
 use serde::Serialize;
 
-use crate::{SearchConfig, SearchError, Watch, search::dense_model};
+use crate::{
+    SearchConfig, SearchError, Watch,
+    search::{dense_model, untrained},
+};
 
 /// A blueprint's accuracy, *measured* on the test split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,11 +43,7 @@ pub fn evaluate(
     let tuned = tuned_weights(&blueprint, file, config)?;
     let fine_tuned = tuned.is_some();
     let dense_model = match tuned {
-        Some(encoder) => {
-            let data = config.task.load().map_err(EvaluatorError::from)?;
-            data.check_model(&config.model.encoder).map_err(EvaluatorError::from)?;
-            DenseModel { encoder, shape: blueprint.model().clone(), data, cached: true }
-        }
+        Some(tuned) => DenseModel { shape: blueprint.model().clone(), ..tuned },
         None => dense_model(config, cache, watch)?,
     };
     let fits = blueprint.check_model(&dense_model.shape);
@@ -67,15 +64,13 @@ pub fn evaluate(
     })
 }
 
-/// The weights beside a blueprint, if they are there and are those that its provenance names.
-fn tuned_weights(blueprint: &Blueprint, file: &Path, config: &SearchConfig) -> Result<Option<Encoder>, SearchError> {
+/// The model with the weights beside a blueprint, if they are there and are those that its provenance names.
+fn tuned_weights(blueprint: &Blueprint, file: &Path, config: &SearchConfig) -> Result<Option<DenseModel>, SearchError> {
     let beside = file.with_extension("safetensors");
     let Some(expected) = blueprint.provenance.tuned_weights.filter(|_| beside.is_file()) else { return Ok(None) };
-    let mut model = config.model.encoder.init(config.seed, &Device::flex());
-    load_weights(&mut model, &beside).map_err(EvaluatorError::from)?;
-    let modules = config.model.encoder.shape(&model, &config.model.name).modules;
-    let found = weights_digest(&model);
-    if found != expected || modules != blueprint.model().modules {
+    let model = untrained(config)?.with_weights(&beside)?;
+    let found = model.weights_digest();
+    if found != expected || model.shape.modules != blueprint.model().modules {
         return Err(SearchError::TunedWeights { path: beside, found: found.short(), expected: expected.short() });
     }
     Ok(Some(model))

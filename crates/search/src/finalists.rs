@@ -2,14 +2,14 @@ use std::ops::ControlFlow;
 
 use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance};
 use maskwright_evaluator::{Effect, Evaluator, Recipe, Split};
-use maskwright_transformer::{Encoder, weights_digest};
+use maskwright_transformer::{Model, weights_digest};
 
 use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch, trial::Trials};
 
 /// A candidate after fine-tuning.
 pub(crate) struct Finalist {
     pub candidate: Candidate,
-    pub model: Encoder,
+    pub model: Model,
     /// On the selection split, after fine-tuning.
     pub selection_drop: f64,
     /// Which evaluation found it, counted from 1.

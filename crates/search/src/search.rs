@@ -4,10 +4,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::Device;
-use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, Precision, Provenance};
+use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, ModelShape, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
-use maskwright_evaluator::{DenseModel, Effect, Evaluator, EvaluatorError, Split};
+use maskwright_evaluator::{DenseModel, Effect, Evaluator, Split};
 use maskwright_transformer::weights_to_bytes;
 
 use crate::{
@@ -39,10 +38,9 @@ impl Search {
     /// Makes a run directory below `runs`, once device, budget and data are known to be good. `config_name` is how the configuration was named; it goes into provenance.
     pub fn start(config: SearchConfig, config_name: &str, runs: &Path) -> Result<Self, SearchError> {
         device(&config)?;
-        check_budget(&config)?;
-        let data = config.task.load().map_err(EvaluatorError::from)?;
-        data.check_model(&config.model.encoder).map_err(EvaluatorError::from)?;
-        let (asked, validation) = (config.loop_examples as usize, data.validation.len());
+        let model = untrained(&config)?;
+        check_budget(&config, &model.shape)?;
+        let (asked, validation) = (config.loop_examples as usize, model.data.validation.len());
         if asked >= validation {
             return Err(SearchError::LoopExamples { asked, validation });
         }
@@ -219,7 +217,7 @@ impl Search {
 
         let stop_reason = if searched.exhausted { StopReason::NothingNew } else { StopReason::EvaluationsUsed };
         let labels = evaluator.examples(Split::Test).labels();
-        let commonest = (0..config.model.encoder.classes).map(|c| labels.iter().filter(|l| **l == c).count()).max();
+        let commonest = (0..config.task.classes()).map(|c| labels.iter().filter(|l| **l == c).count()).max();
         let outcome = Outcome {
             run: self.run.path().display().to_string(),
             stop_reason,
@@ -309,6 +307,11 @@ fn device_named(name: &str) -> Result<DeviceProfile, SearchError> {
     }
 }
 
+/// The model of a configuration before any training, and its task's examples.
+pub(crate) fn untrained(config: &SearchConfig) -> Result<DenseModel, SearchError> {
+    Ok(DenseModel::untrained(&config.model.name, &config.model.source, &config.task, config.seed)?)
+}
+
 /// The dense model of a configuration, trained or from the cache.
 pub(crate) fn dense_model(
     config: &SearchConfig,
@@ -319,7 +322,7 @@ pub(crate) fn dense_model(
     let mut begun = false;
     let dense = DenseModel::obtain(
         &model.name,
-        &model.encoder,
+        &model.source,
         &config.task,
         &model.training,
         config.seed,
@@ -341,10 +344,8 @@ pub(crate) fn dense_model(
 }
 
 /// Refuses a budget that no mask can meet, before anything is trained or written.
-fn check_budget(config: &SearchConfig) -> Result<(), SearchError> {
-    let encoder = &config.model.encoder;
-    let shape = encoder.shape(&encoder.init(config.seed, &Device::flex()), &config.model.name);
-    let least = config.budget.least(&shape, &config.space);
+fn check_budget(config: &SearchConfig, shape: &ModelShape) -> Result<(), SearchError> {
+    let least = config.budget.least(shape, &config.space);
     if least <= config.budget.limit() {
         return Ok(());
     }

@@ -5,10 +5,12 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use maskwright_blueprint::ModelShape;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attention, Bert, BertConfig, Checkpoint, CheckpointError, Encoder, Inputs, Marian, MarianConfig, Swin, SwinConfig,
-    Vit, VitConfig,
+    Attention, Bert, BertConfig, Checkpoint, CheckpointError, Encoder, EncoderInput, Inputs, Marian, MarianConfig,
+    Swin, SwinConfig, Vit, VitConfig,
 };
 
 /// A model of any family, so that training, evaluation and search need not know which.
@@ -39,13 +41,26 @@ pub struct Loading {
 }
 
 /// How an encoder's outputs become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Pooling {
     /// The first token's, through the dense layer that the family has for it.
     #[default]
     FirstToken,
     /// The mean over all tokens that are no padding.
     Mean,
+}
+
+/// What a model takes as one example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Square images.
+    Images { side: u32, channels: u32 },
+    /// Sequences of exactly `length` symbols below `vocabulary`.
+    Symbols { length: u32, vocabulary: u32 },
+    /// Texts of at most `length` tokens below `vocabulary`, filled up with the token `padding`.
+    Text { length: u32, vocabulary: u32, padding: u32 },
+    /// Texts, and texts to write.
+    Translations,
 }
 
 /// A model from a checkpoint, and what did not come from it.
@@ -112,6 +127,34 @@ impl Model {
                 scores.flatten(0, 1) // [batch * target tokens, vocabulary]
             }
             _ => panic!("a model of images reads images, a model of text reads text, a translator translations"),
+        }
+    }
+
+    /// What it takes as one example.
+    pub fn reads(&self) -> Reads {
+        match self {
+            Self::Encoder(model) => match model.config().input {
+                EncoderInput::Image { side, channels, .. } => Reads::Images { side, channels },
+                EncoderInput::Tokens { length, vocabulary } => Reads::Symbols { length, vocabulary },
+            },
+            Self::Bert(model) => {
+                let BertConfig { length, vocabulary, padding, .. } = *model.config();
+                Reads::Text { length, vocabulary, padding }
+            }
+            Self::Vit(model) => Reads::Images { side: model.config().side, channels: model.config().channels },
+            Self::Swin(model) => Reads::Images { side: model.config().side, channels: model.config().channels },
+            Self::Marian(_) => Reads::Translations,
+        }
+    }
+
+    /// Columns of its scores: classes, or the vocabulary of a translation.
+    pub fn classes(&self) -> u32 {
+        match self {
+            Self::Encoder(model) => model.config().classes,
+            Self::Bert(model) => model.config().classes,
+            Self::Vit(model) => model.config().classes,
+            Self::Swin(model) => model.config().classes,
+            Self::Marian(model) => model.config().vocabulary,
         }
     }
 

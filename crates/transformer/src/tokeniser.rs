@@ -117,6 +117,20 @@ fn refuse(path: &Path, error: &tokenizers::Error) -> CheckpointError {
 }
 
 impl TokenisedTexts {
+    /// Some of the rows, padded to the longest of them; `truncated` stays with the whole.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn rows(&self, indices: &[usize]) -> Self {
+        let lengths: Vec<usize> = indices.iter().map(|at| self.lengths[*at]).collect();
+        let length = lengths.iter().copied().max().unwrap_or(0).max(1);
+        let pick = |values: &[u32]| -> Vec<u32> {
+            indices.iter().flat_map(|at| &values[at * self.length..][..length]).copied().collect()
+        };
+        let (tokens, token_types) = (pick(&self.tokens), pick(&self.token_types));
+        Self { length, tokens, token_types, lengths, truncated: 0 }
+    }
+
     /// All rows as one batch.
     pub fn batch(&self, device: &Device) -> TextBatch {
         let dims = [self.lengths.len(), self.length];

@@ -144,7 +144,7 @@ fn untrained() -> Folder {
   version: 1,
   model: (
     name: \"recall\",
-    encoder: (input: Tokens(length: 64, vocabulary: 9), width: 16, layers: 1, heads: 1, mlp: 16, classes: 8),
+    source: New(encoder: (input: Tokens(length: 64, vocabulary: 9), width: 16, layers: 1, heads: 1, mlp: 16, classes: 8)),
     training: {recipe},
   ),
   task: BlockRecall,

@@ -1,0 +1,57 @@
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use maskwright_transformer::{Checkpoint, CheckpointError, EncoderConfig, Loading, Model, Pooling, Tokeniser};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a model's architecture and first weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub enum ModelSource {
+    /// A small Transformer whose weights are drawn from the seed.
+    New { encoder: EncoderConfig },
+    /// A folder in Hugging Face's layout (`docs/models.md`). A classifier that it lacks, or has for other classes, is
+    /// drawn from the seed.
+    Pretrained {
+        folder: PathBuf,
+        /// Tokens that a text is cut to, and that masks and costs are made for; by default the model's positions.
+        #[serde(default)]
+        length: Option<u32>,
+        /// How a text's tokens become one vector.
+        #[serde(default)]
+        pooling: Pooling,
+    },
+}
+
+impl ModelSource {
+    /// Why no such model can be built, as far as that is known without reading a folder.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::New { encoder } => encoder.check().map_err(|why| format!("`model.source.New.encoder`: {why}")),
+            Self::Pretrained { .. } => Ok(()),
+        }
+    }
+
+    /// The model with its first weights, for `classes` classes where it does not say how many.
+    pub fn build(&self, classes: u32, seed: u64, device: &Device) -> Result<Model, CheckpointError> {
+        match self {
+            Self::New { encoder } => Ok(Model::Encoder(encoder.init(seed, device))),
+            Self::Pretrained { folder, length, pooling } => {
+                let loading =
+                    Loading { length: *length, target_length: None, classes: Some(classes), pooling: *pooling, seed };
+                Ok(Model::load(folder, &loading, device)?.model)
+            }
+        }
+    }
+
+    /// What turns texts into the model's tokens, if it reads texts.
+    pub fn tokeniser(&self, model: &Model) -> Result<Option<Tokeniser>, CheckpointError> {
+        match (self, model) {
+            (Self::Pretrained { folder, .. }, Model::Bert(_) | Model::Marian(_)) => {
+                Ok(Some(Checkpoint::open(folder)?.tokeniser()?))
+            }
+            _ => Ok(None),
+        }
+    }
+}
