@@ -21,6 +21,4 @@ pub(crate) enum MeasureError {
         "{heads} heads of {tokens} tokens of {head_dim} features are {values} values a tensor, more than the {limit} that are measured"
     )]
     TooLarge { heads: u32, tokens: u32, head_dim: u32, values: u64, limit: u64 },
-    #[error("the threads to measure with cannot be started")]
-    Pool(#[from] rayon::ThreadPoolBuildError),
 }

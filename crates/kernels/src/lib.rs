@@ -28,6 +28,7 @@
 //! is all of it for C.
 
 pub mod c_api;
+mod crew;
 mod error;
 mod inputs;
 mod integer_softmax;

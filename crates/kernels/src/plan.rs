@@ -1,15 +1,22 @@
-use std::num::NonZeroUsize;
+use std::{
+    num::NonZeroUsize,
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision};
 
 use crate::{
-    Inputs, Kernel, KernelError, Normalisation, Workspace, inputs,
+    Inputs, Kernel, KernelError, Normalisation, Workspace,
+    crew::{self, Parts},
+    inputs,
     kernel::Instructions,
     packed::{Head, PackedHead},
     phases::{Laps, Phases, Stopwatch},
-    row::{self, Band, Row},
+    row::{self, Row},
     tile::Job,
-    workspace::{Scratch, WorkspaceSize},
+    workspace::{Scratch, SharedHead, WorkspaceSize},
 };
 
 /// The widest head that is computed: with more features, differences of 8-bit scores would need more than 24 bits.
@@ -33,7 +40,10 @@ pub struct AttentionPlan {
     rows: Vec<Row>,
     /// Key block columns; rows hold ranges of them.
     columns: Vec<u32>,
-    bands: Vec<Band>,
+    /// Neighbouring rows of one head, of about equal work.
+    bands: Vec<Range<usize>>,
+    /// The bands that each thread begins with.
+    shares: Vec<Range<usize>>,
     workspace: WorkspaceSize,
 }
 
@@ -42,7 +52,8 @@ pub struct AttentionPlan {
 #[non_exhaustive]
 pub struct PlanOptions {
     pub kernel: Kernel,
-    /// Threads of rayon's current pool that a call may use; one never touches the pool.
+    /// Threads that a call may use, 256 at most, the calling one among them. The others belong to the process, help one call at a time,
+    /// and look out for the next one for a sixth of a millisecond before they sleep.
     pub threads: NonZeroUsize,
     pub int8_softmax: Int8Softmax,
 }
@@ -58,9 +69,9 @@ pub enum Int8Softmax {
 }
 
 impl PlanOptions {
-    /// The kernel that [`Kernel::from_environment`] chooses, every thread of rayon's current pool, float softmax.
+    /// The kernel that [`Kernel::from_environment`] chooses, a thread for each CPU that the process may use, float softmax.
     pub fn new() -> Result<Self, KernelError> {
-        let threads = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
+        let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Ok(Self { kernel: Kernel::from_environment()?, threads, int8_softmax: Int8Softmax::default() })
     }
 
@@ -83,12 +94,15 @@ impl AttentionPlan {
         Self::with_options(masks, shape, PlanOptions::new()?)
     }
 
-    /// The same as `options` say.
+    /// The same as `options` say. Starts the threads that help, where there are too few of them.
     pub fn with_options(masks: &[HeadMask], shape: AttentionShape, options: PlanOptions) -> Result<Self, KernelError> {
         check_masks(masks, &shape)?;
         let instructions = options.kernel.instructions()?;
         let (rows, columns) = row::rows(masks, &shape);
-        let bands = row::bands(&rows, band_count(options.threads, rows.len()));
+        let workers = options.threads.get().min(rows.len()).min(crew::MOST_HELPERS + 1);
+        let bands = row::bands(&rows, workers.saturating_mul(BANDS_A_THREAD));
+        let shares = row::shares(&rows, &bands, workers);
+        crew::enlist(workers - 1);
         let uses = |mask: &HeadMask, precision| mask.blocks.cells().contains(&Some(precision));
         let integer_keys = match options.int8_softmax {
             Int8Softmax::Float => 0,
@@ -99,10 +113,10 @@ impl AttentionPlan {
             keys: shape.keys as usize,
             head_dim: shape.head_dim as usize,
             heads: masks.iter().map(|mask| Precision::ALL.map(|precision| uses(mask, precision))).collect(),
-            bands: bands.len(),
+            workers,
             integer_keys,
         };
-        Ok(Self { shape, options, instructions, rows, columns, bands, workspace })
+        Ok(Self { shape, options, instructions, rows, columns, bands, shares, workspace })
     }
 
     pub fn shape(&self) -> &AttentionShape {
@@ -133,10 +147,7 @@ impl AttentionPlan {
         let call = Call { plan: self, inputs, live_keys };
         match &mut workspace.scratch[..] {
             [scratch] => call.attend_heads(&mut workspace.heads, out, scratch, &mut ()),
-            scratch => {
-                call.pack(0, &mut workspace.heads);
-                call.attend(&self.bands, &workspace.heads, out, scratch);
-            }
+            _ => call.attend_bands(out, workspace),
         }
         Ok(())
     }
@@ -168,19 +179,6 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Packs `heads`, the first of which is head `first`.
-    fn pack(self, first: usize, heads: &mut [PackedHead]) {
-        if heads.len() > 1 && self.plan.options.threads.get() > 1 {
-            let middle = heads.len() / 2;
-            let (left, right) = heads.split_at_mut(middle);
-            rayon::join(|| self.pack(first, left), || self.pack(first + middle, right));
-            return;
-        }
-        for (at, packed) in heads.iter_mut().enumerate() {
-            self.pack_head(first + at, packed);
-        }
-    }
-
     fn pack_head(self, head: usize, packed: &mut PackedHead) {
         let (q, k, v) = self.head(head);
         let head = Head { q, k, v, uses: self.plan.workspace.heads[head] };
@@ -190,7 +188,7 @@ impl Call<'_> {
     /// Head by head, in the same room where there is only one, so that what has been packed is still in the cache.
     fn attend_heads(
         self,
-        heads: &mut [PackedHead],
+        heads: &mut [SharedHead],
         out: &mut [f32],
         scratch: &mut Scratch,
         watch: &mut impl Stopwatch,
@@ -199,7 +197,7 @@ impl Call<'_> {
         let mut out = out;
         for rows in self.plan.rows.chunk_by(|a, b| a.head == b.head) {
             let head = rows[0].head;
-            let packed = if let [shared] = heads { shared } else { &mut heads[head] };
+            let packed = if let [one] = heads { one } else { &mut heads[head] }.get_mut();
             self.pack_head(head, packed);
             watch.lap(|phases| &mut phases.packing);
             for row in rows {
@@ -210,29 +208,50 @@ impl Call<'_> {
         }
     }
 
-    /// Computes neighbouring `bands` into their part of the output, each with its own scratch.
-    fn attend(self, bands: &[Band], heads: &[PackedHead], out: &mut [f32], scratch: &mut [Scratch]) {
-        let d = self.plan.shape.head_dim as usize;
-        match (bands, scratch) {
-            ([], _) | (_, []) => {}
-            ([band], [scratch, ..]) => {
-                let mut out = out;
-                for row in &self.plan.rows[band.rows.clone()] {
-                    let (here, rest) = out.split_at_mut(row.queries.len() * d);
-                    self.attend_row(row, &heads[row.head], here, scratch, &mut ());
-                    out = rest;
+    /// Each thread its share of the bands, then what is left of others'. A head is packed by the thread that comes to it
+    /// first, which has it in its cache then.
+    fn attend_bands(self, out: &mut [f32], workspace: &mut Workspace) {
+        let Workspace { heads, scratch, next, .. } = workspace;
+        heads.iter_mut().for_each(SharedHead::forget);
+        for (next, share) in next.iter_mut().zip(&self.plan.shares) {
+            *next = AtomicUsize::new(share.start);
+        }
+        let (heads, next, workers) = (&heads[..], &next[..], scratch.len());
+        let (out, scratch) = (Parts::of(out), Parts::of(scratch));
+        crew::together(workers - 1, &|worker| {
+            // SAFETY: no two workers have the same number.
+            let scratch = &mut unsafe { scratch.part(worker..worker + 1) }[0];
+            for share in (worker..workers).chain(0..worker) {
+                loop {
+                    let at = next[share].fetch_add(1, Ordering::Relaxed);
+                    if at >= self.plan.shares[share].end {
+                        break;
+                    }
+                    // SAFETY: every number is drawn once, and is a band of its own.
+                    unsafe { self.attend_band(&self.plan.bands[at], heads, &out, scratch) };
                 }
             }
-            (bands, scratch) => {
-                let middle = bands.len() / 2;
-                let (left, right) = bands.split_at(middle);
-                let (out_left, out_right) = out.split_at_mut(left.iter().map(|band| band.queries).sum::<usize>() * d);
-                let (scratch_left, scratch_right) = scratch.split_at_mut(middle);
-                rayon::join(
-                    || self.attend(left, heads, out_left, scratch_left),
-                    || self.attend(right, heads, out_right, scratch_right),
-                );
-            }
+        });
+    }
+
+    /// # Safety
+    /// The band's part of the output is in nobody else's hands.
+    unsafe fn attend_band(
+        self,
+        band: &Range<usize>,
+        heads: &[SharedHead],
+        out: &Parts<'_, f32>,
+        scratch: &mut Scratch,
+    ) {
+        let AttentionShape { queries, head_dim, .. } = self.plan.shape;
+        for row in &self.plan.rows[band.clone()] {
+            let at = |query: usize| (row.head * queries as usize + query) * head_dim as usize;
+            // SAFETY: rows are different queries, and these are the band's.
+            let out = unsafe { out.part(at(row.queries.start)..at(row.queries.end)) };
+            heads[row.head].with(
+                |packed| self.pack_head(row.head, packed),
+                |packed| self.attend_row(row, packed, out, scratch, &mut ()),
+            );
         }
     }
 
@@ -273,13 +292,8 @@ impl Call<'_> {
     }
 }
 
-/// Several bands a thread, so that one that started late still finds work; one thread needs only one.
-fn band_count(threads: NonZeroUsize, rows: usize) -> usize {
-    match threads.get() {
-        1 => 1,
-        threads => threads.saturating_mul(4).min(rows),
-    }
-}
+/// Bands that there are about for each thread, so that one that started late still finds work.
+const BANDS_A_THREAD: usize = 8;
 
 /// Refuses what no kernel and no oracle computes.
 pub(crate) fn check_masks(masks: &[HeadMask], shape: &AttentionShape) -> Result<(), KernelError> {

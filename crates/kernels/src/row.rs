@@ -14,14 +14,6 @@ pub(crate) struct Row {
     pub blocks: [Range<usize>; 3],
 }
 
-/// Neighbouring rows that one thread computes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Band {
-    pub rows: Range<usize>,
-    /// Query tokens of all those rows.
-    pub queries: usize,
-}
-
 /// The rows of all heads in order, and the columns of their active blocks sorted by precision, so that a row changes
 /// its arithmetic at most twice. Blocks that causality empties are left out.
 pub(crate) fn rows(masks: &[HeadMask], shape: &AttentionShape) -> (Vec<Row>, Vec<u32>) {
@@ -47,20 +39,40 @@ pub(crate) fn rows(masks: &[HeadMask], shape: &AttentionShape) -> (Vec<Row>, Vec
     (rows, columns)
 }
 
-/// At most `count` bands of about equal work: a band ends when its share of the whole is reached.
-pub(crate) fn bands(rows: &[Row], count: usize) -> Vec<Band> {
+/// Neighbouring rows of one head, of about equal work: at least one band a head, and enough that none is much more than
+/// one of `count` equal parts of everything.
+pub(crate) fn bands(rows: &[Row], count: usize) -> Vec<Range<usize>> {
     let total: u128 = rows.iter().map(Row::work).sum();
-    let mut bands: Vec<Band> = Vec::with_capacity(count);
-    let (mut start, mut queries, mut done) = (0, 0, 0);
-    for (at, row) in rows.iter().enumerate() {
-        queries += row.queries.len();
-        done += row.work();
-        if done * count as u128 >= total * (bands.len() as u128 + 1) {
-            bands.push(Band { rows: start..at + 1, queries });
-            (start, queries) = (at + 1, 0);
+    let mut bands = Vec::new();
+    let mut start = 0;
+    for of_head in rows.chunk_by(|a, b| a.head == b.head) {
+        let work: u128 = of_head.iter().map(Row::work).sum();
+        let pieces = (work * count as u128).div_ceil(total.max(1));
+        let (mut done, mut ended) = (0, 0);
+        let end = start + of_head.len();
+        for (at, row) in (start..end).zip(of_head) {
+            done += row.work();
+            // A band ends when its share of the head is reached.
+            if done * pieces >= work * (ended + 1) || at + 1 == end {
+                bands.push(start..at + 1);
+                (start, ended) = (at + 1, done * pieces / work.max(1));
+            }
         }
     }
     bands
+}
+
+/// As many runs of neighbouring bands as there are threads, of about equal work.
+pub(crate) fn shares(rows: &[Row], bands: &[Range<usize>], threads: usize) -> Vec<Range<usize>> {
+    let work = |band: &Range<usize>| rows[band.clone()].iter().map(Row::work).sum::<u128>();
+    let mut total = 0;
+    let mut before = Vec::with_capacity(bands.len());
+    for band in bands {
+        before.push(total);
+        total += work(band);
+    }
+    let start = |thread: usize| before.partition_point(|done| done * (threads as u128) < total * thread as u128);
+    (0..threads).map(|thread| start(thread)..start(thread + 1)).collect()
 }
 
 impl Row {
@@ -106,22 +118,32 @@ mod tests {
     fn bands_share_work_and_not_rows() {
         // Work in blocks of single precision: 1, 1, 1, 1, 4.
         let (of_one, _) = head("4....\n.4...\n..4..\n...4.\n4444.", AttentionKind::SelfAttention, 40);
-        let parts: Vec<_> = bands(&of_one, 2).into_iter().map(|band| (band.rows, band.queries)).collect();
-        assert_eq!(parts, [(0..4, 32), (4..5, 8)]);
+        assert_eq!(bands(&of_one, 2), [0..4, 4..5]);
         // The same with the long row in 8 bit, which is worth one block: 1, 1, 1, 1, 1.
         let (of_one, _) = head("4....\n.4...\n..4..\n...4.\n1111.", AttentionKind::SelfAttention, 40);
-        let parts: Vec<_> = bands(&of_one, 2).into_iter().map(|band| band.rows).collect();
-        assert_eq!(parts, [0..3, 3..5]);
+        assert_eq!(bands(&of_one, 2), [0..3, 3..5]);
     }
 
     #[test]
-    fn bands_cover_every_row_once_however_many_there_are() {
-        let (of_one, _) = head("4....\n.4...\n..4..\n...4.\n1111.", AttentionKind::SelfAttention, 40);
+    fn bands_cover_every_row_once_and_no_two_heads() {
+        let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 24, keys: 24, head_dim: 8 };
+        let block_size = maskwright_blueprint::BlockSize::B8;
+        // Work in 8-bit blocks: 4, 4, 12 and 1, 1, 1.
+        let masks =
+            ["4..\n.4.\n444", "1..\n.1.\n..1"].map(|text| HeadMask { block_size, blocks: text.parse().unwrap() });
+        let (of_two, _) = rows(&masks, &shape);
         for count in 1..8 {
-            let bands = bands(&of_one, count);
-            assert!(bands.len() <= count);
-            let covered: Vec<usize> = bands.into_iter().flat_map(|band| band.rows).collect();
-            assert_eq!(covered, [0, 1, 2, 3, 4], "{count} bands");
+            let bands = bands(&of_two, count);
+            assert!(bands.iter().all(|band| of_two[band.start].head == of_two[band.end - 1].head), "{count}");
+            assert_eq!(bands.iter().cloned().flatten().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5], "{count}");
+            for threads in 1..8 {
+                let shares = shares(&of_two, &bands, threads);
+                assert_eq!(shares.len(), threads);
+                assert_eq!(shares.into_iter().flatten().collect::<Vec<_>>(), (0..bands.len()).collect::<Vec<_>>());
+            }
         }
+        let bands = bands(&of_two, 4);
+        assert_eq!(bands, [0..2, 2..3, 3..6]); // 8, 12, 3
+        assert_eq!(shares(&of_two, &bands, 2), [0..2, 2..3]);
     }
 }

@@ -1,3 +1,5 @@
+use std::sync::{PoisonError, RwLock, atomic::AtomicUsize};
+
 use crate::{
     packed::PackedHead,
     tile::{CHUNK, MAX_QUERIES},
@@ -11,9 +13,22 @@ use crate::{
 pub struct Workspace {
     pub(crate) size: WorkspaceSize,
     /// One a head, or one for all where they are computed one after the other.
-    pub(crate) heads: Vec<PackedHead>,
-    /// One a band.
+    pub(crate) heads: Vec<SharedHead>,
+    /// One a thread.
     pub(crate) scratch: Vec<Scratch>,
+    /// For each thread's share of the bands, the next one.
+    pub(crate) next: Vec<AtomicUsize>,
+}
+
+/// A head that the first thread to need it packs, and others then read.
+#[derive(Debug)]
+pub(crate) struct SharedHead(RwLock<Once>);
+
+#[derive(Debug)]
+struct Once {
+    packed: PackedHead,
+    /// Whether it is of this call.
+    done: bool,
 }
 
 /// What decides how large a workspace is.
@@ -24,29 +39,34 @@ pub(crate) struct WorkspaceSize {
     pub head_dim: usize,
     /// For each head, and each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL): whether it has such blocks.
     pub heads: Vec<[bool; 3]>,
-    pub bands: usize,
+    pub workers: usize,
     /// Keys of the longest row of 8-bit blocks, for integer softmax; else zero.
     pub integer_keys: usize,
 }
 
 impl Workspace {
     pub(crate) fn new(size: &WorkspaceSize) -> Self {
-        let head = |&uses: &[bool; 3]| PackedHead::with_room(size.queries, size.keys, size.head_dim, uses);
+        let head = |&uses: &[bool; 3]| {
+            let packed = PackedHead::with_room(size.queries, size.keys, size.head_dim, uses);
+            SharedHead(RwLock::new(Once { packed, done: false }))
+        };
         Self {
             size: size.clone(),
-            heads: match size.bands {
+            heads: match size.workers {
                 1 => {
                     vec![head(&size.heads.iter().fold([false; 3], |all, uses| [0, 1, 2].map(|at| all[at] | uses[at])))]
                 }
                 _ => size.heads.iter().map(head).collect(),
             },
-            scratch: (0..size.bands).map(|_| Scratch::new(size)).collect(),
+            scratch: (0..size.workers).map(|_| Scratch::new(size)).collect(),
+            next: (0..size.workers).map(|_| AtomicUsize::new(0)).collect(),
         }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let of_head = |head: &PackedHead| {
+        let of_head = |SharedHead(head): &SharedHead| {
+            let head = &head.read().unwrap_or_else(PoisonError::into_inner).packed;
             let single = head.single_keys.len() + head.last_values.len();
             single + head.half.words() + head.int8.words() + head.int8_offsets.len()
         };
@@ -56,6 +76,34 @@ impl Workspace {
                 .map(|words| words.words.len())
         });
         4 * heads.chain(scratch).sum::<usize>()
+    }
+}
+
+impl SharedHead {
+    /// For one thread alone.
+    pub(crate) fn get_mut(&mut self) -> &mut PackedHead {
+        &mut self.0.get_mut().unwrap_or_else(PoisonError::into_inner).packed
+    }
+
+    /// Before a call with other numbers.
+    pub(crate) fn forget(&mut self) {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).done = false;
+    }
+
+    /// Packs it if nobody has, and reads it.
+    pub(crate) fn with(&self, pack: impl FnOnce(&mut PackedHead), read: impl FnOnce(&PackedHead)) {
+        let once = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if once.done {
+            return read(&once.packed);
+        }
+        drop(once);
+        let mut once = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !once.done {
+            pack(&mut once.packed);
+            once.done = true;
+        }
+        drop(once);
+        read(&self.0.read().unwrap_or_else(PoisonError::into_inner).packed);
     }
 }
 

@@ -34,19 +34,22 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
-fn a_run_on_one_thread_allocates_nothing() {
+fn a_run_allocates_nothing() {
     let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 45, keys: 45, head_dim: 32 };
     let mask = HeadMask { block_size: BlockSize::B16, blocks: "421\n142\n214".parse().unwrap() };
     let values: Vec<f32> = (0..45 * 32).map(|at| (at as f32).cos()).collect();
     for kernel in Kernel::available() {
         for softmax in [Int8Softmax::Float, Int8Softmax::Integer(Normalisation::Deferred)] {
-            let options = PlanOptions::new().unwrap().kernel(kernel).threads(NonZeroUsize::MIN).int8_softmax(softmax);
-            let plan = AttentionPlan::with_options(std::slice::from_ref(&mask), shape, options).unwrap();
-            let (mut workspace, mut out) = (plan.workspace(), vec![0.0; values.len()]);
-            let before = ALLOCATIONS.get();
-            plan.run(Inputs::new(&values, &values, &values), &mut out, &mut workspace).unwrap();
-            let during = ALLOCATIONS.get() - before;
-            assert_eq!(during, 0, "{kernel}, {softmax:?}");
+            for threads in [1, 2] {
+                let threads = NonZeroUsize::new(threads).unwrap();
+                let options = PlanOptions::new().unwrap().kernel(kernel).threads(threads).int8_softmax(softmax);
+                let plan = AttentionPlan::with_options(std::slice::from_ref(&mask), shape, options).unwrap();
+                let (mut workspace, mut out) = (plan.workspace(), vec![0.0; values.len()]);
+                let before = ALLOCATIONS.get();
+                plan.run(Inputs::new(&values, &values, &values), &mut out, &mut workspace).unwrap();
+                let during = ALLOCATIONS.get() - before;
+                assert_eq!(during, 0, "{kernel}, {softmax:?}, {threads} threads");
+            }
         }
     }
 }

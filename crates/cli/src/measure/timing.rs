@@ -9,7 +9,6 @@ use std::{
 use clap::ValueEnum;
 use maskwright_blueprint::AttentionShape;
 use maskwright_kernels::{AttentionPlan, Int8Softmax, Kernel, PlanOptions, Workspace};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{MeasureError, Tensors, Workload};
 
@@ -26,7 +25,6 @@ pub(crate) enum Inputs {
 pub(crate) struct Bench {
     plan: AttentionPlan,
     workspace: Workspace,
-    threads: Threads,
 }
 
 /// How often a bench is timed.
@@ -41,12 +39,6 @@ pub(crate) struct Sampling {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timings {
     sorted: Vec<f64>,
-}
-
-/// The calling thread, or a pool.
-enum Threads {
-    One,
-    Pool(ThreadPool),
 }
 
 impl Inputs {
@@ -72,16 +64,12 @@ impl Bench {
         let options = PlanOptions::new()?.kernel(kernel).threads(threads).int8_softmax(int8_softmax);
         let plan = AttentionPlan::with_options(&workload.masks, workload.shape, options)?;
         let workspace = plan.workspace();
-        let threads = match threads.get() {
-            1 => Threads::One,
-            threads => Threads::Pool(ThreadPoolBuilder::new().num_threads(threads).build()?),
-        };
-        Ok(Self { plan, workspace, threads })
+        Ok(Self { plan, workspace })
     }
 
     /// Runs once, on the first values of `tensors`, which may hold more.
     pub(crate) fn run(&mut self, tensors: &Tensors, out: &mut [f32]) -> Result<(), MeasureError> {
-        let Self { plan, workspace, threads } = self;
+        let Self { plan, workspace } = self;
         let AttentionShape { heads, queries, keys, head_dim, .. } = *plan.shape();
         let len = |tokens: u32| heads as usize * tokens as usize * head_dim as usize;
         fn first(values: &[f32], len: usize) -> &[f32] {
@@ -90,11 +78,7 @@ impl Bench {
         let (q, k, v) = (first(&tensors.q, len(queries)), first(&tensors.k, len(keys)), first(&tensors.v, len(keys)));
         let inputs = maskwright_kernels::Inputs::new(q, k, v);
         let end = len(queries).min(out.len());
-        let out = &mut out[..end];
-        match threads {
-            Threads::One => plan.run(inputs, out, workspace)?,
-            Threads::Pool(pool) => pool.install(|| plan.run(inputs, out, workspace))?,
-        }
+        plan.run(inputs, &mut out[..end], workspace)?;
         Ok(())
     }
 
