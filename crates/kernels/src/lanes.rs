@@ -51,6 +51,8 @@ pub(crate) trait Lanes: Copy {
     fn gather_groups(self, from: &[u32], stride: usize) -> Self::Word;
     /// The inverse: groups to where `gather_groups` takes them from.
     fn scatter_groups(self, words: Self::Word, to: &mut [u32], stride: usize);
+    /// Of the first `GROUPS` vectors, rows for columns: group x of vector n becomes group n of vector x.
+    fn turn_groups(self, vectors: [Self::Word; 4]) -> [Self::Word; 4];
     /// In each group `[a.0, b.0, a.1, b.1]` and `[a.2, b.2, a.3, b.3]`.
     fn interleave(self, a: Self::Word, b: Self::Word) -> [Self::Word; 2];
     /// Word `AT` of each group, four times.

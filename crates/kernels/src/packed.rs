@@ -3,13 +3,14 @@ use std::f64::consts::LOG2_E;
 use crate::{
     lanes::{Lanes, MAX_WIDTH, Portable, transpose_groups},
     plan::MAX_HEAD_DIM,
+    workspace::AlignedWords,
 };
 
 /// One head in the forms that its blocks multiply with.
 #[derive(Debug)]
 pub(crate) struct PackedHead {
     /// f32: keys as in [`PackedOperands`], and the last values, padded to a group of four keys.
-    pub single_keys: Vec<u32>,
+    pub single_keys: AlignedWords,
     pub last_values: Vec<f32>,
     /// bf16, two a word.
     pub half: PackedOperands,
@@ -24,9 +25,9 @@ pub(crate) struct PackedHead {
 /// keys side by side; values `[keys / n][head_dim]`, words of n tokens. Padding is zero.
 #[derive(Debug)]
 pub(crate) struct PackedOperands {
-    pub queries: Vec<u32>,
-    pub keys: Vec<u32>,
-    pub values: Vec<u32>,
+    pub queries: AlignedWords,
+    pub keys: AlignedWords,
+    pub values: AlignedWords,
 }
 
 /// Symmetric scales of one head, zero point 0: a number is its integer times `max|x| / 127`.
@@ -59,7 +60,7 @@ impl PackedHead {
         let room = |used: bool, n: usize| PackedOperands::with_room(queries, keys, head_dim, if used { n } else { 0 });
         let single = |len: usize| if single { len } else { 0 };
         Self {
-            single_keys: vec![0; single(keys.next_multiple_of(GROUP) * head_dim)],
+            single_keys: AlignedWords::zeroed(single(keys.next_multiple_of(GROUP) * head_dim)),
             last_values: vec![0.0; single(GROUP * head_dim)],
             half: room(half, 2),
             int8: room(int8, 4),
@@ -73,29 +74,43 @@ impl PackedHead {
     #[inline(always)]
     pub(crate) fn fill<L: Lanes>(&mut self, lanes: L, head: Head<'_>, head_dim: usize) {
         let Head { q, k, v, uses: [int8, half, single] } = head;
+        // One tensor after the other: it is still in a cache when it is read again.
+        let mut scales = [Scale::default(); 3];
+        if half {
+            pack_queries(lanes, Half, q, &mut self.half.queries, head_dim, 0);
+        }
+        if int8 {
+            scales[0] = Scale::of(q);
+            pack_queries(lanes, Int8(scales[0]), q, &mut self.int8.queries, head_dim, FOUR_TIMES_128);
+        }
         if single {
             pack_keys(lanes, Single, k, &mut self.single_keys, head_dim);
+        }
+        if half {
+            pack_keys(lanes, Half, k, &mut self.half.keys, head_dim);
+        }
+        if int8 {
+            scales[1] = Scale::of(k);
+            pack_keys(lanes, Int8(scales[1]), k, &mut self.int8.keys, head_dim);
+            let live = k.len().div_ceil(GROUP * head_dim);
+            let groups = self.int8.keys.chunks_exact(head_dim).take(live);
+            for (offsets, group) in self.int8_offsets.chunks_exact_mut(GROUP).zip(groups) {
+                offsets.copy_from_slice(&offsets_of(lanes, group));
+            }
+        }
+        if single {
             let whole = v.len() - v.len() % (GROUP * head_dim);
             let (last, rest) = self.last_values.split_at_mut(v.len() - whole);
             last.copy_from_slice(&v[whole..]);
             rest.fill(0.0);
         }
         if half {
-            pack_queries(lanes, Half, q, &mut self.half.queries, head_dim, 0);
-            pack_keys(lanes, Half, k, &mut self.half.keys, head_dim);
             pack_values(lanes, Half, v, &mut self.half.values, head_dim);
         }
         if int8 {
-            let (of_q, of_k, of_v) = (Scale::of(q), Scale::of(k), Scale::of(v));
-            pack_queries(lanes, Int8(of_q), q, &mut self.int8.queries, head_dim, FOUR_TIMES_128);
-            pack_keys(lanes, Int8(of_k), k, &mut self.int8.keys, head_dim);
-            pack_values(lanes, Int8(of_v), v, &mut self.int8.values, head_dim);
-            let live = k.len().div_ceil(GROUP * head_dim);
-            let groups = self.int8.keys.chunks_exact(head_dim).take(live);
-            for (offsets, group) in self.int8_offsets.chunks_exact_mut(GROUP).zip(groups) {
-                offsets.copy_from_slice(&offsets_of(lanes, group));
-            }
-            self.int8_scales = Int8Scales::of(of_q, of_k, of_v, head_dim);
+            scales[2] = Scale::of(v);
+            pack_values(lanes, Int8(scales[2]), v, &mut self.int8.values, head_dim);
+            self.int8_scales = Int8Scales::of(scales, head_dim);
         }
     }
 }
@@ -103,12 +118,12 @@ impl PackedHead {
 impl PackedOperands {
     /// For `n` numbers a word; none at all for zero.
     fn with_room(queries: usize, keys: usize, head_dim: usize, n: usize) -> Self {
-        let room = |tokens: usize| vec![0; (tokens * head_dim).checked_div(n).unwrap_or(0)];
-        let keys = keys.next_multiple_of(GROUP);
-        let mut queries = room(queries);
+        let words = |tokens: usize| (tokens * head_dim).checked_div(n).unwrap_or(0);
+        let keys = words(keys.next_multiple_of(GROUP));
         // Four words are read from the last query's last two on.
-        queries.extend_from_slice(if n > 0 { &[0; 4] } else { &[] });
-        Self { queries, keys: room(keys), values: room(keys) }
+        let queries = words(queries) + if n > 0 { 4 } else { 0 };
+        let [queries, keys, values] = [queries, keys, keys].map(AlignedWords::zeroed);
+        Self { queries, keys, values }
     }
 
     pub(crate) fn words(&self) -> usize {
@@ -118,7 +133,7 @@ impl PackedOperands {
 
 impl Int8Scales {
     #[inline(always)]
-    fn of(q: Scale, k: Scale, v: Scale, head_dim: usize) -> Self {
+    fn of([q, k, v]: [Scale; 3], head_dim: usize) -> Self {
         let alpha = f64::from(q.step) * f64::from(k.step) / (head_dim as f64).sqrt();
         let score = (alpha * LOG2_E) as f32;
         // One number that is not finite makes a whole head's 8-bit blocks not a number, on every kernel alike.
@@ -130,7 +145,7 @@ impl Int8Scales {
 }
 
 /// Size of one integer step, and its inverse.
-#[derive(Clone, Copy)]
+#[derive(Default, Clone, Copy)]
 struct Scale {
     step: f32,
     steps_per_unit: f32,
@@ -308,8 +323,15 @@ fn some_keys<L: Lanes, F: Form>(lanes: L, form: F, four: [&[f32]; GROUP], to: &m
         for (row, key) in rows.iter_mut().zip(four) {
             *row = form.words(lanes, &key[at * F::N..]);
         }
-        for (n, words) in transpose_groups(lanes, rows).into_iter().enumerate() {
-            lanes.scatter_groups(words, &mut to[(at + n) * GROUP..], GROUP * GROUP);
+        // Group x of vector n is word 4 x + n of the four keys.
+        let by_word = transpose_groups(lanes, rows);
+        for first in 0..GROUP / L::GROUPS {
+            let mut in_order = by_word;
+            in_order.rotate_left(first * L::GROUPS);
+            let in_order = lanes.turn_groups(in_order);
+            for x in 0..L::GROUPS {
+                lanes.store(in_order[x], &mut to[(at + GROUP * x + first * L::GROUPS) * GROUP..]);
+            }
         }
         at += L::WIDTH;
     }

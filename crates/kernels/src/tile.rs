@@ -195,8 +195,8 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
             return;
         }
         let Scratch { queries, scores, output, whole, .. } = scratch;
-        let (queries, scores, output) = (queries.get(), scores.get(), output.get());
-        self.load_queries::<O>(operands, queries, whole.get());
+        let (queries, scores, output) = (queries, scores, output);
+        self.load_queries::<O>(operands, queries, whole);
         let scale = splat(self.lanes, operands.score_scale);
         let unit = splat(self.lanes, operands.value_scale);
         let (mut chunk, mut rest) = (Chunk::new(), columns);
@@ -442,8 +442,8 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
             *inverse = lanes.floats(lanes.load(&sums));
         }
         let whole = self.queries.len() == A * L::GROUPS;
-        let to = if whole { words_mut(out) } else { scratch.whole.get() };
-        let output = &scratch.output.get()[..d / GROUP * Self::SCORES];
+        let to = if whole { words_mut(out) } else { &mut scratch.whole };
+        let output = &scratch.output[..d / GROUP * Self::SCORES];
         for (c, vectors) in output.chunks_exact(Self::SCORES).enumerate() {
             for (a, vector) in vectors.chunks_exact(L::WIDTH).enumerate() {
                 let words = lanes.bits(lanes.mul(lanes.floats(lanes.load(vector)), inverse[a]));
@@ -452,7 +452,7 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
         }
         if !whole {
             let (out, len) = (words_mut(out), self.queries.len() * d);
-            out[..len].copy_from_slice(&scratch.whole.get()[..len]);
+            out[..len].copy_from_slice(&scratch.whole[..len]);
         }
     }
 }

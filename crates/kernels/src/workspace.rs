@@ -1,4 +1,7 @@
-use std::sync::{PoisonError, RwLock, atomic::AtomicUsize};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{PoisonError, RwLock, atomic::AtomicUsize},
+};
 
 use crate::{
     packed::PackedHead,
@@ -73,7 +76,7 @@ impl Workspace {
         let heads = self.heads.iter().map(of_head);
         let scratch = self.scratch.iter().flat_map(|scratch| {
             [&scratch.queries, &scratch.scores, &scratch.output, &scratch.whole, &scratch.integers]
-                .map(|words| words.words.len())
+                .map(|words| words.len())
         });
         4 * heads.chain(scratch).sum::<usize>()
     }
@@ -146,15 +149,26 @@ pub(crate) struct AlignedWords {
 impl AlignedWords {
     const LINE: usize = 64;
 
-    fn zeroed(len: usize) -> Self {
+    pub(crate) fn zeroed(len: usize) -> Self {
         let words = vec![0; len + Self::LINE / size_of::<u32>()];
         // The heap block stays where it is when this struct moves. `align_offset` may decline to answer: no harm done.
         let start = words.as_ptr().align_offset(Self::LINE).min(Self::LINE / size_of::<u32>());
         Self { words, start, len }
     }
+}
+
+impl Deref for AlignedWords {
+    type Target = [u32];
 
     #[inline(always)]
-    pub(crate) fn get(&mut self) -> &mut [u32] {
+    fn deref(&self) -> &[u32] {
+        &self.words[self.start..self.start + self.len]
+    }
+}
+
+impl DerefMut for AlignedWords {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u32] {
         &mut self.words[self.start..self.start + self.len]
     }
 }

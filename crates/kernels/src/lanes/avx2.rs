@@ -95,6 +95,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn turn_groups(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+        unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b), c, d] }
+    }
+
+    #[inline(always)]
     fn interleave(self, a: __m256i, b: __m256i) -> [__m256i; 2] {
         unsafe { [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)] }
     }

@@ -115,6 +115,22 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn turn_groups(self, [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        unsafe {
+            let ab_even = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
+            let ab_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
+            let cd_even = _mm512_shuffle_i32x4::<0b10_00_10_00>(c, d);
+            let cd_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(c, d);
+            [
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_even, cd_even),
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_odd, cd_odd),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_even, cd_even),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_odd, cd_odd),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn interleave(self, a: __m512i, b: __m512i) -> [__m512i; 2] {
         unsafe { [_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)] }
     }

@@ -46,6 +46,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn turn_groups(self, vectors: [Self::Word; 4]) -> [Self::Word; 4] {
+        vectors
+    }
+
+    #[inline(always)]
     fn interleave(self, a: Self::Word, b: Self::Word) -> [Self::Word; 2] {
         [[a[0], b[0], a[1], b[1]], [a[2], b[2], a[3], b[3]]]
     }

@@ -186,6 +186,10 @@ fn groups_are_moved_as_wholes_and_words_within_them() {
         let columns = transpose_groups(lanes, rows).map(|column| words(lanes, column)[last..][..4].to_vec());
         let last = last as u32;
         assert_eq!(columns[2], [0, 100, 200, 300].map(|first| first + last + 2));
+        // The last group of the first vector comes first in the last one, that of the second vector second.
+        let turned = words(lanes, lanes.turn_groups(rows)[L::GROUPS - 1]);
+        let expected = (0..L::GROUPS as u32).flat_map(|vector| (0..4).map(move |n| 100 * vector + last + n));
+        assert_eq!(turned, expected.collect::<Vec<_>>());
     }
     on_every_instruction_set!(check);
 }

@@ -25,8 +25,8 @@ impl<L: Lanes, const A: usize> Tile<'_, L, A> {
         }
         let lanes = self.lanes;
         let Scratch { queries, integers, output, whole, .. } = scratch;
-        let (queries, scores, output) = (queries.get(), integers.get(), output.get());
-        self.load_queries::<Int8>(operands, queries, whole.get());
+        let (queries, scores, output) = (queries, integers, output);
+        self.load_queries::<Int8>(operands, queries, whole);
         // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
         let (mut chunk, mut rest, mut words) = (Chunk::new(), columns, 0);
         let mut max = [splat(lanes, f32::MIN); A];
