@@ -25,8 +25,9 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// How to read labelled texts, or pairs of texts, from a table with named columns.
 ///
 /// The file's name says its form: `.csv` (commas, fields in double quotes as RFC 4180 has them), `.tsv` (tabs, a quote is
-/// a character like any other, as in GLUE) or `.jsonl` (one object a line); each also gzipped, with `.gz` behind. Text is
-/// UTF-8. The first row of a CSV or TSV file names the columns.
+/// a character like any other, as in GLUE), `.tab` (as Orange writes it: tabs, quotes as in CSV, three header rows: names,
+/// types, roles) or `.jsonl` (one object a line); each also gzipped, with `.gz` behind. Text is UTF-8. The first row of a
+/// file that is not JSONL names the columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextTable {
@@ -68,7 +69,7 @@ pub enum TextTableError {
         #[source]
         source: io::Error,
     },
-    #[error("{} is no table that can be read: names end in .csv, .tsv or .jsonl, also with .gz behind", path.display())]
+    #[error("{} is no table that can be read: names end in .csv, .tsv, .tab or .jsonl, also with .gz behind", path.display())]
     Format { path: PathBuf },
     #[error("{} has no column `{column}`; its columns are {}", path.display(), quoted(columns))]
     Column { path: PathBuf, column: String, columns: Vec<String> },
@@ -99,6 +100,10 @@ pub enum RowFault {
     BehindQuote,
     #[error("has {found} fields, the first row names {expected}")]
     Fields { found: usize, expected: usize },
+    #[error(
+        "gives a column the role `{role}`, which Orange has not: a .tab file starts with three rows, names, types and roles; rename one that has names alone to .tsv"
+    )]
+    OrangeRole { role: String },
     #[error("is no JSON object: {reason}")]
     Json { reason: String },
     #[error("has no field `{column}`; its fields are {}", quoted(fields))]
@@ -123,6 +128,7 @@ impl TextTable {
         let format = match name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.') {
             Some((_, "csv")) => Format::Csv,
             Some((_, "tsv")) => Format::Tsv,
+            Some((_, "tab")) => Format::Tab,
             Some((_, "jsonl")) => Format::Jsonl,
             _ => return Err(TextTableError::Format { path: path.into() }),
         };
@@ -223,6 +229,8 @@ impl Labels {
 pub(crate) enum Format {
     Csv,
     Tsv,
+    /// Orange's.
+    Tab,
     Jsonl,
 }
 

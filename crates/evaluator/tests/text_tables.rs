@@ -55,6 +55,22 @@ fn tsv_keeps_quotes_and_a_byte_order_mark_is_no_text() {
 }
 
 #[test]
+fn an_orange_file_has_three_header_rows_and_quotes() {
+    let rows = "mood\ttext\td\nd\tstring\tc\nclass\tmeta include=True\t\n\ngood\t\"a\tb\"\t1\nbad\tno \"c\"\t2\n";
+    let (_folder, path) = file("a.tab", rows.as_bytes());
+    assert_eq!(moods().read(&path).unwrap(), [one("a\tb", 1), one("no \"c\"", 0)]);
+
+    let tab = |content: &[u8]| refusal(&moods(), "a.tab", content);
+    assert_eq!(
+        tab(b"mood\ttext\ngood\tfine\nbad\todd\n"),
+        "line 3 of a.tab gives a column the role `bad`, which Orange has not: a .tab file starts with three rows, names, \
+         types and roles; rename one that has names alone to .tsv"
+    );
+    assert_eq!(tab(b"mood\ttext\nd\n"), "line 2 of a.tab has 1 fields, the first row names 2");
+    assert_eq!(tab(b"mood\ttext\nd\tstring\nclass\t\n"), "a.tab holds no examples");
+}
+
+#[test]
 fn jsonl_takes_numbers_and_strings_as_labels_and_ignores_other_fields() {
     let lines = "{\"a\": \"x\", \"b\": \"\\u00fc\", \"same\": 1, \"more\": [1, {}]}\n\n{\"same\": \"0\", \"b\": \"y\", \"a\": \"z\"}\n";
     let (_folder, path) = file("a.jsonl", lines.as_bytes());
@@ -143,7 +159,7 @@ fn a_missing_column_and_a_foreign_file_are_refused_with_what_is_there() {
     assert_eq!(refusal(&moods(), "a.csv", b""), "a.csv holds no examples");
     assert_eq!(
         refusal(&moods(), "a.xlsx", b""),
-        "a.xlsx is no table that can be read: names end in .csv, .tsv or .jsonl, also with .gz behind"
+        "a.xlsx is no table that can be read: names end in .csv, .tsv, .tab or .jsonl, also with .gz behind"
     );
 }
 

@@ -5,7 +5,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Format, MOST_ROW_BYTES, RowFault, TextTableError};
+use super::{Format, MOST_ROW_BYTES, RowFault, TextTableError, shortened};
+
+/// What the third row of an Orange file may say of a column, beside `name=value`; nothing makes it a feature.
+const ORANGE_ROLES: [&str; 9] = ["", "class", "c", "meta", "m", "ignore", "i", "weight", "w"];
 
 /// The wanted fields of a table's rows, in the order in which they were asked for.
 pub(super) struct Records {
@@ -28,6 +31,15 @@ struct Lines {
 enum Fault {
     Io(std::io::Error),
     Row(RowFault),
+}
+
+impl Fault {
+    fn named(self, path: &Path, line: u64) -> TextTableError {
+        match self {
+            Self::Io(source) => TextTableError::Io { path: path.into(), source },
+            Self::Row(fault) => TextTableError::Row { path: path.into(), line, fault },
+        }
+    }
 }
 
 impl From<RowFault> for Fault {
@@ -58,7 +70,27 @@ impl Records {
             records.places.push(place.ok_or_else(missing)?);
         }
         records.fields = names.len();
+        if format == Format::Tab {
+            records.check_types_and_roles().map_err(|fault| fault.named(path, records.lines.line))?;
+        }
         Ok(records)
+    }
+
+    /// The second and third row of an Orange file: a type for each column, then what it is used for, if anything.
+    fn check_types_and_roles(&mut self) -> Result<(), Fault> {
+        let mut row = || {
+            let mut text = String::new();
+            self.lines.append_to(&mut text).map(|_| text)
+        };
+        let found = row()?.split('\t').count();
+        if found != self.fields {
+            return Err(RowFault::Fields { found, expected: self.fields }.into());
+        }
+        let roles = row()?;
+        match roles.split(['\t', ' ']).find(|role| !role.contains('=') && !ORANGE_ROLES.contains(role)) {
+            Some(role) => Err(RowFault::OrangeRole { role: shortened(role) }.into()),
+            None => Ok(()),
+        }
     }
 
     /// The next row's line and wanted fields; blank lines are passed over.
@@ -89,36 +121,33 @@ impl Records {
                 Ok(false) => return Ok(None),
                 Ok(true) if text.is_empty() => continue,
                 Ok(true) => match self.format {
-                    Format::Csv => self.csv_fields(&mut text),
+                    Format::Csv => self.quoting_fields(&mut text, ','),
+                    Format::Tab => self.quoting_fields(&mut text, '\t'),
                     Format::Tsv => Ok(text.split('\t').map(str::to_owned).collect()),
                     Format::Jsonl => json_fields(&text, &self.columns).map_err(Fault::Row),
                 },
                 Err(fault) => Err(fault),
             };
-            return match fields {
-                Ok(fields) => Ok(Some((line, fields))),
-                Err(Fault::Io(source)) => Err(TextTableError::Io { path: path.into(), source }),
-                Err(Fault::Row(fault)) => Err(TextTableError::Row { path: path.into(), line, fault }),
-            };
+            return fields.map(|fields| Some((line, fields))).map_err(|fault| fault.named(path, line));
         }
     }
 
     /// The fields of the row that starts with `text`; further lines are read where a quote goes over them.
-    fn csv_fields(&mut self, text: &mut String) -> Result<Vec<String>, Fault> {
+    fn quoting_fields(&mut self, text: &mut String, separator: char) -> Result<Vec<String>, Fault> {
         let mut fields = Vec::new();
         let mut at = 0;
         loop {
             let (field, end) = match text[at..].strip_prefix('"') {
                 Some(_) => self.quoted_field(text, at + 1)?,
                 None => {
-                    let end = text[at..].find(',').map_or(text.len(), |comma| at + comma);
+                    let end = text[at..].find(separator).map_or(text.len(), |length| at + length);
                     (text[at..end].to_owned(), end)
                 }
             };
             fields.push(field);
             match text[end..].chars().next() {
                 None => return Ok(fields),
-                Some(',') => at = end + 1,
+                Some(next) if next == separator => at = end + 1,
                 Some(_) => return Err(RowFault::BehindQuote.into()),
             }
         }
