@@ -20,6 +20,7 @@ mod image_folder;
 mod list_ops;
 mod model_source;
 mod paired;
+mod parallel_text;
 mod resize;
 mod statistics;
 mod task;
@@ -41,6 +42,7 @@ pub use image_folder::{ImageFolder, ImageFolderError, ImagePart, LabelledImages}
 pub use list_ops::{Expression, ListOps, ListOpsError};
 pub use model_source::ModelSource;
 pub use paired::{DropInterval, McNemar};
+pub use parallel_text::{ParallelFiles, ParallelText, ParallelTextError, SentencePair};
 pub use statistics::{Regression, mean, standard_deviation};
 pub use task::{Split, Task, TaskData, TaskError};
 pub use text_table::{Labels, RowFault, TextExample, TextRows, TextTable, TextTableError};

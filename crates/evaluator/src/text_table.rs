@@ -11,7 +11,7 @@ use maskwright_transformer::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use rows::Records;
+pub(crate) use rows::{Lines, Records};
 
 /// Longer rows are refused, so that a quote that is never closed does not take the rest of a file into memory.
 pub(crate) const MOST_ROW_BYTES: u64 = 1 << 20;
@@ -92,7 +92,7 @@ pub enum TextTableError {
 pub enum RowFault {
     #[error("is not UTF-8: convert the file, for example with iconv")]
     Encoding,
-    #[error("starts a row of more than {limit} bytes: is a quote not closed?")]
+    #[error("starts a row of more than {limit} bytes; in a CSV file, is a quote not closed?")]
     TooLong { limit: u64 },
     #[error("opens a quote that the file never closes")]
     OpenQuote,
@@ -124,15 +124,7 @@ pub struct TextRows {
 impl TextTable {
     /// Opens a file and finds its columns; examples are read as they are asked for.
     pub fn rows(&self, path: &Path) -> Result<TextRows, TextTableError> {
-        let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        let format = match name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.') {
-            Some((_, "csv")) => Format::Csv,
-            Some((_, "tsv")) => Format::Tsv,
-            Some((_, "tab")) => Format::Tab,
-            Some((_, "jsonl")) => Format::Jsonl,
-            _ => return Err(TextTableError::Format { path: path.into() }),
-        };
-        self.rows_of(path, format)
+        self.rows_of(path, Format::of(path)?)
     }
 
     /// [`TextTable::rows`] of a file whose name does not say its form.
@@ -232,6 +224,20 @@ pub(crate) enum Format {
     /// Orange's.
     Tab,
     Jsonl,
+}
+
+impl Format {
+    /// As the end of a file's name says.
+    pub(crate) fn of(path: &Path) -> Result<Self, TextTableError> {
+        let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        match name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.') {
+            Some((_, "csv")) => Ok(Self::Csv),
+            Some((_, "tsv")) => Ok(Self::Tsv),
+            Some((_, "tab")) => Ok(Self::Tab),
+            Some((_, "jsonl")) => Ok(Self::Jsonl),
+            _ => Err(TextTableError::Format { path: path.into() }),
+        }
+    }
 }
 
 /// A file, unpacked when its first bytes say that it is gzipped.

@@ -165,7 +165,7 @@ fn a_missing_column_and_a_foreign_file_are_refused_with_what_is_there() {
 
 #[test]
 fn a_row_without_end_is_refused_before_it_fills_the_memory() {
-    let too_long = "line 2 of a.csv starts a row of more than 1048576 bytes: is a quote not closed?";
+    let too_long = "line 2 of a.csv starts a row of more than 1048576 bytes; in a CSV file, is a quote not closed?";
     let open_quote = [b"text,mood\n\"".as_slice(), &b"ever on\n".repeat(1 << 18)].concat();
     assert_eq!(refusal(&moods(), "a.csv", &open_quote), too_long);
     let one_line = [b"text,mood\n".as_slice(), &b"ever on ".repeat(1 << 18)].concat();

@@ -11,7 +11,7 @@ use super::{Format, MOST_ROW_BYTES, RowFault, TextTableError, shortened};
 const ORANGE_ROLES: [&str; 9] = ["", "class", "c", "meta", "m", "ignore", "i", "weight", "w"];
 
 /// The wanted fields of a table's rows, in the order in which they were asked for.
-pub(super) struct Records {
+pub(crate) struct Records {
     lines: Lines,
     format: Format,
     /// The columns that are wanted.
@@ -21,20 +21,21 @@ pub(super) struct Records {
     fields: usize,
 }
 
-struct Lines {
+/// A file's lines, none of them longer than a row may be.
+pub(crate) struct Lines {
     source: Box<dyn BufRead + Send>,
     /// How many were read so far: the number of the last one, from 1.
     line: u64,
 }
 
 /// A row has a line to be named with; what stops a whole file has not.
-enum Fault {
+pub(crate) enum Fault {
     Io(std::io::Error),
     Row(RowFault),
 }
 
 impl Fault {
-    fn named(self, path: &Path, line: u64) -> TextTableError {
+    pub(crate) fn named(self, path: &Path, line: u64) -> TextTableError {
         match self {
             Self::Io(source) => TextTableError::Io { path: path.into(), source },
             Self::Row(fault) => TextTableError::Row { path: path.into(), line, fault },
@@ -49,13 +50,13 @@ impl From<RowFault> for Fault {
 }
 
 impl Records {
-    pub(super) fn new(
+    pub(crate) fn new(
         source: Box<dyn BufRead + Send>,
         format: Format,
         columns: Vec<String>,
         path: &Path,
     ) -> Result<Self, TextTableError> {
-        let mut records = Self { lines: Lines { source, line: 0 }, format, columns, places: Vec::new(), fields: 0 };
+        let mut records = Self { lines: Lines::new(source), format, columns, places: Vec::new(), fields: 0 };
         if format == Format::Jsonl {
             return Ok(records);
         }
@@ -94,7 +95,7 @@ impl Records {
     }
 
     /// The next row's line and wanted fields; blank lines are passed over.
-    pub(super) fn next_record(&mut self, path: &Path) -> Result<Option<(u64, Vec<String>)>, TextTableError> {
+    pub(crate) fn next_record(&mut self, path: &Path) -> Result<Option<(u64, Vec<String>)>, TextTableError> {
         let Some((line, mut fields)) = self.next_fields(path)? else { return Ok(None) };
         if self.format == Format::Jsonl {
             return Ok(Some((line, fields)));
@@ -183,8 +184,17 @@ impl Records {
 }
 
 impl Lines {
+    pub(crate) fn new(source: Box<dyn BufRead + Send>) -> Self {
+        Self { source, line: 0 }
+    }
+
+    /// How many were read so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.line
+    }
+
     /// Adds the next line, without its end, to `text`; false at the end of the file.
-    fn append_to(&mut self, text: &mut String) -> Result<bool, Fault> {
+    pub(crate) fn append_to(&mut self, text: &mut String) -> Result<bool, Fault> {
         let room = MOST_ROW_BYTES - (text.len() as u64).min(MOST_ROW_BYTES);
         let mut bytes = Vec::new();
         let read = (&mut self.source).take(room + 1).read_until(b'\n', &mut bytes).map_err(Fault::Io)?;
