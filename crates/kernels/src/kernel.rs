@@ -122,7 +122,7 @@ impl Instructions {
     /// Computes one block row; see [`attend_row`].
     pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut impl Stopwatch) {
         match self {
-            Self::Portable => attend_row::<_, 4>(Portable, job, out, scratch, watch),
+            Self::Portable => attend_row::<_, 2>(Portable, job, out, scratch, watch),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(proof) => proof.attend_row(job, out, scratch, watch),
             #[cfg(target_arch = "x86_64")]
