@@ -278,23 +278,27 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
         let words = self.job.head_dim / O::PER_WORD;
         let groups: [u32; B] = *chunk.padded()[at..].first_chunk().expect("chunks are padded");
         let sums = multiply_keys::<L, O, A, B>(lanes, queries, words, operands.keys, operands.offsets, groups);
-        let last_key = groups[B - 1] as usize * GROUP + GROUP - 1;
-        let hidden = at + B > chunk.real().len() || last_key >= self.visible_to_all();
+        let (real, visible) = (chunk.real().len(), self.visible_to_all());
+        let whole = at + B <= real && (groups[B - 1] as usize + 1) * GROUP <= visible;
         let scores = &mut scores[at * Self::SCORES..][..B * Self::SCORES];
         for (b, scores) in scores.chunks_exact_mut(Self::SCORES).enumerate() {
             for (a, scores) in scores.chunks_exact_mut(L::WIDTH).enumerate() {
                 let score = O::float(lanes, sums[a][b]);
-                if !hidden {
+                if whole {
                     seen.add::<O>(lanes, a, score);
                 }
                 lanes.store(lanes.bits(score), scores);
             }
         }
-        if hidden {
-            let real = chunk.real().len();
+        if !whole {
             for (b, scores) in scores.chunks_exact_mut(Self::SCORES).enumerate() {
-                let live = if at + b < real { self.job.live_keys } else { 0 };
-                self.hide(groups[b] as usize * GROUP, live, scores);
+                if at + b >= real {
+                    scores.fill(f32::NEG_INFINITY.to_bits());
+                    continue;
+                }
+                if (groups[b] as usize + 1) * GROUP > visible {
+                    self.hide(groups[b] as usize * GROUP, scores);
+                }
                 for (a, scores) in scores.chunks_exact(L::WIDTH).enumerate() {
                     seen.add::<O>(lanes, a, lanes.floats(lanes.load(scores)));
                 }
@@ -312,7 +316,8 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
     /// Overwrites the scores of the group of keys from `first_key` on that do not exist: keys that are not live, and
     /// those later than a causal query.
     #[inline(always)]
-    fn hide(&self, first_key: usize, live_keys: usize, scores: &mut [u32]) {
+    fn hide(&self, first_key: usize, scores: &mut [u32]) {
+        let live_keys = self.job.live_keys;
         for (a, vector) in scores.chunks_exact_mut(L::WIDTH).enumerate() {
             for (x, group) in vector.chunks_exact_mut(GROUP).enumerate() {
                 let query = self.queries.start + x * A + a;
