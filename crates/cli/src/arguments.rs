@@ -1,3 +1,4 @@
+mod data;
 mod measuring;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use clap_complete::Shell;
 use maskwright_cost_model::Dataflow;
 use maskwright_export::{ExportError, Target};
 
+pub(crate) use data::DataCommand;
 pub(crate) use measuring::{BenchAttentionArguments, BenchCommand, CalibrateArguments, Peer};
 
 use crate::bare_shape::BareShape;
@@ -37,6 +39,9 @@ pub(crate) enum Command {
     /// Look at search configurations.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at data sets and weights: which packages hold them, and whether they have arrived.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Look at device profiles, and measure that of this machine.
     #[command(subcommand)]
     Device(DeviceCommand),

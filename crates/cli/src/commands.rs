@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod config;
 mod cost;
+mod data;
 mod device;
 mod eval;
 mod export;
@@ -18,6 +19,8 @@ use crate::{
     error::CliError,
 };
 
+pub(crate) use data::known_set_names;
+
 /// Does what the arguments ask for.
 pub(crate) fn run(arguments: Arguments) -> Result<Answer, CliError> {
     let verbose = arguments.verbose;
@@ -27,6 +30,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, CliError> {
         Command::Eval(arguments) => eval::run(&arguments, verbose),
         Command::Mask(command) => mask::run(&command),
         Command::Config(command) => config::run(&command),
+        Command::Data(command) => data::run(&command),
         Command::Device(command) => device::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Report(arguments) => report::run(&arguments),

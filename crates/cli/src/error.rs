@@ -84,6 +84,8 @@ pub(crate) enum CliError {
     OtherMachine { device: String, cpu: String },
     #[error("{}: only the RON form takes what was measured; leave `--record` out", path.display())]
     RecordForm { path: PathBuf },
+    #[error("`--folder` says where one set lies, not {found}: check them one by one")]
+    DataFolder { found: usize },
     #[error("{wrong} of {all} files are no valid blueprint")]
     WrongFiles { wrong: usize, all: usize },
 }

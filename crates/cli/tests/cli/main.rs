@@ -8,6 +8,7 @@ mod bench;
 mod completions;
 mod config;
 mod cost;
+mod data;
 mod device;
 mod export;
 mod mask;
