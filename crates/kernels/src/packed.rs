@@ -77,11 +77,11 @@ impl PackedHead {
         // One tensor after the other: it is still in a cache when it is read again.
         let mut scales = [Scale::default(); 3];
         if half {
-            pack_queries(lanes, Half, q, &mut self.half.queries, head_dim, 0);
+            pack_tokens(lanes, Half, q, &mut self.half.queries, 0);
         }
         if int8 {
             scales[0] = Scale::of(q);
-            pack_queries(lanes, Int8(scales[0]), q, &mut self.int8.queries, head_dim, FOUR_TIMES_128);
+            pack_tokens(lanes, Int8(scales[0]), q, &mut self.int8.queries, FOUR_TIMES_128);
         }
         if single {
             pack_keys(lanes, Single, k, &mut self.single_keys, head_dim);
@@ -266,19 +266,19 @@ fn group_of<const N: usize>(tokens: &[f32], first: usize, d: usize) -> [&[f32]; 
     group
 }
 
-/// Words of each query, one after the other, with the bits of `toggle` inverted.
+/// Words of neighbouring numbers of all of `tokens`, with the bits of `toggle` inverted. No word has numbers of two tokens.
 #[inline(always)]
-fn pack_queries<L: Lanes, F: Form>(lanes: L, form: F, queries: &[f32], to: &mut [u32], d: usize, toggle: u32) {
-    for (query, to) in queries.chunks_exact(d).zip(to.chunks_exact_mut(d / F::N)) {
-        let mut at = 0;
-        at = some_words(lanes, form, query, to, at, toggle);
-        at = some_words(lanes.narrow(), form, query, to, at, toggle);
-        at = some_words(Portable, form, query, to, at, toggle);
-        if let rest @ 1.. = to.len() - at {
-            let (numbers, mut words) = (padded(&query[at * F::N..]), [0; GROUP]);
-            some_words(Portable, form, &numbers[..GROUP * F::N], &mut words, 0, toggle);
-            to[at..].copy_from_slice(&words[..rest]);
-        }
+fn pack_tokens<L: Lanes, F: Form>(lanes: L, form: F, tokens: &[f32], to: &mut [u32], toggle: u32) {
+    let to = &mut to[..tokens.len() / F::N];
+    let mut at = 0;
+    at = some_words(lanes, form, tokens, to, at, toggle);
+    at = some_words(lanes.narrow(), form, tokens, to, at, toggle);
+    at = some_words(Portable, form, tokens, to, at, toggle);
+    if let rest @ 1.. = to.len() - at {
+        let (mut numbers, mut words) = ([0.0; 4 * GROUP], [0; GROUP]);
+        numbers[..rest * F::N].copy_from_slice(&tokens[at * F::N..]);
+        some_words(Portable, form, &numbers[..GROUP * F::N], &mut words, 0, toggle);
+        to[at..].copy_from_slice(&words[..rest]);
     }
 }
 
@@ -297,45 +297,59 @@ fn some_words<L: Lanes, F: Form>(lanes: L, form: F, from: &[f32], to: &mut [u32]
 /// Words of four keys side by side.
 #[inline(always)]
 fn pack_keys<L: Lanes, F: Form>(lanes: L, form: F, keys: &[f32], to: &mut [u32], d: usize) {
-    let live = keys.len().div_ceil(GROUP * d);
-    for (group, to) in to.chunks_exact_mut(GROUP * d / F::N).enumerate().take(live) {
-        let four = group_of::<GROUP>(keys, group * GROUP, d);
+    let (words, live) = (d / F::N, keys.len().div_ceil(GROUP * d));
+    let groups = to.chunks_exact_mut(GROUP * words).take(live).enumerate();
+    if words.is_multiple_of(L::WIDTH) {
+        for (group, to) in groups {
+            let four = group_of::<GROUP>(keys, group * GROUP, d);
+            for at in (0..words).step_by(L::WIDTH) {
+                let mut rows = [lanes.splat(0); GROUP];
+                for (row, key) in rows.iter_mut().zip(four) {
+                    *row = form.words(lanes, &key[at * F::N..]);
+                }
+                interleave_keys(lanes, rows, &mut to[at * GROUP..]);
+            }
+        }
+        return;
+    }
+    // Keys that are no whole vectors fill them together; only then are they put side by side.
+    let mut in_turn = [0; GROUP * (MAX_HEAD_DIM as usize + 1)];
+    for ((group, to), keys) in groups.zip(keys.chunks(GROUP * d)) {
+        if group + 1 == live {
+            in_turn.fill(0);
+        }
+        pack_tokens(lanes, form, keys, &mut in_turn, 0);
         let mut at = 0;
-        at = some_keys(lanes, form, four, to, at);
-        at = some_keys(lanes.narrow(), form, four, to, at);
-        at = some_keys(Portable, form, four, to, at);
-        if let rest @ 1.. = to.len() / GROUP - at {
-            let (numbers, mut words) = (four.map(|key| padded(&key[at * F::N..])), [0; GROUP * GROUP]);
-            let [a, b, c, d] = &numbers;
-            let four = [&a[..GROUP * F::N], &b[..GROUP * F::N], &c[..GROUP * F::N], &d[..GROUP * F::N]];
-            some_keys(Portable, form, four, &mut words, 0);
-            to[at * GROUP..].copy_from_slice(&words[..rest * GROUP]);
+        while at + L::WIDTH <= words {
+            let mut rows = [lanes.splat(0); GROUP];
+            for (key, row) in rows.iter_mut().enumerate() {
+                *row = lanes.load(&in_turn[key * words + at..]);
+            }
+            interleave_keys(lanes, rows, &mut to[at * GROUP..]);
+            at += L::WIDTH;
+        }
+        for at in (at..words).step_by(GROUP) {
+            let four = [0, 1, 2, 3].map(|key| Portable.load(&in_turn[key * words + at..]));
+            for (n, words) in transpose_groups(Portable, four).into_iter().enumerate().take(words - at) {
+                Portable.store(words, &mut to[(at + n) * GROUP..]);
+            }
         }
     }
 }
 
-/// As many whole vectors of words as fit from word `at` of each key on. Returns the first word that is left.
+/// A vector of words of each of four keys, side by side.
 #[inline(always)]
-fn some_keys<L: Lanes, F: Form>(lanes: L, form: F, four: [&[f32]; GROUP], to: &mut [u32], at: usize) -> usize {
-    let mut at = at;
-    while (at + L::WIDTH) * GROUP <= to.len() {
-        let mut rows = [lanes.splat(0); GROUP];
-        for (row, key) in rows.iter_mut().zip(four) {
-            *row = form.words(lanes, &key[at * F::N..]);
+fn interleave_keys<L: Lanes>(lanes: L, rows: [L::Word; GROUP], to: &mut [u32]) {
+    // Group x of vector n is word 4 x + n of the four keys.
+    let by_word = transpose_groups(lanes, rows);
+    for first in 0..GROUP / L::GROUPS {
+        let mut in_order = by_word;
+        in_order.rotate_left(first * L::GROUPS);
+        let in_order = lanes.turn_groups(in_order);
+        for x in 0..L::GROUPS {
+            lanes.store(in_order[x], &mut to[(GROUP * x + first * L::GROUPS) * GROUP..]);
         }
-        // Group x of vector n is word 4 x + n of the four keys.
-        let by_word = transpose_groups(lanes, rows);
-        for first in 0..GROUP / L::GROUPS {
-            let mut in_order = by_word;
-            in_order.rotate_left(first * L::GROUPS);
-            let in_order = lanes.turn_groups(in_order);
-            for x in 0..L::GROUPS {
-                lanes.store(in_order[x], &mut to[(at + GROUP * x + first * L::GROUPS) * GROUP..]);
-            }
-        }
-        at += L::WIDTH;
     }
-    at
 }
 
 /// Words of the same feature of `N` neighbouring keys, to the end of a group.
@@ -392,14 +406,6 @@ fn offsets_of<L: Lanes>(lanes: L, group: &[u32]) -> [u32; GROUP] {
         }
     }
     offsets
-}
-
-/// The last numbers of a token, and zeros.
-#[inline(always)]
-fn padded(numbers: &[f32]) -> [f32; 16] {
-    let mut all = [0.0; 16];
-    all[..numbers.len()].copy_from_slice(numbers);
-    all
 }
 
 /// Floats as their bits.
