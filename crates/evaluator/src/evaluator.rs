@@ -1,23 +1,20 @@
 use std::{fs, io, ops::ControlFlow, path::Path, sync::OnceLock};
 
 use burn::tensor::{Device, Tensor, activation::log_softmax};
-use maskwright_blueprint::{Blueprint, Digest, ModelShape, write_whole};
+use maskwright_blueprint::{Blueprint, Digest, ModelShape};
 use maskwright_transformer::{
-    Attention, CheckpointError, CompiledMasks, Model, WeightsError, load_weights, weights_digest, weights_to_bytes,
+    Attention, CheckpointError, CompiledMasks, Model, WeightsError, load_weights, weights_digest,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Calibration, Examples, ModelSource, Recipe, Split, Task, TaskData, TaskError, TrainingError, TrainingProgress,
-    train,
+    Calibration, Examples, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Trained, Training,
+    TrainingError, TrainingProgress,
 };
 
 /// Tokens of one inference pass: bounds memory, changes nothing else.
 const BATCH_TOKENS: usize = 8192;
-
-/// Goes into the digest of every cached model: raised when the same recipe would give other weights.
-const TRAINING: &str = "training 1, burn 0.22.1";
 
 /// Why an evaluation could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +49,7 @@ pub struct DenseModel {
 impl DenseModel {
     /// A model with its first weights, and the examples as it reads them.
     pub fn untrained(name: &str, source: &ModelSource, task: &Task, seed: u64) -> Result<Self, EvaluatorError> {
-        let model = source.build(task.classes(), seed, &Device::flex())?;
+        let model = source.build(task.classes()?, seed, &Device::flex())?;
         let tokeniser = source.tokeniser(&model)?;
         let data = task.load(&model, tokeniser.as_ref())?;
         Ok(Self { shape: model.shape(name), model, data, cached: false })
@@ -70,18 +67,20 @@ impl DenseModel {
         cache: &Path,
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Self, EvaluatorError> {
-        let Self { mut model, shape, data, .. } = Self::untrained(name, source, task, seed)?;
-        let key = [format!("{TRAINING} {recipe:?} {seed}"), shape.digest.to_string(), data.train.digest().to_string()];
-        let path = cache.join(format!("{name}-{}.safetensors", Digest::of(key).short()));
-        let cached = path.exists() && load_weights(&mut model, &path).is_ok();
-        if !cached {
-            let examples = data.train.clone().with_mirrored();
-            model = train(model, &examples, recipe, None, None, seed, watch)?;
-            let write_error = |source| EvaluatorError::Write { path: path.clone(), source };
-            fs::create_dir_all(cache).map_err(write_error)?;
-            write_whole(&path, &weights_to_bytes(&model)).map_err(write_error)?;
-        }
-        Ok(Self { shape: model.shape(name), model, data, cached })
+        let Self { model, shape, data, .. } = Self::untrained(name, source, task, seed)?;
+        fs::create_dir_all(cache).map_err(|source| EvaluatorError::Write { path: cache.into(), source })?;
+        let tokens = tokens(&shape);
+        let training = Training {
+            examples: &data.train.clone().with_mirrored(),
+            recipe,
+            masks: None,
+            teacher: None,
+            judge: Some(&|model| right(logits(model, &data.validation, None, tokens), &data.validation)),
+            seed,
+            store: Some(Store { folder: cache, prefix: name }),
+        };
+        let Trained { model, kept } = training.run(model, watch)?;
+        Ok(Self { shape: model.shape(name), model, data, cached: kept })
     }
 
     /// The same examples with the weights of a file, which must be those of a model of this architecture.
@@ -177,18 +176,29 @@ impl Evaluator {
     }
 
     /// The dense model after training under a blueprint's masks with fake quantisation, towards labels and the dense
-    /// model's own class scores.
+    /// model's own class scores. Weights go to `store` and are taken from there when they are known.
     pub fn fine_tune(
         &self,
         blueprint: &Blueprint,
         recipe: &Recipe,
         seed: u64,
+        store: &Path,
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Model, EvaluatorError> {
         let train_on = &self.dense.data.train;
         let teacher = self.teacher.get_or_init(|| self.logits(&self.dense.model, train_on, None));
-        let model = self.dense.model.clone();
-        Ok(train(model, train_on, recipe, Some(blueprint), Some(teacher), seed, watch)?)
+        fs::create_dir_all(store).map_err(|source| EvaluatorError::Write { path: store.into(), source })?;
+        let training = Training {
+            examples: train_on,
+            recipe,
+            masks: Some(blueprint),
+            teacher: Some(teacher),
+            // Not the selection split, which decides between finished models.
+            judge: Some(&|model| right(self.logits(model, &self.loop_examples, Some(blueprint)), &self.loop_examples)),
+            seed,
+            store: Some(Store { folder: store, prefix: "tuned" }),
+        };
+        Ok(training.run(self.dense.model.clone(), watch)?.model)
     }
 
     fn logits(&self, model: &Model, examples: &Examples, masks: Option<&Blueprint>) -> Tensor<2> {

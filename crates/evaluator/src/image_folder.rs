@@ -130,7 +130,7 @@ impl ImageFolder {
     /// decode is an error that names it, the first by order if there are several.
     pub fn read(&self, folder: &Path, part: ImagePart) -> Result<LabelledImages, ImageFolderError> {
         self.check()?;
-        let classes = class_names(&part_folder(folder, ImagePart::Train)?)?;
+        let classes = self.classes(folder)?;
         let part_folder = part_folder(folder, part)?;
         let listing = self.list(&part_folder, part, &classes)?;
 
@@ -158,6 +158,11 @@ impl ImageFolder {
                 Ok(LabelledImages { side: self.side as usize, pixels, labels, classes, others: listing.others })
             }
         }
+    }
+
+    /// The names of a set's classes: of the folders in `train`, sorted.
+    pub fn classes(&self, folder: &Path) -> Result<Vec<String>, ImageFolderError> {
+        class_names(&part_folder(folder, ImagePart::Train)?)
     }
 
     fn check(&self) -> Result<(), ImageFolderError> {

@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Examples, GlueError, GlueTask, IdxError, ListOps, ListOpsError, TextTable, TextTableError, block_recall,
-    fashion_mnist, text_task,
+    Examples, GlueError, GlueTask, IdxError, ImageFolder, ImageFolderError, ListOps, ListOpsError, TextTable,
+    TextTableError, block_recall, fashion_mnist, image_task, text_task,
 };
 
 /// What a model is asked to do, and where the examples come from. Relative paths count from the working directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Task {
     /// Ten kinds of clothes, 28 x 28 grey images padded to 32 x 32. `folder` holds IDX files, plain or gzipped:
@@ -22,6 +22,14 @@ pub enum Task {
     BlockRecall,
     /// Values of nested list operations, generated.
     ListOps { sizes: ListOps },
+    /// Images in folders, one folder a class. A tenth of the training images validates where there is no folder for that.
+    Images {
+        /// For people and file names.
+        name: String,
+        folder: PathBuf,
+        #[serde(default)]
+        preparation: ImageFolder,
+    },
     /// Texts or pairs of texts to classify, from tables with named columns.
     Texts {
         /// For people and file names.
@@ -70,6 +78,8 @@ pub enum TaskError {
     #[error(transparent)]
     ListOps(#[from] ListOpsError),
     #[error(transparent)]
+    ImageFolder(#[from] ImageFolderError),
+    #[error(transparent)]
     TextTable(#[from] TextTableError),
     #[error(transparent)]
     Glue(#[from] GlueError),
@@ -90,7 +100,7 @@ impl Task {
             Self::FashionMnist { .. } => "fashion-mnist",
             Self::BlockRecall => "block-recall",
             Self::ListOps { .. } => "list-ops",
-            Self::Texts { name, .. } => name,
+            Self::Texts { name, .. } | Self::Images { name, .. } => name,
             Self::Glue { task: GlueTask::Mrpc, .. } => "mrpc",
             Self::Glue { task: GlueTask::Sst2, .. } => "sst-2",
             Self::Glue { task: GlueTask::Mnli, .. } => "mnli",
@@ -98,13 +108,14 @@ impl Task {
     }
 
     /// How many classes there are to tell apart.
-    pub fn classes(&self) -> u32 {
-        match self {
+    pub fn classes(&self) -> Result<u32, TaskError> {
+        Ok(match self {
             Self::FashionMnist { .. } | Self::ListOps { .. } => 10,
             Self::BlockRecall => 8,
+            Self::Images { folder, preparation, .. } => preparation.classes(folder)?.len() as u32,
             Self::Texts { table, .. } => table.labels.classes(),
             Self::Glue { task, .. } => task.classes(),
-        }
+        })
     }
 
     /// Reads or generates the examples as `model` takes them; texts through its tokeniser.
@@ -113,9 +124,10 @@ impl Task {
             Self::FashionMnist { folder } => fashion_mnist::load(folder)?,
             Self::BlockRecall => block_recall::generate(),
             Self::ListOps { sizes } => sizes.generate()?,
+            Self::Images { folder, preparation, .. } => image_task::read(folder, preparation)?,
             Self::Texts { .. } | Self::Glue { .. } => {
                 let (Some(tokeniser), Reads::Text { length, padding, .. }) = (tokeniser, model.reads()) else {
-                    let task = format!("texts and {} classes", self.classes());
+                    let task = format!("texts and {} classes", self.classes()?);
                     return Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task });
                 };
                 text_task::read(self, &|texts| tokeniser.encode(texts, length as usize, padding))?

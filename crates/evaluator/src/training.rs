@@ -1,182 +1,307 @@
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use burn::{
     grad_clipping::GradientClippingConfig,
-    module::Module,
+    module::{Module, ModuleMapper, Param, ParamId},
     nn::loss::CrossEntropyLossConfig,
-    optim::{AdamWConfig, GradientsParams, MultiGradientsParams},
+    optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
     tensor::{
         Device, Tensor,
         activation::{log_softmax, softmax},
     },
 };
-use maskwright_blueprint::Blueprint;
-use maskwright_transformer::{Attention, CompiledMasks, Model};
+use maskwright_blueprint::{Blueprint, Digest, write_whole};
+use maskwright_transformer::{Attention, CompiledMasks, Model, load_weights, weights_digest, weights_to_bytes};
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::Examples;
+use crate::{
+    Examples, Recipe,
+    training_checkpoint::{self as checkpoint, Best, CheckpointFault, Place, Reached},
+};
+
+/// Goes into the name of every training: raised when the same training would give other weights.
+const VERSION: &str = "training 2, burn 0.22.1";
 
 /// Each batch is cut into this many parts that are computed side by side. Not the number of cores: the same weights
 /// come out on every machine with the same arithmetic.
 const SHARDS: usize = 2;
 
-/// How a model is trained: AdamW, linear warm-up, then a cosine to zero.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Recipe {
-    /// Passes over the training examples.
-    pub epochs: u32,
-    pub batch: u32,
-    /// Highest learning rate, reached after the warm-up.
-    pub learning_rate: f64,
-    /// Share of the steps in which the learning rate rises, in [0, 1].
-    pub warmup: f64,
-    pub weight_decay: f64,
-    /// Share of each label that is spread over all classes, in [0, 1).
-    pub label_smoothing: f32,
-    /// Share of the loss that follows the dense model's class probabilities instead of the labels, in [0, 1]; only
-    /// where there is a dense model to follow.
-    pub distillation: f64,
-}
+/// Texts of like length are batched together among as many batches, so that little of a batch is padding.
+const BATCHES_SORTED: usize = 16;
 
-impl Recipe {
-    /// Why no training can follow this recipe, if so.
-    pub fn check(&self) -> Result<(), String> {
-        let share = |name: &str, value: f64| match (0.0..=1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(format!("{name} is a share in [0, 1], not {value}")),
-        };
-        if self.epochs > 10_000 || self.batch == 0 || self.batch > 65_536 {
-            return Err("epochs is at most 10000, batch is 1 to 65536".into());
-        }
-        if !(self.learning_rate > 0.0 && self.learning_rate <= 10.0 && (0.0..=10.0).contains(&self.weight_decay)) {
-            return Err("learning_rate lies in (0, 10], weight_decay in [0, 10]".into());
-        }
-        share("warmup", self.warmup)?;
-        share("distillation", self.distillation)?;
-        share("label_smoothing", f64::from(self.label_smoothing))
-    }
-
-    /// Steps over `examples` examples.
-    pub fn steps(&self, examples: usize) -> u64 {
-        u64::from(self.epochs) * examples.div_ceil(self.batch as usize) as u64
-    }
-
-    /// Learning rate of step `step` of `steps`.
-    fn learning_rate_at(&self, step: u64, steps: u64) -> f64 {
-        let warmup = (self.warmup * steps as f64).max(1.0);
-        let step = step as f64;
-        let rise = ((step + 1.0) / warmup).min(1.0);
-        let fall = ((step - warmup) / (steps as f64 - warmup).max(1.0)).clamp(0.0, 1.0);
-        self.learning_rate * rise * 0.5 * (1.0 + (std::f64::consts::PI * fall).cos())
-    }
-}
+/// How long a training runs at most without writing a checkpoint.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 /// After a training step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingProgress {
     pub step: u64,
     pub steps: u64,
-    /// Of this step's batch.
+    /// Of this step's batches.
     pub loss: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainingError {
-    #[error("the loss is {loss} at step {step} of {steps}: lower `learning_rate`, or check the data")]
-    NotFinite { loss: f64, step: u64, steps: u64 },
+    #[error("the loss is {loss} at step {step} of {steps}: lower `learning_rate`, or check the data{}", kept(checkpoint))]
+    NotFinite {
+        loss: f64,
+        step: u64,
+        steps: u64,
+        /// Where the last good state lies, if one was written.
+        checkpoint: Option<PathBuf>,
+    },
     #[error("interrupted at step {step} of {steps}")]
     Interrupted { step: u64, steps: u64 },
+    #[error("the training's checkpoint in {} cannot be {}: {reason}", path.display(), if *writing { "written" } else { "read" })]
+    Checkpoint { path: PathBuf, writing: bool, reason: String },
 }
 
-/// Trains a model, dense or under a blueprint's masks, optionally towards `teacher`'s class scores (one row for each
-/// example). Same model, examples, recipe and seed: same weights.
-pub fn train(
-    model: Model,
-    examples: &Examples,
-    recipe: &Recipe,
-    masks: Option<&Blueprint>,
-    teacher: Option<&Tensor<2>>,
-    seed: u64,
-    watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
-) -> Result<Model, TrainingError> {
-    let device = Device::flex().autodiff();
-    let masks = masks.map(|blueprint| CompiledMasks::new(blueprint, &device));
-    let smoothing = (recipe.label_smoothing > 0.0).then_some(recipe.label_smoothing);
-    let cross_entropy = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device);
-    let mut optimiser = AdamWConfig::new()
-        .with_weight_decay(recipe.weight_decay as f32)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
-        .init();
-    let mut model = model.train();
-    let mut generator = ChaCha12Rng::seed_from_u64(seed);
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    let (mut step, steps) = (0, recipe.steps(examples.len()));
-    for _ in 0..recipe.epochs {
-        order.shuffle(&mut generator);
-        for indices in order.chunks(recipe.batch as usize) {
-            let shard_size = indices.len().div_ceil(SHARDS);
-            let shard = |shard: &[usize]| {
-                // Leaves of its own: two graphs that share leaves cannot run backward side by side.
-                let model = model.clone().fork(&device);
-                let attention = masks.as_ref().map_or(Attention::Dense, Attention::Masked);
-                let logits = model.forward(examples.batch(shard, &device), attention); // [shard, classes]
-                let hard = cross_entropy.forward(logits.clone(), examples.label_batch(shard, &device));
-                let loss = match teacher.filter(|_| recipe.distillation > 0.0) {
-                    Some(teacher) => {
-                        let wanted = Tensor::from_inner(rows(teacher, shard));
-                        let soft = -(softmax(wanted, 1) * log_softmax(logits, 1)).sum_dim(1).mean();
-                        hard.mul_scalar(1.0 - recipe.distillation) + soft.mul_scalar(recipe.distillation)
-                    }
-                    None => hard,
-                };
-                let loss = loss.mul_scalar(shard.len() as f64 / indices.len() as f64);
-                let value = f64::from(loss.clone().into_scalar::<f32>());
-                (value, (GradientsParams::from_grads(loss.backward(), &model), device.clone()))
-            };
-            let (losses, grads): (Vec<f64>, Vec<_>) = indices.par_chunks(shard_size).map(shard).unzip();
-            let loss: f64 = losses.iter().sum();
-            if !loss.is_finite() {
-                return Err(TrainingError::NotFinite { loss, step, steps });
+fn kept(checkpoint: &Option<PathBuf>) -> String {
+    checkpoint.as_ref().map_or(String::new(), |path| format!("; the state before it is kept in {}", path.display()))
+}
+
+/// One training: what a model is to learn, from what, and how.
+pub struct Training<'a> {
+    pub examples: &'a Examples,
+    pub recipe: &'a Recipe,
+    /// Trains under these masks with fake quantisation; else dense.
+    pub masks: Option<&'a Blueprint>,
+    /// The dense model's class scores, one row for each example, which `recipe.distillation` follows.
+    pub teacher: Option<&'a Tensor<2>>,
+    /// A model's accuracy on examples that it does not train on, after each epoch; for `recipe.patience`.
+    pub judge: Option<&'a dyn Fn(&Model) -> f64>,
+    pub seed: u64,
+    /// Where the trained weights are kept, and the state of a training that was stopped.
+    pub store: Option<Store<'a>>,
+}
+
+/// A folder of trained weights. Each training has a name of its own there, made from everything that decides its outcome.
+#[derive(Debug, Clone, Copy)]
+pub struct Store<'a> {
+    pub folder: &'a Path,
+    /// How its files begin, for people.
+    pub prefix: &'a str,
+}
+
+/// A model after training.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    pub model: Model,
+    /// Whether the same training had been done before, and its weights were kept.
+    pub kept: bool,
+}
+
+impl Training<'_> {
+    /// Trains a model, or takes its weights from the store. Same model, examples, recipe, masks and seed: same weights,
+    /// also after any number of stops.
+    pub fn run(
+        &self,
+        mut model: Model,
+        watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
+    ) -> Result<Trained, TrainingError> {
+        let Some(Store { folder, prefix }) = self.store else {
+            return Ok(Trained { model: self.train(model, None, watch)?, kept: false });
+        };
+        let key = self.key(&model);
+        let weights = folder.join(format!("{prefix}-{}.safetensors", key.short()));
+        // A file that does not load is made anew and replaced.
+        if weights.is_file() && load_weights(&mut model, &weights).is_ok() {
+            return Ok(Trained { model, kept: true });
+        }
+        let state = weights.with_extension("training");
+        let model = self.train(model, Some((&state, key)), watch)?;
+        write_whole(&weights, &weights_to_bytes(&model))
+            .map_err(|error| CheckpointFault(error.to_string()).at(&weights, true))?;
+        checkpoint::remove(&state);
+        Ok(Trained { model, kept: false })
+    }
+
+    fn train(
+        &self,
+        model: Model,
+        state: Option<(&Path, Digest)>,
+        watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
+    ) -> Result<Model, TrainingError> {
+        let steps = self.recipe.steps(self.examples.len());
+        let masks = self.masks.map(|blueprint| CompiledMasks::new(blueprint, &Device::flex().autodiff()));
+        let model = model.map(&mut Numbered::default());
+        let clipping = GradientClippingConfig::Norm(self.recipe.clip as f32);
+        let optimiser = AdamWConfig::new()
+            .with_weight_decay(self.recipe.weight_decay as f32)
+            .with_grad_clipping(Some(clipping))
+            .init();
+        let mut reached = Reached { model, optimiser, place: Place::default(), best: None };
+        if let Some((folder, key)) = state {
+            reached = checkpoint::read(folder, key, reached).map_err(|fault| fault.at(folder, false))?;
+        }
+        let write = |reached: &Reached| match state {
+            Some((folder, key)) => checkpoint::write(folder, key, reached).map_err(|fault| fault.at(folder, true)),
+            None => Ok(()),
+        };
+        let mut written = Instant::now();
+        let mut generator = ChaCha12Rng::seed_from_u64(self.seed);
+        let mut order: Vec<usize> = (0..self.examples.len()).collect();
+        for epoch in 0..self.recipe.epochs {
+            let batches = self.batches(&mut order, &mut generator);
+            let groups: Vec<&[Vec<usize>]> = batches.chunks(self.recipe.accumulate as usize).collect();
+            for (at, group) in groups.iter().enumerate() {
+                let step = u64::from(epoch) * groups.len() as u64 + at as u64;
+                if step < reached.place.steps || reached.place.stopped {
+                    continue; // done before the stop
+                }
+                let (loss, gradients) = self.gradients(&reached.model, masks.as_ref(), group);
+                if !loss.is_finite() {
+                    write(&reached)?;
+                    let checkpoint = state.map(|(folder, _)| folder.to_path_buf());
+                    return Err(TrainingError::NotFinite { loss, step, steps, checkpoint });
+                }
+                let learning_rate = self.recipe.learning_rate_at(step, steps);
+                let Reached { model, mut optimiser, place, best } = reached;
+                let model = optimiser.step(learning_rate, model, gradients);
+                let step = step + 1;
+                reached = Reached { model, optimiser, place: Place { steps: step, ..place }, best };
+                if at + 1 == groups.len() {
+                    reached = self.judged(reached);
+                }
+                let stop = watch(TrainingProgress { step, steps, loss }).is_break();
+                if stop || written.elapsed() > CHECKPOINT_EVERY {
+                    write(&reached)?;
+                    written = Instant::now();
+                }
+                if stop {
+                    return Err(TrainingError::Interrupted { step, steps });
+                }
             }
-            let learning_rate = recipe.learning_rate_at(step, steps);
-            model = optimiser.step_multi(learning_rate, model, MultiGradientsParams { grads });
-            step += 1;
-            if watch(TrainingProgress { step, steps, loss }).is_break() {
-                return Err(TrainingError::Interrupted { step, steps });
+        }
+        Ok(reached.best.map_or(reached.model, |best| best.model).valid())
+    }
+
+    /// At the end of an epoch: whether it was the best, and whether it was the last.
+    fn judged(&self, reached: Reached) -> Reached {
+        let (Some(patience), Some(judge)) = (self.recipe.patience, self.judge) else { return reached };
+        let Reached { model, optimiser, place, best } = reached;
+        let accuracy = judge(&model.clone().valid());
+        match best {
+            Some(best) if accuracy <= best.accuracy => {
+                let without_gain = place.without_gain + 1;
+                let place = Place { without_gain, stopped: without_gain >= patience, ..place };
+                Reached { model, optimiser, place, best: Some(best) }
+            }
+            _ => {
+                let best = Best { model: model.clone(), accuracy };
+                Reached { model, optimiser, place: Place { without_gain: 0, ..place }, best: Some(best) }
             }
         }
     }
-    Ok(model.valid())
+
+    /// The examples in batches for one epoch; `order` goes on from the epoch before.
+    fn batches(&self, order: &mut [usize], generator: &mut ChaCha12Rng) -> Vec<Vec<usize>> {
+        order.shuffle(generator);
+        let batch = self.recipe.batch as usize;
+        let mut sorted = order.to_vec();
+        if order.first().is_none_or(|first| self.examples.length(*first).is_none()) {
+            return sorted.chunks(batch).map(<[usize]>::to_vec).collect();
+        }
+        let mut batches = Vec::new();
+        for pool in sorted.chunks_mut(BATCHES_SORTED * batch) {
+            pool.sort_by_key(|at| self.examples.length(*at)); // stable
+            batches.extend(pool.chunks(batch).map(<[usize]>::to_vec));
+        }
+        batches.shuffle(generator);
+        batches
+    }
+
+    /// Mean loss and gradients of some batches, each weighted by its examples.
+    fn gradients(
+        &self,
+        model: &Model,
+        masks: Option<&CompiledMasks>,
+        batches: &[Vec<usize>],
+    ) -> (f64, GradientsParams) {
+        let all: usize = batches.iter().map(Vec::len).sum();
+        let mut sum = GradientsAccumulator::new();
+        let mut loss = 0.0;
+        for batch in batches {
+            let shard_size = batch.len().div_ceil(SHARDS);
+            let shard = |shard: &[usize]| self.shard(model, masks, shard, all);
+            let shards: Vec<_> = batch.par_chunks(shard_size).map(shard).collect();
+            for (value, gradients) in shards {
+                loss += value;
+                sum.accumulate(model, gradients);
+            }
+        }
+        (loss, sum.grads())
+    }
+
+    /// What some examples add to the loss of a step over `all` examples, and its gradients.
+    fn shard(
+        &self,
+        model: &Model,
+        masks: Option<&CompiledMasks>,
+        shard: &[usize],
+        all: usize,
+    ) -> (f64, GradientsParams) {
+        // Leaves of its own: two graphs that share leaves cannot run backward side by side.
+        let device = Device::flex().autodiff();
+        let model = model.clone().fork(&device).train();
+        let attention = masks.map_or(Attention::Dense, Attention::Masked);
+        let logits = model.forward(self.examples.batch(shard, &device), attention); // [shard, classes]
+        let smoothing = (self.recipe.label_smoothing > 0.0).then_some(self.recipe.label_smoothing);
+        let cross_entropy = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device);
+        let hard = cross_entropy.forward(logits.clone(), self.examples.label_batch(shard, &device));
+        let share = self.recipe.distillation;
+        let loss = match self.teacher.filter(|_| share > 0.0) {
+            Some(teacher) => {
+                let wanted = Tensor::from_inner(rows(teacher, shard));
+                let soft = -(softmax(wanted, 1) * log_softmax(logits, 1)).sum_dim(1).mean();
+                hard.mul_scalar(1.0 - share) + soft.mul_scalar(share)
+            }
+            None => hard,
+        };
+        let loss = loss.mul_scalar(shard.len() as f64 / all as f64);
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        (value, GradientsParams::from_grads(loss.backward(), &model))
+    }
+
+    /// Of everything that decides the outcome: a checkpoint of another training is not followed.
+    fn key(&self, model: &Model) -> Digest {
+        let teacher = self.teacher.map(|teacher| teacher.to_data().bytes.to_vec()).unwrap_or_default();
+        let masks = self.masks.map_or(String::new(), |masks| masks.digest().to_string());
+        Digest::of([
+            format!("{VERSION} {:?} {} {masks}", self.recipe, self.seed).into_bytes(),
+            self.examples.digest().to_string().into_bytes(),
+            weights_digest(model).to_string().into_bytes(),
+            teacher,
+        ])
+    }
+}
+
+impl CheckpointFault {
+    fn at(self, folder: &Path, writing: bool) -> TrainingError {
+        TrainingError::Checkpoint { path: folder.into(), writing, reason: self.0 }
+    }
+}
+
+/// Gives each parameter its place as its name, so that an optimiser's state fits the same model in another process.
+#[derive(Default)]
+struct Numbered(u64);
+
+impl ModuleMapper for Numbered {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.0 += 1;
+        let (_, tensor, mapper) = param.consume();
+        Param::from_mapped_value(ParamId::from(self.0), tensor, mapper)
+    }
 }
 
 fn rows(of: &Tensor<2>, indices: &[usize]) -> Tensor<2> {
     let indices: Vec<i32> = indices.iter().map(|&at| at as i32).collect();
     of.clone().select(0, Tensor::from_data(indices.as_slice(), &of.device()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_learning_rate_rises_then_falls_to_zero() {
-        let recipe = Recipe {
-            epochs: 1,
-            batch: 1,
-            learning_rate: 1.0,
-            warmup: 0.1,
-            weight_decay: 0.0,
-            label_smoothing: 0.0,
-            distillation: 0.0,
-        };
-        let at = |step| recipe.learning_rate_at(step, 100);
-        assert_eq!((at(0), at(9)), (0.1, 1.0));
-        assert!((at(55) - 0.5).abs() < 1e-12); // half of the cosine
-        assert!(at(99) < 1e-3);
-    }
 }

@@ -1,6 +1,6 @@
 use maskwright_blueprint::{BlockSize, Precision};
 use maskwright_cost_model::Dataflow;
-use maskwright_evaluator::{ModelSource, Recipe, Task};
+use maskwright_evaluator::{Decay, ModelSource, Recipe, Task};
 use maskwright_transformer::{EncoderConfig, EncoderInput};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -164,10 +164,9 @@ impl Default for SearchConfig {
             epochs: 6,
             batch: 64,
             learning_rate: 4e-3,
-            warmup: 0.1,
+            decay: Decay::Cosine,
             weight_decay: 0.05,
-            label_smoothing: 0.0,
-            distillation: 0.0,
+            ..Recipe::default()
         };
         let fine_tune =
             Recipe { epochs: 1, learning_rate: 1e-3, weight_decay: 0.0, distillation: 0.5, ..training.clone() };

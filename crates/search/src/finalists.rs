@@ -1,4 +1,4 @@
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, path::Path};
 
 use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance};
 use maskwright_evaluator::{Effect, Evaluator, Recipe, Split};
@@ -80,12 +80,14 @@ pub(crate) fn shortlist(mut contenders: Vec<Contender>, limit: Limit) -> Vec<(us
 ///
 /// By bisection: drops are taken to shrink along the list, for distortions do. They do not always, since a drop on the
 /// selection split has an error of its own: when bisection finds nothing, as many again are tried from the safe end, and
-/// last the safest of all, fine-tuned [`LONGER`] times as long.
+/// last the safest of all, fine-tuned [`LONGER`] times as long. Tuned weights are kept in `store`: a search that is stopped
+/// and goes on does not tune twice.
 pub(crate) fn fine_tuned(
     name: &str,
     shortlist: &[(Option<u64>, Candidate)],
     evaluator: &Evaluator,
     config: &SearchConfig,
+    store: &Path,
     tolerance: f64,
     watch: &mut dyn Watch,
 ) -> Result<Option<Finalist>, SearchError> {
@@ -94,7 +96,7 @@ pub(crate) fn fine_tuned(
         |(found_at, candidate): &(Option<u64>, Candidate), recipe: &Recipe| -> Result<Finalist, SearchError> {
             let blueprint = candidate.blueprint(evaluator.shape(), Provenance::default());
             watch.begin(&Stage::FineTune(name.into()), recipe.steps(evaluator.examples(Split::Train).len()));
-            let model = evaluator.fine_tune(&blueprint, recipe, config.seed, &mut |progress| {
+            let model = evaluator.fine_tune(&blueprint, recipe, config.seed, store, &mut |progress| {
                 watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
                 if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -135,11 +136,12 @@ impl Search {
             compared.push(trials.run(baseline.name(), searcher.as_mut(), evaluations, scoring, watch)?);
         }
 
+        let store = self.run.path().join("checkpoint/tuned");
         let mut finals = Vec::new();
         // What fine-tuning alone does to the dense model: drops are to be read beside it.
         let finest = pricing.finest();
         let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
-        let tuned = fine_tuned(DENSE_TUNED, &[(None, whole)], &evaluator, &config, tolerance, watch)?;
+        let tuned = fine_tuned(DENSE_TUNED, &[(None, whole)], &evaluator, &config, &store, tolerance, watch)?;
         finals.extend(tuned.map(|finalist| (DENSE_TUNED.to_owned(), finalist, 0)));
         for found in compared.iter().chain([&searched]) {
             let contenders = contenders(&found.evaluated, limit, &mut trials);
@@ -148,7 +150,7 @@ impl Search {
             let list = shortlist(contenders, selection_limit);
             let list: Vec<_> = list.into_iter().map(|(at, candidate)| (Some(at as u64 + 1), candidate)).collect();
             let label = if found.name == "search" { "searched" } else { &found.name };
-            if let Some(finalist) = fine_tuned(label, &list, &evaluator, &config, tolerance, watch)? {
+            if let Some(finalist) = fine_tuned(label, &list, &evaluator, &config, &store, tolerance, watch)? {
                 finals.push((label.to_owned(), finalist, found.evaluated.len() as u64));
             }
         }
@@ -156,11 +158,13 @@ impl Search {
         if let Some((_, searched, _)) = finals.last().filter(|(label, ..)| label == "searched") {
             let elsewhere = shuffled(&environment, &searched.candidate, config.seed);
             let label = "shuffled";
-            let at_random = fine_tuned(label, &[(None, elsewhere)], &evaluator, &config, tolerance, watch)?;
+            let at_random = fine_tuned(label, &[(None, elsewhere)], &evaluator, &config, &store, tolerance, watch)?;
             let at = finals.len() - 1;
             finals.splice(at..at, at_random.map(|finalist| (label.to_owned(), finalist, 0)));
         }
-        self.conclude(&evaluator, &pricing, finals, &searched, kappa, limit, &fidelity, watch)
+        let outcome = self.conclude(&evaluator, &pricing, finals, &searched, kappa, limit, &fidelity, watch)?;
+        let _ = fs::remove_dir_all(store); // what is left takes space, no more
+        Ok(outcome)
     }
 
     /// Measures on the test split, writes every result file, and sums up.
@@ -217,7 +221,7 @@ impl Search {
 
         let stop_reason = if searched.exhausted { StopReason::NothingNew } else { StopReason::EvaluationsUsed };
         let labels = evaluator.examples(Split::Test).labels();
-        let commonest = (0..config.task.classes()).map(|c| labels.iter().filter(|l| **l == c).count()).max();
+        let commonest = (0..evaluator.dense().classes()).map(|c| labels.iter().filter(|l| **l == c).count()).max();
         let outcome = Outcome {
             run: self.run.path().display().to_string(),
             stop_reason,

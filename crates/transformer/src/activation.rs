@@ -1,8 +1,10 @@
 use burn::tensor::{
     Tensor,
-    activation::{gelu, gelu_approximate, relu, silu},
+    activation::{gelu_approximate, relu, silu},
 };
 use serde::Deserialize;
+
+use crate::gelu::gelu;
 
 /// The function between the two products of a feed-forward part, by the names that Hugging Face's `config.json` uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

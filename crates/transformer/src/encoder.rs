@@ -1,7 +1,7 @@
 use burn::{
     module::{Module, Param},
     nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
-    tensor::{Device, Int, Tensor, activation::gelu},
+    tensor::{Device, Int, Tensor},
 };
 use maskwright_blueprint::{ModelShape, ModuleShape};
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Attention, TextBatch, TranslationBatch,
     attention::{Context, join_heads},
+    gelu::gelu,
     initialise,
     model_shape::{model_digest, product, self_attention},
     patches::cut_patches,

@@ -21,6 +21,7 @@ mod bert;
 mod checkpoint;
 mod encoder;
 mod fake_quantise;
+mod gelu;
 mod initialise;
 mod marian;
 mod masked_attention;
