@@ -76,7 +76,7 @@ pub struct Training<'a> {
     /// The dense model's class scores, one row for each example, which `recipe.distillation` follows.
     pub teacher: Option<&'a Tensor<2>>,
     /// A model's accuracy on examples that it does not train on, after each epoch; for `recipe.patience`.
-    pub judge: Option<&'a dyn Fn(&Model) -> f64>,
+    pub judge: Option<&'a (dyn Fn(&Model) -> f64 + Sync)>,
     pub seed: u64,
     /// Where the trained weights are kept, and the state of a training that was stopped.
     pub store: Option<Store<'a>>,
@@ -131,7 +131,7 @@ impl Training<'_> {
     ) -> Result<Model, TrainingError> {
         let steps = self.recipe.steps(self.examples.len());
         let masks = self.masks.map(|blueprint| CompiledMasks::new(blueprint, &Device::flex().autodiff()));
-        let model = model.map(&mut Numbered::default());
+        let model = model.train().map(&mut Numbered::default());
         let clipping = GradientClippingConfig::Norm(self.recipe.clip as f32);
         let optimiser = AdamWConfig::new()
             .with_weight_decay(self.recipe.weight_decay as f32)
@@ -250,7 +250,7 @@ impl Training<'_> {
     ) -> (f64, GradientsParams) {
         // Leaves of its own: two graphs that share leaves cannot run backward side by side.
         let device = Device::flex().autodiff();
-        let model = model.clone().fork(&device).train();
+        let model = model.clone().fork(&device);
         let attention = masks.map_or(Attention::Dense, Attention::Masked);
         let logits = model.forward(self.examples.batch(shard, &device), attention); // [shard, classes]
         let smoothing = (self.recipe.label_smoothing > 0.0).then_some(self.recipe.label_smoothing);
@@ -272,7 +272,7 @@ impl Training<'_> {
 
     /// Of everything that decides the outcome: a checkpoint of another training is not followed.
     fn key(&self, model: &Model) -> Digest {
-        let teacher = self.teacher.map(|teacher| teacher.to_data().bytes.to_vec()).unwrap_or_default();
+        let teacher = self.teacher.map(|teacher| teacher.to_data().bytes().to_vec()).unwrap_or_default();
         let masks = self.masks.map_or(String::new(), |masks| masks.digest().to_string());
         Digest::of([
             format!("{VERSION} {:?} {} {masks}", self.recipe, self.seed).into_bytes(),

@@ -99,6 +99,7 @@ impl Search {
             reward: config.reward,
         };
 
+        let store = self.run.path().join("checkpoint/tuned");
         let dense_selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
         let tolerance = config.tolerance.allowed(dense_selection);
         let (known, selected) = (BTreeMap::new(), BTreeMap::new());
@@ -136,7 +137,6 @@ impl Search {
             compared.push(trials.run(baseline.name(), searcher.as_mut(), evaluations, scoring, watch)?);
         }
 
-        let store = self.run.path().join("checkpoint/tuned");
         let mut finals = Vec::new();
         // What fine-tuning alone does to the dense model: drops are to be read beside it.
         let finest = pricing.finest();

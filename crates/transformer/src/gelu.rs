@@ -70,8 +70,8 @@ impl<B: Backend + Gelu, C: CheckpointStrategy> Gelu for Autodiff<B, C> {
         }
 
         match GeluStep.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(x.primitive.clone(), B::exact_gelu(x.primitive)),
-            OpsKind::UnTracked(prep) => prep.finish(B::exact_gelu(x.primitive)),
+            OpsKind::Tracked(prep) => prep.finish(x.primitive().clone(), B::exact_gelu(x.into_primitive())),
+            OpsKind::UnTracked(prep) => prep.finish(B::exact_gelu(x.into_primitive())),
         }
     }
 
