@@ -7,6 +7,7 @@ mod commands;
 mod diagnosis;
 mod error;
 mod measure;
+mod memory;
 mod picture;
 mod progress;
 mod report;
@@ -20,6 +21,7 @@ use clap::Parser;
 use crate::arguments::Arguments;
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let arguments = Arguments::parse();
     diagnosis::narrate(arguments.verbose);
     let answered = commands::run(arguments).and_then(answer::Answer::print);

@@ -3,14 +3,14 @@ use std::{fs, io, ops::ControlFlow, path::Path, sync::OnceLock};
 use burn::tensor::{Device, Tensor, activation::log_softmax};
 use maskwright_blueprint::{Blueprint, Digest, ModelShape};
 use maskwright_transformer::{
-    Attention, CheckpointError, CompiledMasks, Model, WeightsError, load_weights, weights_digest,
+    CheckpointError, Model, WeightsError, load_weights, weights_digest,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Calibration, Examples, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Trained, Training,
-    TrainingError, TrainingProgress,
+    TrainingError, TrainingProgress, Treatment,
 };
 
 /// Tokens of one inference pass: bounds memory, changes nothing else.
@@ -73,9 +73,9 @@ impl DenseModel {
         let training = Training {
             examples: &data.train.clone().with_mirrored(),
             recipe,
-            masks: None,
+            treatment: Treatment::Dense,
             teacher: None,
-            judge: Some(&|model| right(logits(model, &data.validation, None, tokens), &data.validation)),
+            judge: Some(&|model| right(logits(model, &data.validation, Treatment::Dense, tokens), &data.validation)),
             seed,
             store: Some(Store { folder: cache, prefix: name }),
         };
@@ -125,7 +125,7 @@ impl Evaluator {
     pub fn new(dense: DenseModel, loop_examples: usize) -> Self {
         let (loop_examples, selection) = dense.data.validation.split_at(loop_examples);
         let tokens = tokens(&dense.shape);
-        let loop_reference = log_softmax(logits(&dense.model, &loop_examples, None, tokens), 1);
+        let loop_reference = log_softmax(logits(&dense.model, &loop_examples, Treatment::Dense, tokens), 1);
         Self {
             dense,
             loop_examples,
@@ -155,19 +155,20 @@ impl Evaluator {
 
     /// What a blueprint does to the dense model on the selection split, to which no search has fitted itself.
     pub fn select(&self, blueprint: &Blueprint) -> Effect {
-        let dense = || log_softmax(self.logits(self.dense(), &self.selection, None), 1);
+        let dense = || log_softmax(self.logits(self.dense(), &self.selection, Treatment::Dense), 1);
         self.effect(blueprint, &self.selection, self.selection_reference.get_or_init(dense))
     }
 
     fn effect(&self, blueprint: &Blueprint, examples: &Examples, reference: &Tensor<2>) -> Effect {
-        let masked = self.logits(self.dense(), examples, Some(blueprint));
+        let masked = self.logits(self.dense(), examples, Treatment::Masked(blueprint));
         Effect { accuracy: right(masked.clone(), examples), distortion: divergence(masked, reference) }
     }
 
     /// Share of a split's examples that `model` labels rightly, under masks or dense.
     pub fn accuracy(&self, model: &Model, masks: Option<&Blueprint>, split: Split) -> f64 {
         let examples = self.examples(split);
-        right(self.logits(model, examples, masks), examples)
+        let treatment = masks.map_or(Treatment::Dense, Treatment::Masked);
+        right(self.logits(model, examples, treatment), examples)
     }
 
     /// Attention statistics of the dense model on the first `count` training examples.
@@ -186,23 +187,23 @@ impl Evaluator {
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Model, EvaluatorError> {
         let train_on = &self.dense.data.train;
-        let teacher = self.teacher.get_or_init(|| self.logits(&self.dense.model, train_on, None));
+        let teacher = self.teacher.get_or_init(|| self.logits(&self.dense.model, train_on, Treatment::Dense));
         fs::create_dir_all(store).map_err(|source| EvaluatorError::Write { path: store.into(), source })?;
         let training = Training {
             examples: train_on,
             recipe,
-            masks: Some(blueprint),
+            treatment: Treatment::Masked(blueprint),
             teacher: Some(teacher),
             // Not the selection split, which decides between finished models.
-            judge: Some(&|model| right(self.logits(model, &self.loop_examples, Some(blueprint)), &self.loop_examples)),
+            judge: Some(&|model| right(self.logits(model, &self.loop_examples, Treatment::Masked(blueprint)), &self.loop_examples)),
             seed,
             store: Some(Store { folder: store, prefix: "tuned" }),
         };
         Ok(training.run(self.dense.model.clone(), watch)?.model)
     }
 
-    fn logits(&self, model: &Model, examples: &Examples, masks: Option<&Blueprint>) -> Tensor<2> {
-        logits(model, examples, masks, self.tokens)
+    fn logits(&self, model: &Model, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
+        logits(model, examples, treatment, self.tokens)
     }
 
     /// The examples of a split.
@@ -217,11 +218,16 @@ impl Evaluator {
 }
 
 /// Share of examples whose highest class score is their label's.
-fn right(logits: Tensor<2>, examples: &Examples) -> f64 {
+pub(crate) fn right(logits: Tensor<2>, examples: &Examples) -> f64 {
+    let answers = answers(logits, examples);
+    answers.iter().filter(|right| **right).count() as f64 / answers.len() as f64
+}
+
+/// Of each example, whether its highest class score is its label's.
+pub(crate) fn answers(logits: Tensor<2>, examples: &Examples) -> Vec<bool> {
     let found = logits.argmax(1).into_data().convert::<i32>();
     let found: Vec<i32> = found.try_to_vec().expect("just converted to i32");
-    let right = found.iter().zip(examples.labels()).filter(|(found, label)| **found as u32 == **label).count();
-    right as f64 / examples.len() as f64
+    found.iter().zip(examples.labels()).map(|(found, label)| *found as u32 == *label).collect()
 }
 
 /// Mean `KL(reference || masked)` in nats, from class scores and log-probabilities `[examples, classes]`.
@@ -231,19 +237,16 @@ fn divergence(masked: Tensor<2>, reference: &Tensor<2>) -> f64 {
 }
 
 /// Rows of a model's largest product, which its memory goes by.
-fn tokens(shape: &ModelShape) -> usize {
+pub(crate) fn tokens(shape: &ModelShape) -> usize {
     shape.linears.iter().map(|linear| linear.rows as usize).max().unwrap_or(1)
 }
 
 /// Class scores `[examples, classes]` of all examples, each of `tokens` tokens where they do not differ in that.
-fn logits(model: &Model, examples: &Examples, masks: Option<&Blueprint>, tokens: usize) -> Tensor<2> {
+pub(crate) fn logits(model: &Model, examples: &Examples, treatment: Treatment<'_>, tokens: usize) -> Tensor<2> {
     let device = Device::flex();
-    let masks = masks.map(|blueprint| CompiledMasks::new(blueprint, &device));
+    let treated = treatment.on(&device);
     let batches = batches(examples, tokens);
-    let parts = batches.par_iter().map(|batch| {
-        let attention = masks.as_ref().map_or(Attention::Dense, Attention::Masked);
-        model.forward(examples.batch(batch, &device), attention)
-    });
+    let parts = batches.par_iter().map(|batch| model.forward(examples.batch(batch, &device), treated.attention()));
     let together = Tensor::cat(parts.collect(), 0);
     // Row `places[at]` is example `at`.
     let mut places = vec![0; examples.len()];

@@ -153,6 +153,24 @@ impl Examples {
         }
     }
 
+    /// These examples, then others of the same kind.
+    ///
+    /// # Panics
+    /// When the others are of another kind or size.
+    pub fn followed_by(&self, others: &Self) -> Self {
+        let labels = [&self.labels[..], &others.labels].concat();
+        match (&self.inputs, &others.inputs) {
+            (Values::Images { side, channels, pixels }, Values::Images { pixels: more, .. }) => {
+                Self::images(*side, *channels, [&pixels[..], more].concat(), labels)
+            }
+            (Values::Symbols(symbols), Values::Symbols(more)) => {
+                Self::symbols(self.stride, [&symbols[..], more].concat(), labels)
+            }
+            (Values::Texts(texts), Values::Texts(more)) => Self::texts(texts.followed_by(more), labels),
+            _ => panic!("images follow images, symbols symbols, texts texts"),
+        }
+    }
+
     /// Of values and labels.
     pub fn digest(&self) -> Digest {
         fn bytes<const N: usize>(values: impl Iterator<Item = [u8; N]>) -> Vec<u8> {

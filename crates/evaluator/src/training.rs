@@ -14,14 +14,15 @@ use burn::{
         activation::{log_softmax, softmax},
     },
 };
-use maskwright_blueprint::{Blueprint, Digest, write_whole};
-use maskwright_transformer::{Attention, CompiledMasks, Model, load_weights, weights_digest, weights_to_bytes};
+use maskwright_blueprint::{Digest, write_whole};
+use maskwright_transformer::{Model, load_weights, weights_digest, weights_to_bytes};
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 use rayon::prelude::*;
 
 use crate::{
     Examples, Recipe,
     training_checkpoint::{self as checkpoint, Best, CheckpointFault, Place, Reached},
+    treatment::{Treated, Treatment},
 };
 
 /// Goes into the name of every training: raised when the same training would give other weights.
@@ -71,8 +72,8 @@ fn kept(checkpoint: &Option<PathBuf>) -> String {
 pub struct Training<'a> {
     pub examples: &'a Examples,
     pub recipe: &'a Recipe,
-    /// Trains under these masks with fake quantisation; else dense.
-    pub masks: Option<&'a Blueprint>,
+    /// How attention is computed meanwhile; masks with fake quantisation.
+    pub treatment: Treatment<'a>,
     /// The dense model's class scores, one row for each example, which `recipe.distillation` follows.
     pub teacher: Option<&'a Tensor<2>>,
     /// A model's accuracy on examples that it does not train on, after each epoch; for `recipe.patience`.
@@ -130,7 +131,7 @@ impl Training<'_> {
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Model, TrainingError> {
         let steps = self.recipe.steps(self.examples.len());
-        let masks = self.masks.map(|blueprint| CompiledMasks::new(blueprint, &Device::flex().autodiff()));
+        let treated = self.treatment.on(&Device::flex().autodiff());
         let model = model.train().map(&mut Numbered::default());
         let clipping = GradientClippingConfig::Norm(self.recipe.clip as f32);
         let optimiser = AdamWConfig::new()
@@ -156,7 +157,7 @@ impl Training<'_> {
                 if step < reached.place.steps || reached.place.stopped {
                     continue; // done before the stop
                 }
-                let (loss, gradients) = self.gradients(&reached.model, masks.as_ref(), group);
+                let (loss, gradients) = self.gradients(&reached.model, &treated, group);
                 if !loss.is_finite() {
                     write(&reached)?;
                     let checkpoint = state.map(|(folder, _)| folder.to_path_buf());
@@ -222,7 +223,7 @@ impl Training<'_> {
     fn gradients(
         &self,
         model: &Model,
-        masks: Option<&CompiledMasks>,
+        treated: &Treated,
         batches: &[Vec<usize>],
     ) -> (f64, GradientsParams) {
         let all: usize = batches.iter().map(Vec::len).sum();
@@ -230,7 +231,7 @@ impl Training<'_> {
         let mut loss = 0.0;
         for batch in batches {
             let shard_size = batch.len().div_ceil(SHARDS);
-            let shard = |shard: &[usize]| self.shard(model, masks, shard, all);
+            let shard = |shard: &[usize]| self.shard(model, treated, shard, all);
             let shards: Vec<_> = batch.par_chunks(shard_size).map(shard).collect();
             for (value, gradients) in shards {
                 loss += value;
@@ -244,15 +245,14 @@ impl Training<'_> {
     fn shard(
         &self,
         model: &Model,
-        masks: Option<&CompiledMasks>,
+        treated: &Treated,
         shard: &[usize],
         all: usize,
     ) -> (f64, GradientsParams) {
         // Leaves of its own: two graphs that share leaves cannot run backward side by side.
         let device = Device::flex().autodiff();
         let model = model.clone().fork(&device);
-        let attention = masks.map_or(Attention::Dense, Attention::Masked);
-        let logits = model.forward(self.examples.batch(shard, &device), attention); // [shard, classes]
+        let logits = model.forward(self.examples.batch(shard, &device), treated.attention()); // [shard, classes]
         let smoothing = (self.recipe.label_smoothing > 0.0).then_some(self.recipe.label_smoothing);
         let cross_entropy = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device);
         let hard = cross_entropy.forward(logits.clone(), self.examples.label_batch(shard, &device));
@@ -273,9 +273,8 @@ impl Training<'_> {
     /// Of everything that decides the outcome: a checkpoint of another training is not followed.
     fn key(&self, model: &Model) -> Digest {
         let teacher = self.teacher.map(|teacher| teacher.to_data().bytes().to_vec()).unwrap_or_default();
-        let masks = self.masks.map_or(String::new(), |masks| masks.digest().to_string());
         Digest::of([
-            format!("{VERSION} {:?} {} {masks}", self.recipe, self.seed).into_bytes(),
+            format!("{VERSION} {:?} {} {}", self.recipe, self.seed, self.treatment.key()).into_bytes(),
             self.examples.digest().to_string().into_bytes(),
             weights_digest(model).to_string().into_bytes(),
             teacher,

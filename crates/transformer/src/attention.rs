@@ -11,6 +11,9 @@ pub enum Attention<'a> {
     Dense,
     /// As a blueprint says.
     Masked(&'a CompiledMasks),
+    /// No score: each token of self-attention keeps its own value. Cross-attention, where no query has a token of its own,
+    /// averages all values. A control, not a way to compute.
+    Identity,
     /// Every score, with something watching.
     Probed(&'a mut Probe),
 }
@@ -75,6 +78,7 @@ impl Attention<'_> {
     ) -> Tensor<4> {
         let probe = match self {
             Self::Masked(masks) => return masks.attend(module, q, k, v, context),
+            Self::Identity => return own_values(v, q.dims()[2], context),
             Self::Dense => None,
             Self::Probed(probe) => Some(probe),
         };
@@ -90,6 +94,18 @@ impl Attention<'_> {
             probe.seen.push(SeenAttention { q, k, scores: scores.clone() });
         }
         softmax(scores, 3).matmul(v)
+    }
+}
+
+/// The values `[batch, heads, keys, head_dim]` where there is one for each of `queries`; else their mean for each.
+fn own_values(v: Tensor<4>, queries: usize, context: &Context) -> Tensor<4> {
+    match (&context.real_queries, &context.real_keys) {
+        (None, Some(real)) => {
+            let [batch, heads, _, head_dim] = v.dims();
+            let mean = (v * real.clone()).sum_dim(2) / real.clone().sum_dim(2).clamp_min(1.0);
+            mean.expand([batch, heads, queries, head_dim])
+        }
+        _ => v,
     }
 }
 

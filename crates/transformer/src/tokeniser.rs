@@ -131,6 +131,22 @@ impl TokenisedTexts {
         Self { length, tokens, token_types, lengths, truncated: 0 }
     }
 
+    /// These rows, then others, filled up to the longest of all: with token 0, for padding is never looked at.
+    pub fn followed_by(&self, others: &Self) -> Self {
+        let length = self.length.max(others.length);
+        let rows = |pick: fn(&Self) -> &[u32]| -> Vec<u32> {
+            let row = |row: &[u32]| [row, &vec![0; length - row.len()]].concat();
+            [self, others].iter().flat_map(|of| pick(of).chunks(of.length)).flat_map(row).collect()
+        };
+        Self {
+            length,
+            tokens: rows(|of| &of.tokens),
+            token_types: rows(|of| &of.token_types),
+            lengths: [&self.lengths[..], &others.lengths].concat(),
+            truncated: self.truncated + others.truncated,
+        }
+    }
+
     /// All rows as one batch.
     pub fn batch(&self, device: &Device) -> TextBatch {
         let dims = [self.lengths.len(), self.length];

@@ -1,0 +1,107 @@
+use std::{fs, ops::ControlFlow, path::Path};
+
+use crate::{
+    DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Training, TrainingProgress, Treatment,
+    evaluator::{answers, logits, tokens},
+};
+
+/// A cross-validation: a model trained dense on each fold and seed, then fine-tuned under each treatment, and asked about
+/// the examples that it was not trained on, and about the test split.
+pub struct Study<'a> {
+    /// Of the model, for file names.
+    pub name: &'a str,
+    pub source: &'a ModelSource,
+    pub task: &'a Task,
+    /// Of the dense models.
+    pub training: &'a Recipe,
+    /// Of every treatment alike, towards labels and the fold's own dense model.
+    pub fine_tune: &'a Recipe,
+    pub treatments: &'a [(String, Treatment<'a>)],
+    /// Parts of training and validation examples, each held out once.
+    pub folds: usize,
+    pub seeds: &'a [u64],
+    /// Trained weights are kept here, so that a study that was stopped goes on.
+    pub store: &'a Path,
+}
+
+/// One model's answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// `dense`, or the treatment's name.
+    pub treatment: String,
+    /// From 0.
+    pub fold: usize,
+    pub seed: u64,
+    /// Whether each example of the held-out part was answered rightly, in the order of the fold's examples.
+    pub held_out: Vec<bool>,
+    /// The same for the test split.
+    pub test: Vec<bool>,
+}
+
+/// Where a study is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StudyProgress {
+    /// Trainings that are finished, and all of them.
+    pub done: usize,
+    pub all: usize,
+    /// What is trained now: `fold 2 seed 1 dense`.
+    pub now: String,
+    pub training: TrainingProgress,
+}
+
+/// The row of the model before any treatment.
+const DENSE: &str = "dense";
+
+impl Study<'_> {
+    /// All trials, by seed, fold and treatment, the dense model first.
+    pub fn run(&self, watch: &mut dyn FnMut(StudyProgress) -> ControlFlow<()>) -> Result<Vec<Trial>, EvaluatorError> {
+        fs::create_dir_all(self.store)
+            .map_err(|source| EvaluatorError::Write { path: self.store.into(), source })?;
+        let mut trials = Vec::new();
+        let all = self.seeds.len() * self.folds * (1 + self.treatments.len());
+        for &seed in self.seeds {
+            let DenseModel { model: untrained, shape, data, .. } =
+                DenseModel::untrained(self.name, self.source, self.task, seed)?;
+            let tokens = tokens(&shape);
+            let pool = data.train.followed_by(&data.validation);
+            // The folds are the same for every seed: what differs is the training alone.
+            for (number, fold) in Fold::stratified(pool.labels(), self.folds, 0).into_iter().enumerate() {
+                let (train, held_out) = (pool.select(&fold.train), pool.select(&fold.held_out));
+                let trial = |treatment: &str, model: &_, of: Treatment<'_>| Trial {
+                    treatment: treatment.into(),
+                    fold: number,
+                    seed,
+                    held_out: answers(logits(model, &held_out, of, tokens), &held_out),
+                    test: answers(logits(model, &data.test, of, tokens), &data.test),
+                };
+                let mirrored = train.clone().with_mirrored();
+                let mut training = |examples: &Examples, recipe, treatment, teacher, name: &str, model| {
+                    let done = trials.len();
+                    let now = format!("seed {seed}, fold {} of {}, {name}", number + 1, self.folds);
+                    let training = Training {
+                        examples,
+                        recipe,
+                        treatment,
+                        teacher,
+                        // Early stopping must not see what is held out, so it is left out here.
+                        judge: None,
+                        seed,
+                        store: Some(Store { folder: self.store, prefix: self.name }),
+                    };
+                    training.run(model, &mut |training| watch(StudyProgress { done, all, now: now.clone(), training }))
+                };
+                let dense =
+                    training(&mirrored, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
+                let teacher = logits(&dense, &train, Treatment::Dense, tokens);
+                let mut found = vec![trial(DENSE, &dense, Treatment::Dense)];
+                for (name, treatment) in self.treatments {
+                    let tuned =
+                        training(&train, self.fine_tune, *treatment, Some(&teacher), name, dense.clone())?.model;
+                    found.push(trial(name, &tuned, *treatment));
+                }
+                trials.extend(found);
+            }
+        }
+        Ok(trials)
+    }
+}
