@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text_table::{Format, Lines, Records, TextTableError, open};
+use crate::text_table::{Lines, Records, TextTableError, open};
 
 /// More text than this is not kept at once: some five million sentence pairs.
 const MOST_TEXT_BYTES: usize = 1 << 30;
@@ -124,8 +124,7 @@ fn read_lines(source: &Path, target: &Path, found: &mut Gathered) -> Result<(), 
 }
 
 fn read_table(path: &Path, columns: [&String; 2], found: &mut Gathered) -> Result<(), TextTableError> {
-    let source = open(path).map_err(|source| TextTableError::Io { path: path.into(), source })?;
-    let mut records = Records::new(source, Format::of(path)?, columns.map(String::clone).into(), path)?;
+    let mut records = Records::open(path, columns.map(String::clone).into())?;
     while !found.is_full()
         && let Some((_, fields)) = records.next_record(path)?
     {

@@ -1,3 +1,4 @@
+mod parquet;
 mod rows;
 
 use std::{
@@ -11,7 +12,11 @@ use maskwright_transformer::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use rows::{Lines, Records};
+pub use parquet::ParquetFault;
+pub(crate) use rows::Lines;
+
+use parquet::ParquetRecords;
+use rows::LineRecords;
 
 /// Longer rows are refused, so that a quote that is never closed does not take the rest of a file into memory.
 pub(crate) const MOST_ROW_BYTES: u64 = 1 << 20;
@@ -27,7 +32,8 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// The file's name says its form: `.csv` (commas, fields in double quotes as RFC 4180 has them), `.tsv` (tabs, a quote is
 /// a character like any other, as in GLUE), `.tab` (as Orange writes it: tabs, quotes as in CSV, three header rows: names,
 /// types, roles) or `.jsonl` (one object a line); each also gzipped, with `.gz` behind. Text is UTF-8. The first row of a
-/// file that is not JSONL names the columns.
+/// file that is not JSONL names the columns. `.parquet` files are read as well: columns of text or whole numbers, without
+/// nesting, uncompressed or compressed with snappy or gzip.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextTable {
@@ -69,7 +75,7 @@ pub enum TextTableError {
         #[source]
         source: io::Error,
     },
-    #[error("{} is no table that can be read: names end in .csv, .tsv, .tab or .jsonl, also with .gz behind", path.display())]
+    #[error("{} is no table that can be read: names end in .csv, .tsv, .tab or .jsonl, also with .gz behind, or in .parquet", path.display())]
     Format { path: PathBuf },
     #[error("{} has no column `{column}`; its columns are {}", path.display(), quoted(columns))]
     Column { path: PathBuf, column: String, columns: Vec<String> },
@@ -80,6 +86,15 @@ pub enum TextTableError {
         line: u64,
         fault: RowFault,
     },
+    #[error("row {row} of {} {fault}", path.display())]
+    Entry {
+        path: PathBuf,
+        /// Of a file without lines, counted from 1.
+        row: u64,
+        fault: RowFault,
+    },
+    #[error("{} {fault}", path.display())]
+    Parquet { path: PathBuf, fault: ParquetFault },
     #[error("{} holds more than {limit} bytes of text: split it, or go through its rows one by one", path.display())]
     TooLarge { path: PathBuf, limit: usize },
     #[error("{} holds no examples", path.display())]
@@ -110,6 +125,10 @@ pub enum RowFault {
     Missing { column: String, fields: Vec<String> },
     #[error("has something other than text in `{column}`")]
     NoText { column: String },
+    #[error("has nothing in `{column}`: fill it in, or leave the row out")]
+    Nothing { column: String },
+    #[error("has more than {limit} bytes of text in `{column}`")]
+    LongText { column: String, limit: u64 },
     #[error("has the label `{label}`; labels are {allowed}")]
     Label { label: String, allowed: String },
 }
@@ -124,21 +143,25 @@ pub struct TextRows {
 impl TextTable {
     /// Opens a file and finds its columns; examples are read as they are asked for.
     pub fn rows(&self, path: &Path) -> Result<TextRows, TextTableError> {
-        self.rows_of(path, Format::of(path)?)
+        Ok(self.rows_in(Records::open(path, self.columns())?, path))
     }
 
     /// [`TextTable::rows`] of a file whose name does not say its form.
     pub(crate) fn rows_of(&self, path: &Path, format: Format) -> Result<TextRows, TextTableError> {
-        let columns = [Some(&self.text), self.second.as_ref(), Some(&self.label)];
-        let columns = columns.into_iter().flatten().cloned().collect();
-        let source = open(path).map_err(|source| TextTableError::Io { path: path.into(), source })?;
-        let records = Records::new(source, format, columns, path)?;
-        Ok(TextRows { records, table: self.clone(), path: path.into() })
+        Ok(self.rows_in(Records::open_lines(path, format, self.columns())?, path))
     }
 
     /// All examples of a file, at least one.
     pub fn read(&self, path: &Path) -> Result<Vec<TextExample>, TextTableError> {
         self.rows(path)?.read_all()
+    }
+
+    fn columns(&self) -> Vec<String> {
+        [Some(&self.text), self.second.as_ref(), Some(&self.label)].into_iter().flatten().cloned().collect()
+    }
+
+    fn rows_in(&self, records: Records, path: &Path) -> TextRows {
+        TextRows { records, table: self.clone(), path: path.into() }
     }
 }
 
@@ -166,7 +189,7 @@ impl Iterator for TextRows {
     type Item = Result<TextExample, TextTableError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (line, fields) = match self.records.next_record(&self.path).transpose()? {
+        let (number, fields) = match self.records.next_record(&self.path).transpose()? {
             Ok(record) => record,
             Err(error) => return Some(Err(error)),
         };
@@ -174,12 +197,8 @@ impl Iterator for TextRows {
         let mut next = || fields.next().expect("a record has one field for each column");
         let (text, second) = (next(), self.table.second.as_ref().map(|_| next()));
         let label = self.table.labels.class(&next());
-        let path = self.path.clone();
-        Some(label.map(|label| TextExample { text, second, label }).map_err(|fault| TextTableError::Row {
-            path,
-            line,
-            fault,
-        }))
+        let named = |fault| self.records.named(fault, number, &self.path);
+        Some(label.map(|label| TextExample { text, second, label }).map_err(named))
     }
 }
 
@@ -226,9 +245,48 @@ pub(crate) enum Format {
     Jsonl,
 }
 
+/// The wanted columns of a file's rows, in the order in which they were asked for.
+pub(crate) enum Records {
+    Lines(LineRecords),
+    Parquet(ParquetRecords),
+}
+
+impl Records {
+    /// Opens a file of the form that its name says.
+    pub(crate) fn open(path: &Path, columns: Vec<String>) -> Result<Self, TextTableError> {
+        match path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) {
+            true => ParquetRecords::open(path, &columns).map(Self::Parquet),
+            false => Self::open_lines(path, Format::of(path)?, columns),
+        }
+    }
+
+    /// Opens a file of lines whose name need not say its form.
+    pub(crate) fn open_lines(path: &Path, format: Format, columns: Vec<String>) -> Result<Self, TextTableError> {
+        let source = open(path).map_err(|source| TextTableError::Io { path: path.into(), source })?;
+        LineRecords::new(source, format, columns, path).map(Self::Lines)
+    }
+
+    /// The next row's wanted fields, and the number of its line or, of a file without lines, its own.
+    pub(crate) fn next_record(&mut self, path: &Path) -> Result<Option<(u64, Vec<String>)>, TextTableError> {
+        match self {
+            Self::Lines(records) => records.next_record(path),
+            Self::Parquet(records) => records.next_record(path),
+        }
+    }
+
+    /// What is wrong with the row of that number.
+    fn named(&self, fault: RowFault, number: u64, path: &Path) -> TextTableError {
+        let path = path.into();
+        match self {
+            Self::Lines(_) => TextTableError::Row { path, line: number, fault },
+            Self::Parquet(_) => TextTableError::Entry { path, row: number, fault },
+        }
+    }
+}
+
 impl Format {
     /// As the end of a file's name says.
-    pub(crate) fn of(path: &Path) -> Result<Self, TextTableError> {
+    fn of(path: &Path) -> Result<Self, TextTableError> {
         let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         match name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.') {
             Some((_, "csv")) => Ok(Self::Csv),

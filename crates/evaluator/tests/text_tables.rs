@@ -159,7 +159,7 @@ fn a_missing_column_and_a_foreign_file_are_refused_with_what_is_there() {
     assert_eq!(refusal(&moods(), "a.csv", b""), "a.csv holds no examples");
     assert_eq!(
         refusal(&moods(), "a.xlsx", b""),
-        "a.xlsx is no table that can be read: names end in .csv, .tsv, .tab or .jsonl, also with .gz behind"
+        "a.xlsx is no table that can be read: names end in .csv, .tsv, .tab or .jsonl, also with .gz behind, or in .parquet"
     );
 }
 

@@ -11,7 +11,7 @@ use super::{Format, MOST_ROW_BYTES, RowFault, TextTableError, shortened};
 const ORANGE_ROLES: [&str; 9] = ["", "class", "c", "meta", "m", "ignore", "i", "weight", "w"];
 
 /// The wanted fields of a table's rows, in the order in which they were asked for.
-pub(crate) struct Records {
+pub(crate) struct LineRecords {
     lines: Lines,
     format: Format,
     /// The columns that are wanted.
@@ -49,8 +49,8 @@ impl From<RowFault> for Fault {
     }
 }
 
-impl Records {
-    pub(crate) fn new(
+impl LineRecords {
+    pub(super) fn new(
         source: Box<dyn BufRead + Send>,
         format: Format,
         columns: Vec<String>,
@@ -95,7 +95,7 @@ impl Records {
     }
 
     /// The next row's line and wanted fields; blank lines are passed over.
-    pub(crate) fn next_record(&mut self, path: &Path) -> Result<Option<(u64, Vec<String>)>, TextTableError> {
+    pub(super) fn next_record(&mut self, path: &Path) -> Result<Option<(u64, Vec<String>)>, TextTableError> {
         let Some((line, mut fields)) = self.next_fields(path)? else { return Ok(None) };
         if self.format == Format::Jsonl {
             return Ok(Some((line, fields)));
