@@ -157,8 +157,8 @@ fn bound(machine: &Machine, sum: &HeadCost) -> Bound {
     };
     consider(sum.busy.vector, Bound::VectorUnit);
     consider(sum.busy.elementwise, Bound::Elementwise);
-    for (level, bytes) in machine.levels.iter().zip(sum.bytes) {
-        consider(bytes / level.bytes_per_s, Bound::Memory(level.name.clone()));
+    for (level, seconds) in machine.levels.iter().zip(sum.busy.levels) {
+        consider(seconds, Bound::Memory(level.name.clone()));
     }
     consider(sum.busy.overhead + sum.exposed.fill, Bound::Overhead);
     longest.1

@@ -25,7 +25,7 @@ impl DeviceProfile {
         self.precisions_hang_together(&mut problems);
         self.memory_grows_outwards(&mut problems);
         if let Some(kernels) = &self.kernels {
-            problems.extend(kernels.problems(&self.matrix.macs_per_cycle, self.matrix.tile_queries.value));
+            problems.extend(kernels.problems(&self.matrix.macs_per_cycle));
         }
         let mut expect = |holds: bool, problem: &str| {
             if !holds {

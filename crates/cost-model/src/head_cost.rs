@@ -52,6 +52,8 @@ pub(crate) struct Busy {
     /// The vector unit with anything else.
     pub elementwise: f64,
     pub overhead: f64,
+    /// By level, those that are not part of any other time.
+    pub levels: [f64; MOST_LEVELS],
 }
 
 impl Exposed {
@@ -90,6 +92,7 @@ impl HeadCost {
                 vector: busy.vector * times,
                 elementwise: busy.elementwise * times,
                 overhead: busy.overhead * times,
+                levels: busy.levels.map(|seconds| seconds * times),
             },
             mac_joules: self.mac_joules * times,
             lane_joules: self.lane_joules * times,
@@ -137,6 +140,7 @@ impl Add for HeadCost {
                 vector: a.busy.vector + b.busy.vector,
                 elementwise: a.busy.elementwise + b.busy.elementwise,
                 overhead: a.busy.overhead + b.busy.overhead,
+                levels: std::array::from_fn(|level| a.busy.levels[level] + b.busy.levels[level]),
             },
             mac_joules: a.mac_joules + b.mac_joules,
             lane_joules: a.lane_joules + b.lane_joules,
@@ -232,9 +236,10 @@ pub(crate) fn price(
         ..Exposed::default()
     };
     let macs = head.scores.map(|scores| 2.0 * scores as f64 * f64::from(shape.head_dim) * batch);
-    let mut bytes = [0.0; MOST_LEVELS];
-    for (total, bytes) in bytes.iter_mut().zip(&plan.bytes) {
-        *total = bytes * batch;
+    let (mut bytes, mut levels) = ([0.0; MOST_LEVELS], [0.0; MOST_LEVELS]);
+    for (at, (of_plan, level)) in plan.bytes.iter().zip(&machine.levels).enumerate() {
+        bytes[at] = of_plan * batch;
+        levels[at] = if at < plan.levels_in_time { 0.0 } else { bytes[at] / level.bytes_per_s };
     }
     let mut cost = HeadCost {
         exposed,
@@ -243,6 +248,7 @@ pub(crate) fn price(
             vector: seconds(plan.vector_busy),
             elementwise: 0.0,
             overhead: seconds(plan.blocks),
+            levels,
         },
         mac_joules: (0..macs.len())
             .map(|at| {

@@ -16,133 +16,145 @@ use crate::{
 /// The `flash` dataflow counts these in place of the units' rates.
 ///
 /// A *tile* is as many queries of one block row as are computed at once: `matrix.tile_queries`, or a whole block row where
-/// that is less. A *run* is a row's blocks of one precision. Keys are counted in whole groups of eight.
+/// that is less. A row's last tile is computed whole. A *run* is what a row has of one precision. A *word* is 32 bits: one
+/// number, or two, or four, by precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelTimes {
-    /// Both products of a tile with one key, for each feature of the head, by block size and precision.
-    pub product_cycles: BTreeMap<BlockSize, BTreeMap<Precision, Figure>>,
-    /// Softmax of a tile's scores with one key, conversions from and to the precision included.
+    /// Both products, for each query of a tile, key and feature.
+    pub product_cycles: BTreeMap<Precision, Figure>,
+    /// Softmax, for each query of a tile and key: conversions from and to the precision, and writing and reading scores.
     pub softmax_cycles: BTreeMap<Precision, Figure>,
     /// The same at 8 bit with the integer softmax.
     pub integer_softmax_cycles: Figure,
     /// Finding and addressing one block, for each tile.
     pub block_cycles: Figure,
-    /// Beginning a run, for each tile.
-    pub run_cycles: BTreeMap<Precision, Figure>,
-    /// The same for each feature of the head.
-    pub run_feature_cycles: Figure,
-    /// Finishing a tile, for each feature of the head.
-    pub row_cycles: Figure,
-    /// Packing an element of a head's queries, keys and values where it has blocks of that precision; 8 and 16 bit.
+    /// Beginning and ending a run, for each tile.
+    pub run_cycles: Figure,
+    /// The same for each word of the tile's queries, which are arranged for the run.
+    pub arrange_cycles: Figure,
+    /// Scaling and writing a number of the output.
+    pub output_cycles: Figure,
+    /// Beginning a head.
+    pub head_cycles: Figure,
+    /// Packing a number where the head has blocks of that precision: keys, and at 8 and 16 bit queries and values, too.
     pub pack_cycles: BTreeMap<Precision, Figure>,
+    /// The same for each key on top, where a key's words are no whole vectors.
+    pub pack_key_cycles: Figure,
+    /// A byte of inputs and outputs that comes from farther away than a core's own caches.
+    pub far_byte_cycles: Figure,
 }
 
-/// Every coefficient of [`KernelTimes`] in one list: products by block size and precision, softmax by precision and in
-/// integers, block, runs by precision, run and row for each feature, packing at 8 and 16 bit.
+/// Every coefficient of [`KernelTimes`] in one list, in the order of its fields.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rates([f64; RATES]);
 
-pub(crate) const RATES: usize = 21;
-const SOFTMAX: usize = 9;
-const INTEGER_SOFTMAX: usize = 12;
-const BLOCK: usize = 13;
-const RUN: usize = 14;
-const RUN_FEATURE: usize = 17;
-const ROW: usize = 18;
-const PACK: usize = 19;
+pub(crate) const RATES: usize = 17;
+const SOFTMAX: usize = 3;
+const INTEGER_SOFTMAX: usize = 6;
+const BLOCK: usize = 7;
+const RUN: usize = 8;
+const ARRANGE: usize = 9;
+const OUTPUT: usize = 10;
+const HEAD: usize = 11;
+const PACK: usize = 12;
+const PACK_KEY: usize = 15;
+const FAR: usize = 16;
 
-/// Where blocks of each precision may be computed instead. The kernels compute each where the mask says; a prediction
-/// takes the cheapest of these, so that it never falls when a block is raised (`docs/decisions/101`).
-const PROMOTIONS: [[usize; 3]; 4] = [[0, 1, 2], [1, 1, 2], [0, 2, 2], [2, 2, 2]];
+/// Keys without a use that a run of blocks of 8 has on average, because scores are computed for 16 keys at once.
+const PADDING: f64 = 4.0;
+
+/// Numbers of one word at each precision.
+const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
+
+/// Where blocks of each precision may be computed instead: what the kernels do where it is faster. A prediction takes the
+/// cheapest of these, so that it never falls when a block is raised (`docs/decisions/101`).
+const PROMOTIONS: [[usize; 3]; 6] = [[0, 1, 2], [1, 1, 2], [0, 2, 2], [2, 1, 2], [1, 2, 2], [2, 2, 2]];
 
 impl KernelTimes {
     /// Every number with its place in the file.
     pub(crate) fn figures(&self) -> Vec<(String, &Figure)> {
         let mut all = Vec::new();
-        for (size, of_size) in &self.product_cycles {
-            all.extend(named(format!("product_cycles.{size}."), of_size));
+        let named = [("product", &self.product_cycles), ("softmax", &self.softmax_cycles), ("pack", &self.pack_cycles)];
+        for (name, of) in named {
+            let place = |precision: &Precision| format!("kernels.{name}_cycles.{}", precision.bytes());
+            all.extend(of.iter().map(|(precision, figure)| (place(precision), figure)));
         }
-        all.extend(named("softmax_cycles.".into(), &self.softmax_cycles));
-        all.push(("kernels.integer_softmax_cycles".into(), &self.integer_softmax_cycles));
-        all.push(("kernels.block_cycles".into(), &self.block_cycles));
-        all.extend(named("run_cycles.".into(), &self.run_cycles));
-        all.push(("kernels.run_feature_cycles".into(), &self.run_feature_cycles));
-        all.push(("kernels.row_cycles".into(), &self.row_cycles));
-        all.extend(named("pack_cycles.".into(), &self.pack_cycles));
+        all.extend([
+            ("kernels.integer_softmax_cycles".into(), &self.integer_softmax_cycles),
+            ("kernels.block_cycles".into(), &self.block_cycles),
+            ("kernels.run_cycles".into(), &self.run_cycles),
+            ("kernels.arrange_cycles".into(), &self.arrange_cycles),
+            ("kernels.output_cycles".into(), &self.output_cycles),
+            ("kernels.head_cycles".into(), &self.head_cycles),
+            ("kernels.pack_key_cycles".into(), &self.pack_key_cycles),
+            ("kernels.far_byte_cycles".into(), &self.far_byte_cycles),
+        ]);
         all
     }
 
-    /// What is impossible, given the most multiply-accumulates a cycle at each precision and the queries of a tile.
-    pub(crate) fn problems(&self, macs_per_cycle: &BTreeMap<Precision, Figure>, tile_queries: f64) -> Vec<String> {
+    /// What is impossible, given the most multiply-accumulates a cycle at each precision.
+    pub(crate) fn problems(&self, macs_per_cycle: &BTreeMap<Precision, Figure>) -> Vec<String> {
         let mut problems = Vec::new();
-        let all_precisions = |of: &BTreeMap<Precision, Figure>| of.len() == Precision::ALL.len();
-        let whole = self.product_cycles.len() == BlockSize::ALL.len()
-            && self.product_cycles.values().all(all_precisions)
-            && all_precisions(&self.softmax_cycles)
-            && all_precisions(&self.run_cycles);
-        if !whole {
-            problems.push("kernels has figures for block sizes 8, 16, 32 and precisions 1, 2, 4: all of them".into());
+        if [&self.product_cycles, &self.softmax_cycles, &self.pack_cycles]
+            .iter()
+            .any(|of| of.len() < Precision::ALL.len())
+        {
+            problems.push(
+                "kernels has product_cycles, softmax_cycles and pack_cycles for precisions 1, 2, 4: all of them".into(),
+            );
         }
-        if !self.pack_cycles.keys().eq(&[Precision::Int8, Precision::Half]) {
-            problems.push("kernels.pack_cycles has figures for precisions 1 and 2".into());
-        }
-        for (size, of_size) in &self.product_cycles {
-            for (precision, figure) in of_size {
-                let tile = tile_queries.min(f64::from(size.tokens()));
-                let peak = macs_per_cycle.get(precision).map_or(0.0, |rate| rate.value);
-                if figure.value * peak < 2.0 * tile * (1.0 - 1e-9) {
-                    problems.push(format!(
-                        "kernels.product_cycles.{size}.{} is faster than matrix.macs_per_cycle",
-                        precision.bytes()
-                    ));
-                }
+        for (precision, figure) in &self.product_cycles {
+            let peak = macs_per_cycle.get(precision).map_or(0.0, |rate| rate.value);
+            if figure.value * peak < 2.0 * (1.0 - 1e-9) {
+                problems
+                    .push(format!("kernels.product_cycles.{} is faster than matrix.macs_per_cycle", precision.bytes()));
             }
         }
         problems
     }
 }
 
-fn named(name: String, of: &BTreeMap<Precision, Figure>) -> impl Iterator<Item = (String, &Figure)> {
-    of.iter().map(move |(precision, figure)| (format!("kernels.{name}{}", precision.bytes()), figure))
-}
-
 impl Rates {
     pub(crate) fn of(times: &KernelTimes) -> Self {
-        let mut rates = [0.0; RATES];
-        let by_precision = |to: &mut [f64], of: &BTreeMap<Precision, Figure>| {
-            for (to, precision) in to.iter_mut().zip(Precision::ALL) {
-                *to = of.get(&precision).map_or(0.0, |figure| figure.value);
-            }
+        let by_precision = |of: &BTreeMap<Precision, Figure>| {
+            Precision::ALL.map(|precision| of.get(&precision).map_or(0.0, |figure| figure.value))
         };
-        for (products, size) in rates[..SOFTMAX].chunks_exact_mut(3).zip(BlockSize::ALL) {
-            if let Some(of_size) = times.product_cycles.get(&size) {
-                by_precision(products, of_size);
-            }
-        }
-        by_precision(&mut rates[SOFTMAX..INTEGER_SOFTMAX], &times.softmax_cycles);
+        let mut rates = [0.0; RATES];
+        rates[..SOFTMAX].copy_from_slice(&by_precision(&times.product_cycles));
+        rates[SOFTMAX..INTEGER_SOFTMAX].copy_from_slice(&by_precision(&times.softmax_cycles));
+        rates[PACK..PACK_KEY].copy_from_slice(&by_precision(&times.pack_cycles));
         rates[INTEGER_SOFTMAX] = times.integer_softmax_cycles.value;
         rates[BLOCK] = times.block_cycles.value;
-        by_precision(&mut rates[RUN..RUN_FEATURE], &times.run_cycles);
-        rates[RUN_FEATURE] = times.run_feature_cycles.value;
-        rates[ROW] = times.row_cycles.value;
-        by_precision(&mut rates[PACK..], &times.pack_cycles);
+        rates[RUN] = times.run_cycles.value;
+        rates[ARRANGE] = times.arrange_cycles.value;
+        rates[OUTPUT] = times.output_cycles.value;
+        rates[HEAD] = times.head_cycles.value;
+        rates[PACK_KEY] = times.pack_key_cycles.value;
+        rates[FAR] = times.far_byte_cycles.value;
         Self(rates)
+    }
+
+    /// The first of `found`.
+    pub(crate) fn from_list(found: &[f64; RATES + 1]) -> Self {
+        Self(std::array::from_fn(|at| found[at]))
     }
 
     /// The same as numbers of a profile; `figure` adds the source.
     pub(crate) fn times(rates: [f64; RATES], figure: impl Fn(f64) -> Figure) -> KernelTimes {
         let by_precision = |of: &[f64]| Precision::ALL.into_iter().zip(of.iter().map(|rate| figure(*rate))).collect();
-        let products = BlockSize::ALL.into_iter().zip(rates[..SOFTMAX].chunks_exact(3).map(by_precision));
         KernelTimes {
-            product_cycles: products.collect(),
+            product_cycles: by_precision(&rates[..SOFTMAX]),
             softmax_cycles: by_precision(&rates[SOFTMAX..INTEGER_SOFTMAX]),
             integer_softmax_cycles: figure(rates[INTEGER_SOFTMAX]),
             block_cycles: figure(rates[BLOCK]),
-            run_cycles: by_precision(&rates[RUN..RUN_FEATURE]),
-            run_feature_cycles: figure(rates[RUN_FEATURE]),
-            row_cycles: figure(rates[ROW]),
-            pack_cycles: by_precision(&rates[PACK..]),
+            run_cycles: figure(rates[RUN]),
+            arrange_cycles: figure(rates[ARRANGE]),
+            output_cycles: figure(rates[OUTPUT]),
+            head_cycles: figure(rates[HEAD]),
+            pack_cycles: by_precision(&rates[PACK..PACK_KEY]),
+            pack_key_cycles: figure(rates[PACK_KEY]),
+            far_byte_cycles: figure(rates[FAR]),
         }
     }
 
@@ -154,24 +166,75 @@ impl Rates {
 /// The least that each coefficient can be: no product is faster than the peak.
 pub(crate) fn floors(machine: &Machine) -> [f64; RATES] {
     let mut floors = [0.0; RATES];
-    for (at, floor) in floors[..SOFTMAX].iter_mut().enumerate() {
-        let (size, precision) = (BlockSize::ALL[at / 3], Precision::ALL[at % 3]);
-        *floor = 2.0 * f64::from(tile(machine, size)) / machine.peak_rate(precision);
+    for (floor, precision) in floors.iter_mut().zip(Precision::ALL) {
+        *floor = 2.0 / machine.peak_rate(precision);
     }
     floors
 }
 
-/// What each coefficient is multiplied with when a module is computed as its masks say.
-pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [f64; RATES] {
+/// What each coefficient is multiplied with when a module is computed as is cheapest at `rates`, or, without any, as its
+/// masks say.
+pub(crate) fn counts(machine: &Machine, module: &ModuleWork, rates: Option<&Rates>) -> [f64; RATES] {
     let mut counts = [0.0; RATES];
     for head in &module.heads {
-        for band in &head.bands[0] {
-            let row = Row { size: head.block_size, tiles: tiles(machine, head.block_size, band.queries) };
-            row.count(band.keys_by_precision(), module.shape.head_dim, module.softmax, &mut counts);
-        }
-        count_packing(head.blocks.map(|blocks| blocks > 0), &module.shape, &mut counts);
+        let of_head = match rates {
+            Some(rates) => cheapest(machine, rates, head, &module.shape, module.softmax),
+            None => as_masked(machine, head, &module.shape, module.softmax),
+        };
+        counts.iter_mut().zip(of_head).for_each(|(sum, count)| *sum += count);
     }
     counts
+}
+
+fn as_masked(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> [f64; RATES] {
+    let mut counts = [0.0; RATES];
+    for band in &head.bands[0] {
+        let row = Row::of(machine, head.block_size, band.queries);
+        row.count(band.keys_by_precision(), shape.head_dim, softmax, &mut counts);
+    }
+    count_head(machine, head.blocks.map(|blocks| blocks > 0), shape, &mut counts);
+    counts
+}
+
+/// Over every set of precisions that a head may be packed for, and for each row every way to compute its blocks at one of
+/// those, the counts that cost least.
+fn cheapest(
+    machine: &Machine,
+    rates: &Rates,
+    head: &HeadWork,
+    shape: &AttentionShape,
+    softmax: Softmax,
+) -> [f64; RATES] {
+    // Priced once for every set: (cost, counts) of each row in each way, where the row has other blocks than in others.
+    let rows: Vec<_> = head.bands[0]
+        .iter()
+        .map(|band| {
+            let row = Row::of(machine, head.block_size, band.queries);
+            let keys = band.keys_by_precision();
+            let ways = PROMOTIONS.map(|promotion| {
+                let mut counts = [0.0; RATES];
+                row.count(promoted(keys, promotion), shape.head_dim, softmax, &mut counts);
+                (rates.cycles(&counts, 0..RATES), counts)
+            });
+            (keys, ways)
+        })
+        .collect();
+    let mut best = (f64::INFINITY, [0.0; RATES]);
+    for packed in (1..8_u32).map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
+        let mut counts = [0.0; RATES];
+        count_head(machine, packed, shape, &mut counts);
+        let possible = rows.iter().all(|(keys, ways)| {
+            let fits = |promotion: &[usize; 3]| (0..3).all(|at| keys[at] == 0 || packed[promotion[at]]);
+            let of_row = PROMOTIONS.iter().zip(ways).filter(|(promotion, _)| fits(promotion));
+            let of_row = of_row.map(|(_, way)| way).reduce(|a, b| if b.0 < a.0 { b } else { a });
+            of_row.map(|(_, of_row)| counts.iter_mut().zip(of_row).for_each(|(sum, count)| *sum += count)).is_some()
+        });
+        let cycles = rates.cycles(&counts, 0..RATES);
+        if possible && cycles < best.0 {
+            best = (cycles, counts);
+        }
+    }
+    best.1
 }
 
 /// How one core runs one head of one example.
@@ -183,38 +246,15 @@ pub(crate) fn plan(
     softmax: Softmax,
     stages: &Stages,
 ) -> Plan {
-    let mut best = (f64::INFINITY, [0.0; RATES]);
-    for promotion in PROMOTIONS {
-        let mut counts = [0.0; RATES];
-        let mut used = [false; 3];
-        for (blocks, to) in head.blocks.iter().zip(promotion) {
-            used[to] |= *blocks > 0;
-        }
-        count_packing(used, shape, &mut counts);
-        for band in &head.bands[0] {
-            let row = Row { size: head.block_size, tiles: tiles(machine, head.block_size, band.queries) };
-            let keys = promoted(band.keys_by_precision(), promotion);
-            let cheapest = PROMOTIONS.map(|again| {
-                let mut counts = [0.0; RATES];
-                row.count(promoted(keys, again), shape.head_dim, softmax, &mut counts);
-                (rates.cycles(&counts, 0..RATES), counts)
-            });
-            let cheapest = cheapest.into_iter().reduce(|a, b| if b.0 < a.0 { b } else { a });
-            for (sum, count) in counts.iter_mut().zip(cheapest.map_or([0.0; RATES], |(_, counts)| counts)) {
-                *sum += count;
-            }
-        }
-        let cycles = rates.cycles(&counts, 0..RATES);
-        if cycles < best.0 {
-            best = (cycles, counts);
-        }
-    }
-    let (cycles, counts) = best;
+    let counts = cheapest(machine, rates, head, shape, softmax);
+    let cycles = rates.cycles(&counts, 0..RATES);
     let products = rates.cycles(&counts, 0..SOFTMAX);
     let vector = rates.cycles(&counts, SOFTMAX..BLOCK);
     let bytes = traffic::fused(machine, head, shape);
+    // What the caches take is part of what was timed, and so is DRAM where there is nothing to fetch from it.
+    let in_caches = fits_the_caches(machine, shape);
     let from_dram = bytes.last().map_or(0.0, |bytes| dram_cycles(machine, *bytes));
-    let transfers = if fits_the_caches(machine, shape) { 0.0 } else { from_dram };
+    let transfers = if in_caches { 0.0 } else { from_dram };
     Plan {
         qk: products / 2.0,
         softmax: vector,
@@ -224,6 +264,7 @@ pub(crate) fn plan(
         matrix_busy: products,
         // Energy goes by what softmax asks of the lanes: what was timed may fall where a run is computed more finely.
         vector_busy: stages.softmax,
+        levels_in_time: bytes.len() - usize::from(!in_caches),
         bytes,
         ..Plan::default()
     }
@@ -234,31 +275,56 @@ pub(crate) fn plan(
 struct Row {
     size: BlockSize,
     tiles: f64,
+    /// Those of whole tiles.
+    queries: f64,
 }
 
 impl Row {
+    fn of(machine: &Machine, size: BlockSize, queries: u32) -> Self {
+        let tile = machine.tile_queries.min(size.tokens());
+        let tiles = queries.div_ceil(tile);
+        Self { size, tiles: f64::from(tiles), queries: f64::from(tiles * tile) }
+    }
+
+    /// Nothing here is rounded up: then the price of a row, with [`PROMOTIONS`], never falls when a block is raised.
     fn count(self, keys: [u32; 3], head_dim: u32, softmax: Softmax, counts: &mut [f64; RATES]) {
-        let (tiles, features) = (self.tiles, f64::from(head_dim));
-        let size = BlockSize::ALL.iter().position(|size| *size == self.size).unwrap_or(0);
+        let Self { size, tiles, queries } = self;
+        let features = f64::from(head_dim);
+        let padding = if size == BlockSize::B8 { PADDING } else { 0.0 };
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
-            let groups = f64::from(keys.next_multiple_of(8));
+            let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
             let integer = precision == Precision::Int8 && softmax == Softmax::Integer;
-            counts[3 * size + at] += tiles * groups * features;
-            counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += tiles * groups;
-            counts[BLOCK] += tiles * f64::from(keys.div_ceil(self.size.tokens()));
-            counts[RUN + at] += tiles;
-            counts[RUN_FEATURE] += tiles * features;
+            // One of the two products is computed for the padding, too.
+            counts[at] += queries * (keys + padding / 2.0) * features;
+            counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
+            counts[BLOCK] += tiles * f64::from(blocks);
+            counts[RUN] += tiles;
+            counts[ARRANGE] += queries * features / PER_WORD[at];
         }
-        counts[ROW] += tiles * features;
+        counts[OUTPUT] += queries * features;
     }
 }
 
-fn count_packing(used: [bool; 3], shape: &AttentionShape, counts: &mut [f64; RATES]) {
-    let elements = (f64::from(shape.queries) + 2.0 * f64::from(shape.keys)) * f64::from(shape.head_dim);
-    for (count, used) in counts[PACK..].iter_mut().zip(used) {
-        *count += if used { elements } else { 0.0 };
+/// What a head with blocks of some precisions costs beside its rows.
+fn count_head(machine: &Machine, used: [bool; 3], shape: &AttentionShape, counts: &mut [f64; RATES]) {
+    let (queries, keys, features) = (f64::from(shape.queries), f64::from(shape.keys), f64::from(shape.head_dim));
+    for (at, per_word) in PER_WORD.into_iter().enumerate().filter(|(at, _)| used[*at]) {
+        let tokens = if per_word > 1.0 { queries + 2.0 * keys } else { keys };
+        counts[PACK + at] += tokens * features;
+        counts[PACK_KEY] += if features / per_word % machine.lanes == 0.0 { 0.0 } else { keys };
     }
+    counts[HEAD] += 1.0;
+    let of_head = 4.0 * features * 2.0 * (queries + keys);
+    counts[FAR] += of_head * far_share(machine, f64::from(shape.heads) * of_head);
+}
+
+/// Share of `bytes`, read and written in turn over and over, that the cores' own caches do not hold: nothing up to half of
+/// them, everything from all of them on.
+fn far_share(machine: &Machine, bytes: f64) -> f64 {
+    // The last two levels are a cache that cores share, and DRAM.
+    let own = machine.levels.iter().rev().nth(2).or(machine.levels.first());
+    own.map_or(0.0, |own| (2.0 * bytes / (own.core_bytes * machine.cores) - 1.0).clamp(0.0, 1.0))
 }
 
 fn promoted(keys: [u32; 3], promotion: [usize; 3]) -> [u32; 3] {
@@ -269,16 +335,8 @@ fn promoted(keys: [u32; 3], promotion: [usize; 3]) -> [u32; 3] {
     to
 }
 
-fn tile(machine: &Machine, size: BlockSize) -> u32 {
-    machine.tile_queries.min(size.tokens())
-}
-
-fn tiles(machine: &Machine, size: BlockSize, queries: u32) -> f64 {
-    f64::from(queries.div_ceil(tile(machine, size)))
-}
-
 /// Whether queries, keys, values and outputs of a module lie in the last cache, as they did when times were taken.
-fn fits_the_caches(machine: &Machine, shape: &AttentionShape) -> bool {
+pub(crate) fn fits_the_caches(machine: &Machine, shape: &AttentionShape) -> bool {
     let tokens = 2.0 * (f64::from(shape.queries) + f64::from(shape.keys));
     let bytes = 4.0 * f64::from(shape.heads) * f64::from(shape.head_dim) * tokens;
     machine.levels.iter().rev().nth(1).is_some_and(|cache| bytes <= cache.core_bytes * machine.cores)

@@ -5,6 +5,7 @@ use maskwright_blueprint::{AttentionShape, HeadMask, Linear, Precision};
 use crate::{
     Cost, CostError, Dataflow, DeviceProfile, HeadCost, HeadWork, ModuleWork, Softmax, Timeline, Work,
     head_cost::{self, Busy, Exposed, Mapping},
+    kernel_times,
     machine::Machine,
     mas, schedule,
     work::check_shape,
@@ -103,7 +104,11 @@ impl CostModel {
         let rows = f64::from(machine.tile_queries.min(shape.queries));
         let keys = f64::from(machine.tile_keys.min(shape.keys));
         let width = f64::from(precision.bytes()) * f64::from(shape.head_dim);
-        let transfers = (2.0 * rows + keys) * width / machine.dram().bytes_per_s;
+        let timed = self.dataflow == Dataflow::Flash && machine.kernels.is_some();
+        let transfers = match timed && kernel_times::fits_the_caches(machine, shape) {
+            true => 0.0,
+            false => (2.0 * rows + keys) * width / machine.dram().bytes_per_s,
+        };
         let pipeline = match self.dataflow {
             Dataflow::Mas => {
                 let keys = Precision::ALL.map(|level| if level <= precision { shape.keys } else { 0 });
@@ -261,8 +266,9 @@ impl CostModel {
     }
 
     fn through_all_levels(&self, cost: &mut HeadCost, bytes: f64) {
-        for (total, level) in cost.bytes.iter_mut().zip(&self.machine.levels) {
-            *total = bytes;
+        for (at, level) in self.machine.levels.iter().enumerate() {
+            cost.bytes[at] = bytes;
+            cost.busy.levels[at] = bytes / level.bytes_per_s;
             cost.memory_joules += bytes * level.joules_per_byte;
         }
         cost.watts = cost.phase_watts(&self.machine);

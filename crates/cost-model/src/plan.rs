@@ -98,6 +98,8 @@ pub(crate) struct Plan {
     pub elementwise: [f64; 3],
     /// Bytes that leave each level.
     pub bytes: Vec<f64>,
+    /// How many levels, from the innermost on, take no time of their own: it is part of the cycles above.
+    pub levels_in_time: usize,
 }
 
 impl Plan {

@@ -13,7 +13,7 @@ use std::{
     slice,
     sync::{
         Arc, Mutex, PoisonError, TryLockError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -40,6 +40,9 @@ struct Helper {
 /// Where a helper is handed its work.
 struct Post {
     state: AtomicU32,
+    asleep: AtomicBool,
+    /// Which thread serves here; nobody's until it has begun.
+    thread: AtomicI32,
     /// Written in [`FREE`], read in [`TAKEN`]: never both at once.
     offer: UnsafeCell<Option<(usize, *const Work<'static>)>>,
 }
@@ -63,7 +66,12 @@ unsafe impl Send for Post {}
 pub(crate) fn enlist(count: usize) {
     let mut helpers = HELPERS.lock().unwrap_or_else(PoisonError::into_inner);
     while helpers.len() < count.min(MOST_HELPERS) {
-        let post = Arc::new(Post { state: AtomicU32::new(FREE), offer: UnsafeCell::new(None) });
+        let post = Arc::new(Post {
+            state: AtomicU32::new(FREE),
+            asleep: AtomicBool::new(false),
+            thread: AtomicI32::new(placement::NOBODY),
+            offer: UnsafeCell::new(None),
+        });
         let of_thread = Arc::clone(&post);
         let name = format!("maskwright-{}", helpers.len() + 1);
         match thread::Builder::new().name(name).spawn(move || of_thread.serve()) {
@@ -109,6 +117,10 @@ impl Helper {
         // SAFETY: the state is `FREE`, as the last withdrawal left it, so the helper does not look.
         unsafe { *self.post.offer.get() = Some((worker, work)) };
         self.post.state.store(OFFERED, Ordering::Release);
+        // One that is awake has its place.
+        if self.post.asleep.load(Ordering::Relaxed) {
+            placement::keep_away(self.post.thread.load(Ordering::Relaxed));
+        }
         self.thread.unpark();
     }
 }
@@ -134,6 +146,7 @@ impl Post {
 
     /// What a helper does all its life.
     fn serve(&self) {
+        self.thread.store(placement::this_thread(), Ordering::Relaxed);
         loop {
             self.wait();
             // SAFETY: the state is `TAKEN`, so the caller does not write.
@@ -161,10 +174,58 @@ impl Post {
                 hint::spin_loop();
             }
             if begun.elapsed() > AWAKE {
+                self.asleep.store(true, Ordering::Relaxed);
                 thread::park();
+                self.asleep.store(false, Ordering::Relaxed);
             }
         }
     }
+}
+
+/// On which CPU a helper wakes up.
+///
+/// The system may put a thread that it wakes onto the CPU of the one that wakes it, and move it away only milliseconds later,
+/// when the call is over.
+#[cfg(target_os = "linux")]
+mod placement {
+    use std::mem;
+
+    pub(super) const NOBODY: libc::pid_t = 0;
+
+    pub(super) fn this_thread() -> libc::pid_t {
+        // SAFETY: always succeeds.
+        unsafe { libc::gettid() }
+    }
+
+    /// Lets `thread` run wherever this thread may, but not where it is now.
+    pub(super) fn keep_away(thread: libc::pid_t) {
+        // SAFETY: a set of CPUs is plain bits, of which none is a valid value.
+        let mut cpus: libc::cpu_set_t = unsafe { mem::zeroed() };
+        let size = mem::size_of_val(&cpus);
+        // SAFETY: the set has the size that is named; nobody but this process's thread is asked for or changed. What does
+        // not succeed changes nothing.
+        unsafe {
+            let here = libc::sched_getcpu();
+            let known = libc::sched_getaffinity(0, size, &mut cpus) == 0 && (0..8 * size as i32).contains(&here);
+            if thread == NOBODY || !known || libc::CPU_COUNT(&cpus) < 2 {
+                return;
+            }
+            libc::CPU_CLR(here as usize, &mut cpus);
+            libc::sched_setaffinity(thread, size, &cpus);
+        }
+    }
+}
+
+/// Elsewhere the system places threads as it likes.
+#[cfg(not(target_os = "linux"))]
+mod placement {
+    pub(super) const NOBODY: i32 = 0;
+
+    pub(super) fn this_thread() -> i32 {
+        NOBODY
+    }
+
+    pub(super) fn keep_away(_: i32) {}
 }
 
 /// A slice of which several threads change different parts at once.

@@ -53,6 +53,24 @@ impl Kernel {
         }
     }
 
+    /// Queries of one block row that are computed at once, or all of them where a row has fewer.
+    pub const fn tile_queries(self) -> u32 {
+        match self {
+            Self::Portable => 2,
+            Self::Avx2 => 8,
+            Self::Avx512 => 16,
+        }
+    }
+
+    /// 32-bit words of one vector.
+    pub const fn vector_words(self) -> u32 {
+        match self {
+            Self::Portable => 4,
+            Self::Avx2 => 8,
+            Self::Avx512 => 16,
+        }
+    }
+
     /// The instructions themselves; refused when this CPU lacks them.
     pub(crate) fn instructions(self) -> Result<Instructions, KernelError> {
         self.detect()

@@ -39,6 +39,7 @@ mod packed;
 pub mod peak;
 mod phases;
 mod plan;
+mod promotion;
 mod row;
 mod tile;
 mod workspace;
@@ -49,6 +50,7 @@ pub use integer_softmax::{IntegerSoftmax, Normalisation};
 pub use kernel::Kernel;
 pub use phases::Phases;
 pub use plan::{AttentionPlan, Int8Softmax, MAX_HEAD_DIM, PlanOptions};
+pub use promotion::Promotion;
 pub use workspace::Workspace;
 
 pub(crate) use plan::check_masks;

@@ -5,15 +5,16 @@ use std::{
     thread,
 };
 
-use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision};
+use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask};
 
 use crate::{
-    Inputs, Kernel, KernelError, Normalisation, Workspace,
+    Inputs, Kernel, KernelError, Normalisation, Promotion, Workspace,
     crew::{self, Parts},
     inputs,
     kernel::Instructions,
     packed::{Head, PackedHead},
     phases::{Laps, Phases, Stopwatch},
+    promotion,
     row::{self, Row},
     tile::Job,
     workspace::{Scratch, SharedHead, WorkspaceSize},
@@ -28,7 +29,7 @@ pub const MAX_HEAD_DIM: u32 = 512;
 /// on the number of threads, to the bit. A plan is immutable and can be shared; each concurrent call has its own
 /// [`Workspace`].
 ///
-/// Precision by block: `Single` is f32 throughout. `Half` is bf16 operands (queries, keys, weights, values rounded to
+/// Precision by block, where [`Promotion`] does not choose a finer one: `Single` is f32 throughout. `Half` is bf16 operands (queries, keys, weights, values rounded to
 /// nearest even) with f32 sums. `Int8` is symmetric integers with one scale a head for each of q, k and v, taken from
 /// the call's own numbers, and exact sums. The softmax is one over all active blocks of a row, whatever their
 /// precision.
@@ -56,6 +57,7 @@ pub struct PlanOptions {
     /// and look out for the next one for a sixth of a millisecond before they sleep.
     pub threads: NonZeroUsize,
     pub int8_softmax: Int8Softmax,
+    pub promotion: Promotion,
 }
 
 /// How 8-bit blocks turn scores into weights.
@@ -69,10 +71,12 @@ pub enum Int8Softmax {
 }
 
 impl PlanOptions {
-    /// The kernel that [`Kernel::from_environment`] chooses, a thread for each CPU that the process may use, float softmax.
+    /// The kernel that [`Kernel::from_environment`] chooses, a thread for each CPU that the process may use, float softmax,
+    /// finer precisions where they are faster.
     pub fn new() -> Result<Self, KernelError> {
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Ok(Self { kernel: Kernel::from_environment()?, threads, int8_softmax: Int8Softmax::default() })
+        let (int8_softmax, promotion) = (Int8Softmax::default(), Promotion::default());
+        Ok(Self { kernel: Kernel::from_environment()?, threads, int8_softmax, promotion })
     }
 
     pub fn kernel(self, kernel: Kernel) -> Self {
@@ -86,6 +90,10 @@ impl PlanOptions {
     pub fn int8_softmax(self, int8_softmax: Int8Softmax) -> Self {
         Self { int8_softmax, ..self }
     }
+
+    pub fn promotion(self, promotion: Promotion) -> Self {
+        Self { promotion, ..self }
+    }
 }
 
 impl AttentionPlan {
@@ -98,12 +106,18 @@ impl AttentionPlan {
     pub fn with_options(masks: &[HeadMask], shape: AttentionShape, options: PlanOptions) -> Result<Self, KernelError> {
         check_masks(masks, &shape)?;
         let instructions = options.kernel.instructions()?;
-        let (rows, columns) = row::rows(masks, &shape);
+        let integer = matches!(options.int8_softmax, Int8Softmax::Integer(_));
+        let (rows, columns) = row::rows(masks, &shape, |mask| promotion::of_head(mask, &shape, &options, integer));
         let workers = options.threads.get().min(rows.len()).min(crew::MOST_HELPERS + 1);
         let bands = row::bands(&rows, workers.saturating_mul(BANDS_A_THREAD));
         let shares = row::shares(&rows, &bands, workers);
         crew::enlist(workers - 1);
-        let uses = |mask: &HeadMask, precision| mask.blocks.cells().contains(&Some(precision));
+        let mut uses = vec![[false; 3]; masks.len()];
+        for row in &rows {
+            for (uses, blocks) in uses[row.head].iter_mut().zip(&row.blocks) {
+                *uses |= !blocks.is_empty();
+            }
+        }
         let integer_keys = match options.int8_softmax {
             Int8Softmax::Float => 0,
             Int8Softmax::Integer(_) => rows.iter().map(Row::int8_keys).max().unwrap_or(0),
@@ -112,7 +126,7 @@ impl AttentionPlan {
             queries: shape.queries as usize,
             keys: shape.keys as usize,
             head_dim: shape.head_dim as usize,
-            heads: masks.iter().map(|mask| Precision::ALL.map(|precision| uses(mask, precision))).collect(),
+            heads: uses,
             workers,
             integer_keys,
         };

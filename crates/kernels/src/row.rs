@@ -2,6 +2,8 @@ use std::ops::Range;
 
 use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision};
 
+use crate::promotion::Promoted;
+
 /// One query block of one head and the key blocks that it attends to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -16,11 +18,16 @@ pub(crate) struct Row {
 
 /// The rows of all heads in order, and the columns of their active blocks sorted by precision, so that a row changes
 /// its arithmetic at most twice. Blocks that causality empties are left out.
-pub(crate) fn rows(masks: &[HeadMask], shape: &AttentionShape) -> (Vec<Row>, Vec<u32>) {
+pub(crate) fn rows(
+    masks: &[HeadMask],
+    shape: &AttentionShape,
+    promoted: impl Fn(&HeadMask) -> Vec<Promoted>,
+) -> (Vec<Row>, Vec<u32>) {
     let (mut rows, mut columns) = (Vec::new(), Vec::new());
     for (head, mask) in masks.iter().enumerate() {
+        let promoted = promoted(mask);
         let block_size = mask.block_size.tokens() as usize;
-        for row in 0..mask.blocks.rows() {
+        for (row, promoted) in promoted.iter().enumerate() {
             let end = match shape.kind {
                 AttentionKind::CausalSelfAttention => row + 1,
                 AttentionKind::SelfAttention | AttentionKind::CrossAttention => mask.blocks.columns(),
@@ -28,7 +35,9 @@ pub(crate) fn rows(masks: &[HeadMask], shape: &AttentionShape) -> (Vec<Row>, Vec
             let blocks = Precision::ALL.map(|precision| {
                 let start = columns.len();
                 let of_precision = mask.blocks.row(row)[..end].iter().enumerate();
-                columns.extend(of_precision.filter(|(_, cell)| **cell == Some(precision)).map(|(at, _)| at as u32));
+                let computed = |cell: &Option<Precision>| cell.map(|masked| promoted[masked.index()]);
+                let of_precision = of_precision.filter(|(_, cell)| computed(cell) == Some(precision));
+                columns.extend(of_precision.map(|(at, _)| at as u32));
                 start..columns.len()
             });
             let first = row * block_size;
@@ -92,11 +101,14 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::promotion::AS_MASKED;
 
     fn head(text: &str, kind: AttentionKind, tokens: u32) -> (Vec<Row>, Vec<u32>) {
         let shape = AttentionShape { kind, heads: 1, queries: tokens, keys: tokens, head_dim: 8 };
         let block_size = maskwright_blueprint::BlockSize::B8;
-        rows(&[HeadMask { block_size, blocks: text.parse().unwrap() }], &shape)
+        rows(&[HeadMask { block_size, blocks: text.parse().unwrap() }], &shape, |mask| {
+            vec![AS_MASKED; mask.blocks.rows()]
+        })
     }
 
     #[test]
@@ -131,7 +143,7 @@ mod tests {
         // Work in 8-bit blocks: 4, 4, 12 and 1, 1, 1.
         let masks =
             ["4..\n.4.\n444", "1..\n.1.\n..1"].map(|text| HeadMask { block_size, blocks: text.parse().unwrap() });
-        let (of_two, _) = rows(&masks, &shape);
+        let (of_two, _) = rows(&masks, &shape, |mask| vec![AS_MASKED; mask.blocks.rows()]);
         for count in 1..8 {
             let bands = bands(&of_two, count);
             assert!(bands.iter().all(|band| of_two[band.start].head == of_two[band.end - 1].head), "{count}");

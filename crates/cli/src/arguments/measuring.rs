@@ -51,6 +51,10 @@ pub(crate) struct BenchAttentionArguments {
     /// Samples of each case; median and percentiles are over them.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) repetitions: u32,
+    /// Say where the time goes, too: shares of packing, scores, softmax, values and rows, on one thread. A look at the clock
+    /// stands between any two of them.
+    #[arg(long)]
+    pub(crate) phases: bool,
     /// Of the masks and inputs.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
@@ -63,7 +67,8 @@ pub(crate) struct BenchAttentionArguments {
 ///
 /// Times some hundred masks with the attention kernels, over and over in turn, fits the cost model to the least times,
 /// and states how well it predicts masks that were not in the fit. `--device host` finds the file in the folder that a
-/// command runs in. A few minutes; keep the machine quiet meanwhile.
+/// command runs in. Half a minute on a quiet machine with AVX-512, longer on a busy one, where the least times take longer
+/// to settle, or with slower instructions; `--at-most` bounds it. Keep the machine quiet meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct CalibrateArguments {
     /// The profile to write.

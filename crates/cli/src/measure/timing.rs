@@ -8,7 +8,7 @@ use std::{
 
 use clap::ValueEnum;
 use maskwright_blueprint::AttentionShape;
-use maskwright_kernels::{AttentionPlan, Int8Softmax, Kernel, PlanOptions, Workspace};
+use maskwright_kernels::{AttentionPlan, Int8Softmax, Kernel, Phases, PlanOptions, Workspace};
 
 use super::{MeasureError, Tensors, Workload};
 
@@ -69,17 +69,36 @@ impl Bench {
 
     /// Runs once, on the first values of `tensors`, which may hold more.
     pub(crate) fn run(&mut self, tensors: &Tensors, out: &mut [f32]) -> Result<(), MeasureError> {
-        let Self { plan, workspace } = self;
-        let AttentionShape { heads, queries, keys, head_dim, .. } = *plan.shape();
+        let (inputs, out) = self.first(tensors, out);
+        self.plan.run(inputs, out, &mut self.workspace)?;
+        Ok(())
+    }
+
+    /// Where the time of one call on one thread goes.
+    pub(crate) fn phases(
+        &mut self,
+        tensors: &Tensors,
+        out: &mut [f32],
+        inputs: Inputs,
+    ) -> Result<Phases, MeasureError> {
+        match inputs {
+            Inputs::Hot => self.run(tensors, out)?,
+            Inputs::Cold => evict(),
+        }
+        let (inputs, out) = self.first(tensors, out);
+        Ok(self.plan.run_in_phases(inputs, out, &mut self.workspace)?)
+    }
+
+    /// As many values as the plan's shape has.
+    fn first<'a>(&self, tensors: &'a Tensors, out: &'a mut [f32]) -> (maskwright_kernels::Inputs<'a>, &'a mut [f32]) {
+        let AttentionShape { heads, queries, keys, head_dim, .. } = *self.plan.shape();
         let len = |tokens: u32| heads as usize * tokens as usize * head_dim as usize;
         fn first(values: &[f32], len: usize) -> &[f32] {
             values.get(..len).unwrap_or(values)
         }
         let (q, k, v) = (first(&tensors.q, len(queries)), first(&tensors.k, len(keys)), first(&tensors.v, len(keys)));
-        let inputs = maskwright_kernels::Inputs::new(q, k, v);
         let end = len(queries).min(out.len());
-        plan.run(inputs, &mut out[..end], workspace)?;
-        Ok(())
+        (maskwright_kernels::Inputs::new(q, k, v), &mut out[..end])
     }
 
     /// Seconds of one call; see [`Sampling`].
@@ -90,9 +109,7 @@ impl Bench {
         sampling: Sampling,
     ) -> Result<f64, MeasureError> {
         if sampling.inputs == Inputs::Cold {
-            let mut other = vec![0_u8; cache_bytes()];
-            other.fill(black_box(1));
-            black_box(&other);
+            evict();
             let begun = Instant::now();
             self.run(tensors, out)?;
             return Ok(begun.elapsed().as_secs_f64());
@@ -134,6 +151,13 @@ impl Timings {
     pub(crate) fn spread(&self) -> f64 {
         self.median() / self.least() - 1.0
     }
+}
+
+/// Writes more than the caches hold.
+fn evict() {
+    let mut other = vec![0_u8; cache_bytes()];
+    other.fill(black_box(1));
+    black_box(&other);
 }
 
 /// Twice the largest cache that the system tells of, else 64 MiB.

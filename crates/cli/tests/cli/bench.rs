@@ -54,6 +54,21 @@ fn a_row_for_each_case_has_the_named_fields_and_nothing_else() {
 }
 
 #[test]
+fn phases_are_shares_that_add_up_and_stand_in_a_table_of_their_own() {
+    let mut with_phases = ["--phases"; QUICK.len() + 1];
+    with_phases[..QUICK.len()].copy_from_slice(&QUICK);
+    let result = Folder::new().run(with_phases).result("bench attention");
+    for row in result["rows"].as_array().unwrap() {
+        let shares = row["phases"].as_object().unwrap();
+        assert_eq!(shares.len(), 5);
+        assert!((shares.values().map(|share| share.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+    let arguments = ["bench", "attention", "--tokens", "16", "--repetitions", "1", "--phases", "--softmax", "integer"];
+    let text = Folder::new().run(arguments).good();
+    assert!(text.contains("shares of the time on one thread, measured, with the integer softmax at 8 bit"), "{text}");
+}
+
+#[test]
 fn the_table_names_machine_kernel_and_peak() {
     let arguments = ["bench", "attention", "--heads", "1", "--tokens", "16", "--repetitions", "1"];
     let text = Folder::new().run(arguments).good();
@@ -85,7 +100,7 @@ fn a_calibrated_machine_is_the_host_and_what_it_takes_stands_beside_what_was_pre
     let written = folder.run(["device", "calibrate", "--at-most", "1", "--json"]).result("device calibrate");
     assert_eq!((&written["file"], &written["device"]), (&Value::from("host.ron"), &Value::from("host")));
     let record = &written["record"];
-    assert_eq!(record["held_out"]["samples"], 5 * 8 * 6); // lengths, sets, candidates
+    assert_eq!(record["held_out"]["samples"], 6 * 8 * 6); // lengths, sets, candidates
     assert_eq!(record["break_even"].as_array().unwrap().len(), 3 * 3); // precisions, block sizes
     assert!(folder.run(["device", "check", "host.ron"]).good().starts_with("ok  host.ron: host, "));
     let priced = folder.run(["cost", "tiny.ron", "-d", "host", "--measure", "--record", "--json"]).result("cost");

@@ -2,7 +2,7 @@
 
 use crate::random::{Tensors, largest_error, random_mask, relative_error, tolerance};
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
-use maskwright_kernels::{AttentionPlan, Inputs, Kernel, PlanOptions, oracle};
+use maskwright_kernels::{AttentionPlan, Inputs, Kernel, PlanOptions, Promotion, oracle};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
@@ -57,9 +57,11 @@ fn check(masks: &[HeadMask], shape: AttentionShape, live_keys: usize, seed: u64)
     let used = masks.iter().flat_map(|mask| mask.blocks.active()).map(|(_, _, precision)| precision);
     let coarsest = used.min().expect("masks have active blocks");
     let tolerance = tolerance(coarsest, shape.head_dim, shape.keys);
-    for kernel in Kernel::available() {
-        let found = run(kernel, masks, shape, inputs);
-        let case = || format!("{kernel}, seed {seed}, {shape:?}, {live_keys} live keys, {masks:?}");
+    let promotions = [Promotion::Never, Promotion::WhereFaster];
+    for (kernel, promotion) in Kernel::available().flat_map(|kernel| promotions.map(|way| (kernel, way))) {
+        let found = run(kernel, promotion, masks, shape, inputs);
+        let case =
+            || format!("{kernel}, promotion {promotion:?}, seed {seed}, {shape:?}, {live_keys} live keys, {masks:?}");
         let error = relative_error(&found, &expected);
         assert!(error <= tolerance, "off by {error:e}, more than {tolerance:e}: {}", case());
         // Values have standard deviation one, and so at most has an output: no element is off by eight deviations.
@@ -69,8 +71,14 @@ fn check(masks: &[HeadMask], shape: AttentionShape, live_keys: usize, seed: u64)
 }
 
 /// One thread, one call, into an output that holds NaN before.
-fn run(kernel: Kernel, masks: &[HeadMask], shape: AttentionShape, inputs: Inputs<'_>) -> Vec<f32> {
-    let options = PlanOptions::new().unwrap().kernel(kernel).threads(std::num::NonZeroUsize::MIN);
+fn run(
+    kernel: Kernel,
+    promotion: Promotion,
+    masks: &[HeadMask],
+    shape: AttentionShape,
+    inputs: Inputs<'_>,
+) -> Vec<f32> {
+    let options = PlanOptions::new().unwrap().kernel(kernel).threads(std::num::NonZeroUsize::MIN).promotion(promotion);
     let plan = AttentionPlan::with_options(masks, shape, options).unwrap();
     let mut out = vec![f32::NAN; (shape.heads * shape.queries * shape.head_dim) as usize];
     plan.run(inputs, &mut out, &mut plan.workspace()).unwrap();
@@ -109,7 +117,7 @@ proptest! {
         let expected = dense_attention(&tensors, 32);
         for (kernel, block_size) in Kernel::available().flat_map(|kernel| BlockSize::ALL.map(|size| (kernel, size))) {
             let mask = HeadMask::dense(&shape, block_size, Single);
-            let found = run(kernel, &[mask], shape, Inputs::new(&tensors.q, &tensors.k, &tensors.v));
+            let found = run(kernel, Promotion::Never, &[mask], shape, Inputs::new(&tensors.q, &tensors.k, &tensors.v));
             prop_assert!(relative_error(&found, &expected) <= tolerance(Single, 32, tokens));
         }
     }

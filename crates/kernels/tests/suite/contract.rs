@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 
 use crate::random::{Tensors, random_mask};
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, MaskError, Precision};
-use maskwright_kernels::{AttentionPlan, Inputs, Int8Softmax, Kernel, KernelError, Normalisation, PlanOptions, oracle};
+use maskwright_kernels::{
+    AttentionPlan, Inputs, Int8Softmax, Kernel, KernelError, Normalisation, PlanOptions, Promotion, oracle,
+};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
 const SHAPE: AttentionShape =
@@ -132,6 +134,21 @@ fn the_number_of_threads_does_not_change_a_bit() {
 }
 
 #[test]
+fn a_lone_coarse_block_joins_the_finer_ones_of_its_row_where_that_is_faster() {
+    let shape = AttentionShape { heads: 1, queries: 128, keys: 128, head_dim: 32, ..SHAPE };
+    let mask = |text: &str| [HeadMask { block_size: BlockSize::B32, blocks: text.parse().unwrap() }];
+    let tensors = Tensors::gaussian(&shape, 1);
+    let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
+    for options in options().filter(|options| options.int8_softmax == Int8Softmax::Float) {
+        // An 8-bit block of 32 by 32 scores, among single ones, does not pay for packing its head at 8 bit.
+        let promoted = run(options, &mask("4444\n4444\n4414\n4444"), shape, inputs);
+        assert_eq!(promoted, run(options, &mask("4444\n4444\n4444\n4444"), shape, inputs), "{options:?}");
+        let as_masked = options.promotion(Promotion::Never);
+        assert_ne!(promoted, run(as_masked, &mask("4444\n4444\n4414\n4444"), shape, inputs), "{options:?}");
+    }
+}
+
+#[test]
 fn a_plan_forgets_the_call_before() {
     let masks = mixed(SHAPE, BlockSize::B16, 3);
     let (first, second) = (Tensors::gaussian(&SHAPE, 4), Tensors::gaussian(&SHAPE, 5));
@@ -199,6 +216,7 @@ fn what_is_not_finite_stays_where_it_is_looked_at() {
     // Query, key or value 20 of head 1: the second island of that head.
     let place = (32 + 20) * 8 + 3;
     for (precision, options) in Precision::ALL.into_iter().flat_map(|p| options().map(move |o| (p, o))) {
+        let options = options.promotion(Promotion::Never);
         let masks = two_islands(precision);
         let without = run(options, &masks, shape, Inputs::new(&clean.q, &clean.k, &clean.v));
         for (operand, poison) in ["q", "k", "v"].into_iter().flat_map(|of| [(of, f32::NAN), (of, f32::INFINITY)]) {

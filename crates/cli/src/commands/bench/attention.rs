@@ -2,7 +2,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use maskwright_blueprint::{BlockSize, Precision, Seconds};
 use maskwright_cost_model::Softmax;
-use maskwright_kernels::{Int8Softmax, Kernel, Normalisation};
+use maskwright_kernels::{Int8Softmax, Kernel, Normalisation, Phases};
 use serde::{Serialize, Serializer};
 
 use crate::{
@@ -48,6 +48,19 @@ struct Row {
     gflops: f64,
     /// Of the seconds that the products alone take at the measured peak of as many cores.
     peak_fraction: f64,
+    /// Where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phases: Option<Shares>,
+}
+
+/// Shares of the time on one thread; they add up to one.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Shares {
+    packing: f64,
+    scores: f64,
+    softmax: f64,
+    values: f64,
+    rows: f64,
 }
 
 /// A case and what was measured of it so far.
@@ -58,6 +71,7 @@ struct Case {
     inputs: Inputs,
     bench: Bench,
     timings: Timings,
+    phases: Option<Phases>,
 }
 
 /// Above this much disturbance, figures are said to be noisy.
@@ -102,7 +116,8 @@ fn cases(arguments: &BenchAttentionArguments, tokens: u32, kernel: Kernel) -> Re
                     for &inputs in &arguments.inputs {
                         let bench = Bench::new(&workload, kernel, threads, arguments.softmax.into())?;
                         let (workload, timings) = (workload.clone(), Timings::default());
-                        cases.push(Case { workload, spread, threads, inputs, bench, timings });
+                        let phases = arguments.phases.then(Phases::default);
+                        cases.push(Case { workload, spread, threads, inputs, bench, timings, phases });
                     }
                 }
             }
@@ -128,6 +143,9 @@ fn measure(
         for case in &mut *cases {
             let sampling = Sampling { least: SAMPLE, inputs: case.inputs };
             case.timings.add(case.bench.sample(&tensors, &mut out, sampling)?);
+            if let Some(phases) = &mut case.phases {
+                *phases += case.bench.phases(&tensors, &mut out, case.inputs)?;
+            }
         }
         steps.advance(&format!("{tokens} tokens"));
     }
@@ -154,11 +172,60 @@ impl Case {
             p90_seconds: self.timings.quantile(0.9),
             gflops: operations.iter().sum::<f64>() / median / 1e9,
             peak_fraction: ideal / median / self.threads.get() as f64,
+            phases: self.phases.as_ref().map(Shares::of),
+        }
+    }
+}
+
+impl Shares {
+    fn of(phases: &Phases) -> Self {
+        let of = |phase| phases.share(phase);
+        Self {
+            packing: of(phases.packing),
+            scores: of(phases.scores),
+            softmax: of(phases.softmax),
+            values: of(phases.values),
+            rows: of(phases.rows),
         }
     }
 }
 
 impl Measured {
+    /// Where the time goes, as a table; nothing where nobody asked.
+    fn phases_in_words(&self) -> String {
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .filter_map(|row| {
+                let Shares { packing, scores, softmax, values, rows } = row.phases?;
+                let [packing, scores, softmax, values, rows] = [packing, scores, softmax, values, rows].map(percent);
+                let (tokens, size, inputs) = (row.tokens.to_string(), row.block_size.to_string(), row.inputs.name());
+                let (density, precision) = (percent(row.density), row.precision.to_string());
+                Some([tokens, size, density, precision, inputs.into(), packing, scores, softmax, values, rows])
+            })
+            .collect();
+        if rows.is_empty() {
+            return String::new();
+        }
+        let headings = [
+            "tokens",
+            "block size",
+            "density",
+            "precision",
+            "inputs",
+            "packing",
+            "scores",
+            "softmax",
+            "values",
+            "rows",
+        ];
+        let softmax = match self.softmax {
+            Softmax::Float => "",
+            Softmax::Integer => ", with the integer softmax at 8 bit",
+        };
+        format!("\nshares of the time on one thread, measured{softmax}\n\n{}\n", table(headings, rows))
+    }
+
     fn in_words(&self, arguments: &BenchAttentionArguments) -> String {
         let Self { host, peak, .. } = self;
         let rows = self.rows.iter().map(|row| {
@@ -201,6 +268,7 @@ impl Measured {
             giga(peak.of(Precision::Half)),
             giga(peak.of(Precision::Int8)),
         );
+        text += &self.phases_in_words();
         if self.spread > NOISY {
             text += &format!(
                 "this machine was noisy: the middle sample took {} longer than the least; what else runs on it?\n",

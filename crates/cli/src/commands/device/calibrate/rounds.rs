@@ -22,11 +22,12 @@ pub(super) struct Measured {
     pub(super) rounds: u32,
 }
 
-const LEAST_ROUNDS: u32 = 6;
-const MOST_ROUNDS: u32 = 40;
+const LEAST_ROUNDS: u32 = 24;
+const MOST_ROUNDS: u32 = 240;
 
-/// Rounds stop when the least times of the last three fell by less than this share of their sum.
-const SETTLED: f64 = 0.002;
+/// Rounds stop when the sum of the least times has fallen by less than this share in the last [`LOOK_BACK`] of them.
+const SETTLED: f64 = 0.001;
+const LOOK_BACK: usize = 8;
 
 /// Larger than any cache that a core has for itself.
 const MAIN_MEMORY: usize = 256 << 20;
@@ -52,8 +53,8 @@ pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArgu
         measured.rounds += 1;
         sums.push(drawn.iter().map(|of| of.timings.least()).sum::<f64>());
         steps.advance(&format!("round {}", measured.rounds));
-        let settled = match sums[..] {
-            [.., before, _, _, now] => before - now < SETTLED * now,
+        let settled = match (sums.last(), sums.iter().rev().nth(LOOK_BACK)) {
+            (Some(now), Some(before)) => before - now < SETTLED * now,
             _ => false,
         };
         if begun.elapsed() > limit || (settled && measured.rounds >= LEAST_ROUNDS) {

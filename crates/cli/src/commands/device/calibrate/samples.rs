@@ -25,8 +25,8 @@ pub(super) struct Drawn {
 /// Masks of one density that a search would choose among.
 pub(super) const CANDIDATES: usize = 6;
 
-const FITTED: usize = 320;
-const HELD_OUT_LENGTHS: [u32; 5] = [128, 197, 256, 512, 1024];
+const FITTED: usize = 480;
+const HELD_OUT_LENGTHS: [u32; 6] = [64, 128, 197, 256, 512, 1024];
 const SETS: usize = 8;
 const HEADS: u32 = 4;
 

@@ -46,7 +46,7 @@ pub(super) fn template(
     let figure = |value: f64, how: &str| Figure { value, source: format!("measured: {how}; {note}"), verified: true };
     let assumed = |value: f64, why: &str| Figure { value, source: format!("assumed: {why}"), verified: false };
     let peaks = &measured.peaks;
-    let lanes = if kernel == Kernel::Avx512 { 16.0 } else { 8.0 };
+    let (tile, lanes) = (f64::from(kernel.tile_queries()), f64::from(kernel.vector_words()));
     profile.name = "host".into();
     profile.summary = format!("This machine as `device calibrate` measured it, {note}; energies are assumed");
     profile.clock_hz = figure(peaks.clock_hertz, "a chain of dependent additions, the best of many");
@@ -55,7 +55,7 @@ pub(super) fn template(
         let rate = peaks.of(precision) / 2.0 / peaks.clock_hertz;
         profile.matrix.macs_per_cycle.insert(precision, figure(rate, "the kernel's products in registers alone"));
     }
-    profile.matrix.tile_queries = assumed(lanes, "one lane is one query");
+    profile.matrix.tile_queries = assumed(tile, "queries that the kernel computes at once");
     profile.vector.lanes = assumed(lanes, "32-bit lanes of the kernel's vectors");
     let levels = profile.memory.clone();
     let (Some(inner), Some(shared), Some(dram)) = (levels.first(), levels.get(2), levels.last()) else {

@@ -1,0 +1,152 @@
+//! Which blocks are computed more finely than the mask asks, because that is faster.
+//!
+//! A row begins a run for each of its precisions, and a head packs its numbers for each. One 8-bit block beside 16-bit ones
+//! costs less as one more of those. What a mask says of a block is therefore the least that is done for it.
+
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
+
+use crate::{Kernel, PlanOptions};
+
+/// Whether blocks may be computed at a finer precision than the mask says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Promotion {
+    /// Where that is faster on the kernel at hand. 8-bit blocks under an integer softmax stay what they are.
+    #[default]
+    WhereFaster,
+    /// Every block as the mask says.
+    Never,
+}
+
+/// What becomes of the blocks of each precision in one row.
+pub(crate) type Promoted = [Precision; 3];
+
+/// Nothing.
+pub(crate) const AS_MASKED: Promoted = Precision::ALL;
+
+/// Every way to compute classes of blocks at their own or a finer precision; nothing changed comes first.
+const CHOICES: [Promoted; 6] = {
+    use Precision::{Half, Int8, Single};
+    [
+        AS_MASKED,
+        [Half, Half, Single],
+        [Int8, Single, Single],
+        [Single, Half, Single],
+        [Half, Single, Single],
+        [Single, Single, Single],
+    ]
+};
+
+/// Cycles that a kernel takes on the CPU that it was tuned on, as `maskwright device calibrate` fits them. Elsewhere they
+/// keep their ratios more or less, which is all that a choice needs. By precision: [`Precision::ALL`].
+struct Rates {
+    /// Both products, for each query, key and feature.
+    product: [f64; 3],
+    /// Softmax, for each query and key.
+    softmax: [f64; 3],
+    /// Beginning a run, for each tile of queries.
+    run: f64,
+    /// The same for each word of its queries.
+    arrange: f64,
+    /// Packing a number.
+    pack: [f64; 3],
+}
+
+const PORTABLE: Rates =
+    Rates { product: [1.2, 0.88, 0.88], softmax: [7.0, 4.0, 0.1], run: 170.0, arrange: 0.1, pack: [4.4, 3.0, 1.5] };
+const AVX2: Rates =
+    Rates { product: [0.112, 0.157, 0.161], softmax: [0.7, 0.9, 0.3], run: 250.0, arrange: 0.7, pack: [0.6, 0.6, 1.8] };
+const AVX512: Rates = Rates {
+    product: [0.0185, 0.037, 0.07],
+    softmax: [0.12, 0.1, 0.25],
+    run: 190.0,
+    arrange: 0.45,
+    pack: [0.28, 0.2, 0.35],
+};
+
+/// Numbers of a word, and tensors that are packed, by precision.
+const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
+const PACKED: [f64; 3] = [3.0, 3.0, 1.0];
+
+/// For each block row of a head, what is fastest for the head as a whole.
+pub(crate) fn of_head(mask: &HeadMask, shape: &AttentionShape, options: &PlanOptions, integer: bool) -> Vec<Promoted> {
+    let rows = mask.blocks.rows();
+    let as_masked = vec![AS_MASKED; rows];
+    if options.promotion == Promotion::Never {
+        return as_masked;
+    }
+    let rates = match options.kernel {
+        Kernel::Portable => &PORTABLE,
+        Kernel::Avx2 => &AVX2,
+        Kernel::Avx512 => &AVX512,
+    };
+    let allowed = |choice: &&Promoted| !integer || choice[0] == Precision::Int8;
+    let costs: Vec<[Option<f64>; 6]> = (0..rows)
+        .map(|row| {
+            let row = Row::of(mask, shape, options.kernel, row);
+            CHOICES.each_ref().map(|choice| allowed(&choice).then(|| row.cycles(rates, choice, shape.head_dim)))
+        })
+        .collect();
+    let used: Vec<[bool; 3]> = (0..rows).map(|row| Row::of(mask, shape, options.kernel, row).used()).collect();
+    let packing = f64::from(shape.keys) * f64::from(shape.head_dim);
+    let mut best = (f64::INFINITY, as_masked);
+    // Every set of precisions that the head may be packed for, all of them first.
+    for packed in (1..8_u32).rev().map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
+        let mut total: f64 = (0..3).filter(|at| packed[*at]).map(|at| PACKED[at] * rates.pack[at] * packing).sum();
+        let mut choices = Vec::with_capacity(rows);
+        for (costs, used) in costs.iter().zip(&used) {
+            let fits = |choice: &Promoted| (0..3).all(|at| !used[at] || packed[choice[at].index()]);
+            let of_row = CHOICES.iter().zip(costs).filter(|(choice, _)| fits(choice));
+            let of_row = of_row.filter_map(|(choice, cost)| Some((*choice, (*cost)?)));
+            let Some((choice, cost)) = of_row.reduce(|a, b| if b.1 < a.1 { b } else { a }) else { break };
+            total += cost;
+            choices.push(choice);
+        }
+        if choices.len() == rows && total < best.0 {
+            best = (total, choices);
+        }
+    }
+    best.1
+}
+
+/// What decides the time of one block row.
+struct Row {
+    tiles: f64,
+    queries: f64,
+    keys: [f64; 3],
+    /// Keys without a use in each run.
+    padding: f64,
+}
+
+impl Row {
+    fn of(mask: &HeadMask, shape: &AttentionShape, kernel: Kernel, row: usize) -> Self {
+        let tokens = mask.block_size.tokens();
+        let tile = kernel.tile_queries().min(tokens);
+        let tiles = mask.block_size.extent(row as u32, shape.queries).div_ceil(tile);
+        let end = if shape.kind == AttentionKind::CausalSelfAttention { row + 1 } else { mask.blocks.columns() };
+        let mut keys = [0.0; 3];
+        for precision in mask.blocks.row(row)[..end].iter().flatten() {
+            keys[precision.index()] += f64::from(tokens);
+        }
+        // Scores are computed for 16 keys at once.
+        let padding = if mask.block_size == BlockSize::B8 { 4.0 } else { 0.0 };
+        Self { tiles: f64::from(tiles), queries: f64::from(tiles * tile), keys, padding }
+    }
+
+    fn used(&self) -> [bool; 3] {
+        self.keys.map(|keys| keys > 0.0)
+    }
+
+    fn cycles(&self, rates: &Rates, choice: &Promoted, head_dim: u32) -> f64 {
+        let mut keys = [0.0; 3];
+        for (of, to) in self.keys.iter().zip(choice) {
+            keys[to.index()] += of;
+        }
+        let d = f64::from(head_dim);
+        let run = |at: usize| {
+            let product = rates.product[at] * (keys[at] + self.padding / 2.0) * d;
+            let softmax = rates.softmax[at] * (keys[at] + self.padding);
+            rates.run * self.tiles + self.queries * (product + softmax + rates.arrange * d / PER_WORD[at])
+        };
+        (0..3).filter(|at| keys[*at] > 0.0).map(run).sum()
+    }
+}
