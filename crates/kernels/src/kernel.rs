@@ -40,8 +40,13 @@ impl Kernel {
     pub fn from_environment() -> Result<Self, KernelError> {
         match env::var_os("MASKWRIGHT_KERNEL").filter(|name| !name.is_empty()) {
             Some(name) => name.to_string_lossy().parse(),
-            None => Ok(Self::available().last().unwrap_or(Self::Portable)),
+            None => Ok(Self::fastest()),
         }
+    }
+
+    /// The fastest that this CPU can run.
+    pub fn fastest() -> Self {
+        Self::available().last().unwrap_or(Self::Portable)
     }
 
     /// The name that `MASKWRIGHT_KERNEL` takes.

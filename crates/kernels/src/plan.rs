@@ -79,6 +79,11 @@ impl PlanOptions {
         Ok(Self { kernel: Kernel::from_environment()?, threads, int8_softmax, promotion })
     }
 
+    /// One thread of a kernel, whatever the environment says, float softmax.
+    pub fn on(kernel: Kernel) -> Self {
+        Self { kernel, threads: NonZeroUsize::MIN, int8_softmax: Int8Softmax::default() }
+    }
+
     pub fn kernel(self, kernel: Kernel) -> Self {
         Self { kernel, ..self }
     }

@@ -1,4 +1,6 @@
-use burn::tensor::{Tensor, activation::softmax};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, activation::softmax};
 
 use crate::CompiledMasks;
 
@@ -48,6 +50,20 @@ pub(crate) struct Context {
     pub real_queries: Option<Tensor<4>>,
     /// The same for keys: `[batch, 1, keys, 1]`.
     pub real_keys: Option<Tensor<4>>,
+    /// What `bias` says, where blocks need not be told by a tensor.
+    pub bias_is: BiasIs,
+}
+
+/// What a bias does to the scores.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum BiasIs {
+    /// Whatever its numbers say, or there is none.
+    #[default]
+    Numbers,
+    /// It hides padding, which is on the right: so many keys of each example count.
+    RightPadding(Arc<[usize]>),
+    /// It hides later tokens from each query.
+    Causality,
 }
 
 impl Context {
@@ -55,7 +71,8 @@ impl Context {
     pub fn padded_keys(real_keys: Tensor<2>) -> Self {
         let [batch, keys] = real_keys.dims();
         let bias = real_keys.clone().sub_scalar(1.0).mul_scalar(-EXCLUDED).reshape([batch, 1, 1, keys]);
-        Self { bias: Some(bias), real_queries: None, real_keys: Some(real_keys.reshape([batch, 1, keys, 1])) }
+        let bias_is = right_padding(&real_keys).map_or(BiasIs::Numbers, BiasIs::RightPadding);
+        Self { bias: Some(bias), real_queries: None, real_keys: Some(real_keys.reshape([batch, 1, keys, 1])), bias_is }
     }
 
     /// Self-attention over tokens some of which are padding.
@@ -107,6 +124,19 @@ fn own_values(v: Tensor<4>, queries: usize, context: &Context) -> Tensor<4> {
         }
         _ => v,
     }
+}
+
+/// Real tokens of each row of `[batch, tokens]`, if ones come before zeros. Only where asking does not wait for a device.
+fn right_padding(real: &Tensor<2>) -> Option<Arc<[usize]>> {
+    if real.device() != Device::flex() {
+        return None;
+    }
+    let real_tokens = |row: &[f32]| {
+        let live = row.iter().take_while(|real| **real == 1.0).count();
+        row[live..].iter().all(|real| *real == 0.0).then_some(live)
+    };
+    let values: Vec<f32> = real.clone().into_data().try_to_vec().ok()?;
+    values.chunks(real.dims()[1].max(1)).map(real_tokens).collect()
 }
 
 /// `[batch, tokens, width]` as `[batch, heads, tokens, head_dim]`.

@@ -17,6 +17,9 @@ use burn::{
     },
     tensor::{DType, Tensor},
 };
+use rayon::prelude::*;
+
+use crate::vectorised::{exp_of_negative, mul_add, vectorised};
 
 /// `x Phi(x)` (Hendrycks & Gimpel 2016, arXiv 1606.08415), exact to 4e-7.
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -35,16 +38,21 @@ impl Gelu for Flex {
     fn exact_gelu(x: FlexTensor) -> FlexTensor {
         assert_eq!(x.dtype(), DType::F32, "models compute in f32");
         let mut y = owned(x);
-        forward(y.storage_mut());
+        y.storage_mut().par_chunks_mut(CHUNK).for_each(forward);
         y
     }
 
     fn exact_gelu_backward(x: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let (x, mut y) = (x.to_contiguous(), owned(gradient));
-        backward(x.storage(), y.storage_mut());
+        let x: &[f32] = x.as_slice().expect("it is contiguous and f32");
+        let chunks = x.par_chunks(CHUNK).zip(y.storage_mut().par_chunks_mut(CHUNK));
+        chunks.for_each(|(x, gradient)| backward(x, gradient));
         y
     }
 }
+
+/// Numbers that one thread takes at a time.
+const CHUNK: usize = 1 << 15;
 
 /// Contiguous from its first element on, to be written over.
 fn owned(x: FlexTensor) -> FlexTensor {
@@ -80,52 +88,27 @@ impl<B: Backend + Gelu, C: CheckpointStrategy> Gelu for Autodiff<B, C> {
     }
 }
 
-/// Compiles a loop once for each instruction set and picks the widest that the CPU has.
-macro_rules! vectorised {
-    ($name:ident, $body:ident, ($($argument:ident: $kind:ty),*)) => {
-        fn $name($($argument: $kind),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-                fn avx512($($argument: $kind),*) {
-                    $body($($argument),*);
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($argument: $kind),*) {
-                    $body($($argument),*);
-                }
-                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("fma")
-                {
-                    // SAFETY: the CPU has these instructions.
-                    return unsafe { avx512($($argument),*) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the CPU has these instructions.
-                    return unsafe { avx2($($argument),*) };
-                }
-            }
-            $body($($argument),*);
-        }
-    };
+vectorised! {
+    fn forward = forward_of(values: &mut [f32])
 }
 
-vectorised!(forward, forward_of, (values: &mut [f32]));
-vectorised!(backward, backward_of, (x: &[f32], gradient: &mut [f32]));
+vectorised! {
+    fn backward = backward_of(x: &[f32], gradient: &mut [f32])
+}
 
 #[inline(always)]
-fn forward_of(values: &mut [f32]) {
+fn forward_of<const FLOATS: usize>(values: &mut [f32]) {
     for x in values {
-        *x *= distribution(*x).0;
+        *x *= distribution::<FLOATS>(*x).0;
     }
 }
 
 #[inline(always)]
-fn backward_of(x: &[f32], gradient: &mut [f32]) {
+fn backward_of<const FLOATS: usize>(x: &[f32], gradient: &mut [f32]) {
     const INVERSE_SQRT_2_PI: f32 = 0.398_942_3;
     for (gradient, &x) in gradient.iter_mut().zip(x) {
-        let (phi, bell) = distribution(x);
-        *gradient *= phi + x * INVERSE_SQRT_2_PI * bell;
+        let (phi, bell) = distribution::<FLOATS>(x);
+        *gradient *= mul_add::<FLOATS>(x * INVERSE_SQRT_2_PI, bell, phi);
     }
 }
 
@@ -134,39 +117,16 @@ fn backward_of(x: &[f32], gradient: &mut [f32]) {
 /// The error function is Abramowitz & Stegun's 7.1.26, off by at most 1.5e-7; no branch, so that compilers make vectors
 /// of it.
 #[inline(always)]
-fn distribution(x: f32) -> (f32, f32) {
+fn distribution<const FLOATS: usize>(x: f32) -> (f32, f32) {
     let magnitude = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * magnitude);
-    let polynomial = 1.061_405_4_f32;
-    let polynomial = polynomial * t - 1.453_152;
-    let polynomial = polynomial * t + 1.421_413_7;
-    let polynomial = polynomial * t - 0.284_496_74;
-    let polynomial = polynomial * t + 0.254_829_6;
-    let bell = exp_of_negative(-magnitude * magnitude);
+    let t = 1.0 / mul_add::<FLOATS>(0.327_591_1, magnitude, 1.0);
+    let polynomial = mul_add::<FLOATS>(1.061_405_4, t, -1.453_152);
+    let polynomial = mul_add::<FLOATS>(polynomial, t, 1.421_413_7);
+    let polynomial = mul_add::<FLOATS>(polynomial, t, -0.284_496_74);
+    let polynomial = mul_add::<FLOATS>(polynomial, t, 0.254_829_6);
+    let bell = exp_of_negative::<FLOATS>(-magnitude * magnitude);
     let tail = 0.5 * polynomial * t * bell; // Phi(-|x|)
     (if x > 0.0 { 1.0 - tail } else { tail }, bell)
-}
-
-/// `exp(y)` for `y <= 0`, to about 1e-7 of itself; 0 below -87.
-#[inline(always)]
-fn exp_of_negative(y: f32) -> f32 {
-    /// Adding it rounds to a whole number, which then stands in the low bits.
-    const ROUNDING: f32 = 12_582_912.0;
-    let y = y.max(-88.0);
-    let shifted = y * std::f32::consts::LOG2_E + ROUNDING;
-    let whole = shifted - ROUNDING;
-    // ln 2 in two parts, so that the rest is exact.
-    let rest = (y - whole * 0.693_359_4) + whole * 2.121_944_4e-4;
-    // Taylor's series; |rest| is at most ln 2 / 2.
-    let series = 1.0 / 720.0;
-    let series = series * rest + 1.0 / 120.0;
-    let series = series * rest + 1.0 / 24.0;
-    let series = series * rest + 1.0 / 6.0;
-    let series = series * rest + 0.5;
-    let series = series * rest + 1.0;
-    let series = series * rest + 1.0;
-    let power = f32::from_bits(((shifted.to_bits() as i32).wrapping_add(127) << 23) as u32);
-    series * power
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@
 mod activation;
 mod attention;
 mod bert;
+mod block_attention;
 mod checkpoint;
+mod composed_attention;
 mod encoder;
 mod fake_quantise;
 mod gelu;
@@ -32,6 +34,7 @@ mod patches;
 mod swin;
 mod tensor_files;
 mod tokeniser;
+mod vectorised;
 mod vit;
 mod weights;
 

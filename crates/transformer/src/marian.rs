@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
-    attention::{Context, EXCLUDED, join_heads, split_heads},
+    attention::{BiasIs, Context, EXCLUDED, join_heads, split_heads},
     checkpoint::yes,
     model::{check_layers, check_parameters, check_sizes},
     model_shape::{model_digest, product},
@@ -259,7 +259,7 @@ impl Marian {
         attention: &mut Attention<'_>,
     ) -> Tensor<3> {
         let (device, tokens) = (encoded.device(), target.dims()[1]);
-        let causal = Context { bias: Some(causal(tokens, &device)), ..Context::default() };
+        let causal = Context { bias: Some(causal(tokens, &device)), bias_is: BiasIs::Causality, ..Context::default() };
         let cross = Context::padded_keys(real.clone());
         let heads = self.config.decoder.heads as usize;
         let mut x = self.embed(target);

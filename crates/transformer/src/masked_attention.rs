@@ -1,32 +1,53 @@
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
-use maskwright_blueprint::{AttentionKind, AttentionShape, Blueprint, HeadMask, Precision};
-
-use crate::{
-    attention::{Context, EXCLUDED},
-    fake_quantise::{fake_quantise, fake_quantise_numerators},
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-/// A blueprint's masks as tensors, one entry for each attention module; compiled once, used for every batch.
+use burn::tensor::{Device, Tensor};
+use maskwright_blueprint::{AttentionKind, AttentionShape, Blueprint, HeadMask, Precision};
+use maskwright_kernels::KernelError;
+
+use crate::{
+    attention::{BiasIs, Context},
+    block_attention::{BlockAttention, BlockCall, block_attention},
+    composed_attention::ComposedMask,
+};
+
+/// A blueprint's masks, one entry for each attention module; made once, used for every batch, by any number of threads.
+///
+/// On flex, attention runs on `maskwright-kernels` block by block, so that a model is evaluated and trained with the very
+/// arithmetic that is deployed. Where scores have a bias of their own, where a head's features are no multiple of 8, and
+/// on other devices it is put together from tensor operations, over all scores. `docs/models.md` says what runs where.
 #[derive(Debug, Clone)]
 pub struct CompiledMasks {
-    modules: Vec<ModuleMask>,
+    modules: Arc<[ModuleMask]>,
+    device: Device,
+    /// Never block by block.
+    composed: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct ModuleMask {
-    kind: AttentionKind,
-    /// `[1, heads, queries, keys]`, 0 or [`EXCLUDED`]; none when every score is active.
-    bias: Option<Tensor<4>>,
-    /// The precisions in use, each with its `[1, heads, queries, keys]` selector of 0 and 1; none when it is the only
-    /// one.
-    precisions: Vec<(Precision, Option<Tensor<4>>)>,
+    shape: AttentionShape,
+    heads: Vec<HeadMask>,
+    /// Every score that a query may see is active in single precision.
+    full: bool,
+    composed: OnceLock<ComposedMask>,
+    /// By number of queries.
+    blocks: Mutex<BTreeMap<usize, Arc<BlockAttention>>>,
 }
 
 impl CompiledMasks {
     /// On `device`, which must be the device of the model that will use them (with automatic differentiation or not).
     pub fn new(blueprint: &Blueprint, device: &Device) -> Self {
         let modules = blueprint.model().modules.iter().zip(blueprint.masks());
-        Self { modules: modules.map(|(of, heads)| ModuleMask::new(&of.shape, heads, device)).collect() }
+        let modules = modules.map(|(of, heads)| ModuleMask::new(of.shape, heads)).collect();
+        Self { modules, device: device.clone(), composed: false }
+    }
+
+    /// The same, but always put together from tensor operations: what block by block is compared with.
+    pub fn composed(blueprint: &Blueprint, device: &Device) -> Self {
+        Self { composed: true, ..Self::new(blueprint, device) }
     }
 
     /// Attention of module `module`: q `[batch, heads, queries, head_dim]`, k and v `[batch, heads, keys, head_dim]`.
@@ -42,115 +63,59 @@ impl CompiledMasks {
         v: Tensor<4>,
         context: &Context,
     ) -> Tensor<4> {
+        let module = &self.modules[module];
         let (queries, keys) = (q.dims()[2], k.dims()[2]);
-        self.modules[module].first(queries, keys).attend(q, k, v, context)
+        let AttentionShape { queries: all_queries, keys: all_keys, .. } = module.shape;
+        assert!(
+            queries <= all_queries as usize && keys <= all_keys as usize,
+            "{queries} x {keys} tokens under masks for {all_queries} x {all_keys}"
+        );
+        let blocks = (!self.composed && self.device == Device::flex()).then(|| module.block_call(queries, context));
+        match blocks.flatten() {
+            Some(call) => block_attention(q, k, v, call),
+            None => module.composed(&self.device).first(queries, keys).attend(q, k, v, context),
+        }
     }
 }
 
 impl ModuleMask {
-    fn new(shape: &AttentionShape, heads: &[HeadMask], device: &Device) -> Self {
-        let scores: Vec<Option<Precision>> = heads.iter().flat_map(|mask| expand(shape, mask)).collect();
-        let dims = [1, heads.len(), shape.queries as usize, shape.keys as usize];
-        let tensor = |value: &dyn Fn(&Option<Precision>) -> f32| {
-            Tensor::from_data(TensorData::new(scores.iter().map(value).collect::<Vec<f32>>(), dims), device)
-        };
-        let used: Vec<Precision> = Precision::ALL.into_iter().filter(|p| scores.contains(&Some(*p))).collect();
-        let selector = |p: Precision| tensor(&move |score| if *score == Some(p) { 1.0 } else { 0.0 });
-        Self {
-            kind: shape.kind,
-            bias: scores.contains(&None).then(|| tensor(&|score| if score.is_some() { 0.0 } else { EXCLUDED })),
-            precisions: match used[..] {
-                [only] => vec![(only, None)],
-                _ => used.into_iter().map(|p| (p, Some(selector(p)))).collect(),
-            },
-        }
-    }
-
-    /// The masks of the first `queries` and `keys` tokens.
-    fn first(&self, queries: usize, keys: usize) -> Self {
-        let first = |of: &Tensor<4>| match of.dims() {
-            [_, _, all_queries, all_keys] if (all_queries, all_keys) == (queries, keys) => of.clone(),
-            [_, heads, all_queries, all_keys] => {
-                assert!(
-                    queries <= all_queries && keys <= all_keys,
-                    "{queries} x {keys} tokens under masks for {all_queries} x {all_keys}"
-                );
-                of.clone().slice([0..1, 0..heads, 0..queries, 0..keys])
-            }
-        };
-        Self {
-            kind: self.kind,
-            bias: self.bias.as_ref().map(first),
-            precisions: self.precisions.iter().map(|(p, selector)| (*p, selector.as_ref().map(first))).collect(),
-        }
-    }
-
-    /// Softmax over all active blocks of a row, each block's two products in its own precision. A row of
-    /// cross-attention whose active blocks hold nothing but padding gives zeros.
-    fn attend(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, context: &Context) -> Tensor<4> {
-        // Padding must not set the scale of the 8-bit values.
-        let (q, k, v) = match self.precisions.iter().any(|(precision, _)| *precision == Precision::Int8) {
-            true => (only(q, &context.real_queries), only(k, &context.real_keys), only(v, &context.real_keys)),
-            false => (q, k, v),
-        };
-        let scale = (q.dims()[3] as f32).sqrt().recip();
-        let scores = self.sum(|precision| {
-            fake_quantise(q.clone(), precision).matmul(fake_quantise(k.clone(), precision).swap_dims(2, 3))
+    fn new(shape: AttentionShape, heads: &[HeadMask]) -> Self {
+        let past = |row: usize, column: usize| shape.kind != AttentionKind::CausalSelfAttention || column <= row;
+        let full = heads.iter().all(|HeadMask { blocks, .. }| {
+            let cells = (0..blocks.rows()).flat_map(|row| (0..blocks.columns()).map(move |column| (row, column)));
+            cells
+                .filter(|&(row, column)| past(row, column))
+                .all(|(row, column)| blocks.get(row, column) == Some(Precision::Single))
         });
-        let scores = scores.mul_scalar(scale); // [batch, heads, queries, keys]
-        let scores = [&self.bias, &context.bias].into_iter().flatten().fold(scores, |sum, bias| sum + bias.clone());
-        let live = (self.kind == AttentionKind::CrossAttention && context.real_keys.is_some())
-            .then(|| scores.clone().detach().max_dim(3).greater_elem(0.5 * EXCLUDED).float()); // [batch, heads, queries, 1]
-        only(self.average(scores, v), &live)
+        Self { shape, heads: heads.to_vec(), full, composed: OnceLock::new(), blocks: Mutex::default() }
     }
 
-    /// The values weighted by the softmax of the scores.
-    fn average(&self, scores: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-        if let [(Precision::Single, _)] = self.precisions[..] {
-            return softmax(scores, 3).matmul(v);
+    fn composed(&self, device: &Device) -> &ComposedMask {
+        self.composed.get_or_init(|| ComposedMask::new(&self.shape, &self.heads, device))
+    }
+
+    /// How to attend block by block; none where that is not possible, or where a full mask in single precision makes it
+    /// the dense model's attention, which it then equals to the bit.
+    fn block_call(&self, queries: usize, context: &Context) -> Option<BlockCall> {
+        let live_keys = match (&context.bias, &context.bias_is) {
+            (None, _) => None,
+            (_, BiasIs::RightPadding(live)) => Some(live.clone()),
+            (_, BiasIs::Causality) if self.shape.kind == AttentionKind::CausalSelfAttention => None,
+            (_, BiasIs::Causality | BiasIs::Numbers) => return None,
+        };
+        if self.full {
+            return None;
         }
-        let largest = scores.clone().detach().max_dim(3); // [batch, heads, queries, 1]
-        let numerators = (scores - largest).exp();
-        let numerators = self.sum(|precision| fake_quantise_numerators(numerators.clone(), precision));
-        let products = self.precisions.iter().map(|(precision, selector)| {
-            let part = match selector {
-                Some(selector) => numerators.clone() * selector.clone(),
-                None => numerators.clone(),
-            };
-            part.matmul(fake_quantise(v.clone(), *precision))
-        });
-        let product = products.reduce(|sum, part| sum + part).expect("a mask has at least one active block");
-        product / numerators.sum_dim(3) // [batch, heads, queries, head_dim]
+        Some(BlockCall { attention: self.blocks(queries).ok()?, live_keys })
     }
 
-    /// Each score from the tensor that its precision's `part` gives.
-    fn sum(&self, part: impl Fn(Precision) -> Tensor<4>) -> Tensor<4> {
-        let parts = self.precisions.iter().map(|(precision, selector)| match selector {
-            Some(selector) => part(*precision) * selector.clone(),
-            None => part(*precision),
-        });
-        parts.reduce(|sum, part| sum + part).expect("a mask has at least one active block")
+    fn blocks(&self, queries: usize) -> Result<Arc<BlockAttention>, KernelError> {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = blocks.get(&queries) {
+            return Ok(known.clone());
+        }
+        let new = Arc::new(BlockAttention::new(&self.shape, &self.heads, queries)?);
+        blocks.insert(queries, new.clone());
+        Ok(new)
     }
-}
-
-/// `x` where `real` is 1, zeros where it is 0.
-fn only(x: Tensor<4>, real: &Option<Tensor<4>>) -> Tensor<4> {
-    match real {
-        Some(real) => x * real.clone(),
-        None => x,
-    }
-}
-
-/// Each score's precision, in row order.
-fn expand(shape: &AttentionShape, mask: &HeadMask) -> Vec<Option<Precision>> {
-    let size = mask.block_size.tokens();
-    let causal = shape.kind == AttentionKind::CausalSelfAttention;
-    let score = |query: u32, key: u32| match causal && key > query {
-        true => None,
-        false => mask.blocks.get((query / size) as usize, (key / size) as usize),
-    };
-    (0..shape.queries)
-        .flat_map(|query| (0..shape.keys).map(move |key| (query, key)))
-        .map(|(q, k)| score(q, k))
-        .collect()
 }

@@ -1,0 +1,36 @@
+//! Times steps of BERT-mini one by one, as `scripts/peers/bert_mini.py` asks for them: each line on stdin is `forward` or
+//! `train` and `dense`, `composed` or `blocks`; the answer on stdout is how many seconds that took.
+
+#[path = "../benches/bert_mini/steps.rs"]
+mod steps;
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::{self, Write},
+    time::Instant,
+};
+
+use steps::{Way, forward, train};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut ready: BTreeMap<String, Box<dyn FnMut()>> = BTreeMap::new();
+    for line in io::stdin().lines() {
+        let line = line?;
+        if !ready.contains_key(&line) {
+            let (step, way) = line.split_once(' ').ok_or("a line is a step and a way")?;
+            let way = Way::ALL.into_iter().find(|known| known.name() == way).ok_or("no such way")?;
+            let run: Box<dyn FnMut()> = match step {
+                "forward" => Box::new(forward(way)),
+                "train" => Box::new(train(way)),
+                _ => return Err("no such step".into()),
+            };
+            ready.insert(line.clone(), run);
+        }
+        let run = ready.get_mut(&line).expect("it has just been put there");
+        let begun = Instant::now();
+        run();
+        writeln!(io::stdout(), "{}", begun.elapsed().as_secs_f64())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! Attention under block masks as an operation of our own on flex: forward by `maskwright-kernels`, the very arithmetic
+//! that is deployed, and backward over active blocks alone (`docs/decisions/503`).
+
+mod gradients;
+mod operand;
+mod products;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        backend_extension,
+        flex::FlexTensor,
+        tensor::FloatTensor,
+    },
+    tensor::{Tensor, TensorData},
+};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, HeadMask, Precision};
+use maskwright_kernels::{AttentionPlan, Inputs, Kernel, KernelError, PlanOptions, Workspace};
+use rayon::prelude::*;
+
+use gradients::{HeadGradients, HeadInputs, Room, add_gradients};
+use operand::Operand;
+
+/// One module's masks for one number of queries, ready to run.
+///
+/// Examples are computed side by side, each by one thread, so that the result does not depend on the number of threads.
+#[derive(Debug)]
+pub(crate) struct BlockAttention {
+    plan: AttentionPlan,
+    heads: Vec<HeadBlocks>,
+    forward_rooms: Pool<ForwardRoom>,
+    backward_rooms: Pool<Room>,
+}
+
+/// One head's active blocks.
+#[derive(Debug)]
+struct HeadBlocks {
+    /// Tokens of a block's side.
+    size: usize,
+    /// For each query block and each of [`Precision::ALL`], the key blocks, left to right.
+    rows: Vec<[Vec<u32>; 3]>,
+}
+
+/// One pass over a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct BlockCall {
+    pub attention: Arc<BlockAttention>,
+    /// Keys of each example that are no padding, which is on the right; none where there is no padding.
+    pub live_keys: Option<Arc<[usize]>>,
+}
+
+/// One example's tensors, `[heads, tokens, head_dim]`, and what the kernels work in.
+#[derive(Debug)]
+struct ForwardRoom {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    out: Vec<f32>,
+    workspace: Workspace,
+}
+
+/// Memory for as many threads as have ever worked at once.
+#[derive(Debug)]
+struct Pool<T>(Mutex<Vec<T>>);
+
+/// Attention `[batch, heads, queries, head_dim]` of q `[batch, heads, queries, head_dim]`, k and v
+/// `[batch, heads, keys, head_dim]`, on flex alone. What stands for padded queries of self-attention is zero.
+pub(crate) fn block_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, call: BlockCall) -> Tensor<4> {
+    let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as AttendsBlocks>::attend_blocks(q, k, v, call))
+}
+
+impl BlockAttention {
+    /// For `queries` of the masks' queries and, in self-attention, as many keys: the masks' first rows and columns.
+    pub(crate) fn new(shape: &AttentionShape, masks: &[HeadMask], queries: usize) -> Result<Self, KernelError> {
+        let shape = AttentionShape {
+            queries: queries as u32,
+            keys: match shape.kind {
+                AttentionKind::CrossAttention => shape.keys,
+                AttentionKind::SelfAttention | AttentionKind::CausalSelfAttention => queries as u32,
+            },
+            ..*shape
+        };
+        let masks: Vec<HeadMask> = masks.iter().map(|mask| first_blocks(mask, &shape)).collect();
+        // Candidates and examples run side by side already.
+        let plan = AttentionPlan::with_options(&masks, shape, PlanOptions::on(Kernel::fastest()))?;
+        let heads = masks.iter().map(|mask| HeadBlocks::new(mask, shape.kind)).collect();
+        Ok(Self { plan, heads, forward_rooms: Pool::default(), backward_rooms: Pool::default() })
+    }
+
+    fn attend(&self, out: &mut [f32], [q, k, v]: [&Operand; 3], example: usize, live: Live) {
+        let &AttentionShape { heads, queries, keys, head_dim, .. } = self.plan.shape();
+        let (d, heads, queries, keys) = (head_dim as usize, heads as usize, queries as usize, keys as usize);
+        let mut room = self.forward_rooms.take(|| ForwardRoom {
+            q: vec![0.0; heads * queries * d],
+            k: vec![0.0; heads * keys * d],
+            v: vec![0.0; heads * keys * d],
+            out: vec![0.0; heads * queries * d],
+            workspace: self.plan.workspace(),
+        });
+        for head in 0..heads {
+            let gather = |from: &Operand, live: usize, to: &mut [f32]| {
+                let from = from.tokens(example, head, live);
+                to.chunks_exact_mut(d)
+                    .take(live)
+                    .enumerate()
+                    .for_each(|(at, to)| to.copy_from_slice(from.token(at, d)));
+            };
+            let of_head = |tokens: usize| head * tokens * d..(head + 1) * tokens * d;
+            gather(q, live.queries, &mut room.q[of_head(queries)]);
+            room.q[of_head(queries)][live.queries * d..].fill(0.0); // padding must not set the scale of 8-bit values
+            gather(k, live.keys, &mut room.k[of_head(keys)]);
+            gather(v, live.keys, &mut room.v[of_head(keys)]);
+        }
+        let inputs = Inputs::new(&room.q, &room.k, &room.v).live_keys(live.keys);
+        self.plan.run(inputs, &mut room.out, &mut room.workspace).expect("the room is of the plan's size");
+        // [queries, heads, head_dim]
+        for (query, out) in out.chunks_exact_mut(heads * d).take(live.queries).enumerate() {
+            for (head, out) in out.chunks_exact_mut(d).enumerate() {
+                out.copy_from_slice(&room.out[(head * queries + query) * d..][..d]);
+            }
+        }
+        self.forward_rooms.give(room);
+    }
+
+    /// Gradients `[tokens, heads, head_dim]` of one example.
+    fn differentiate(&self, to: [&mut [f32]; 3], [q, k, v, gradient]: [&Operand; 4], example: usize, live: Live) {
+        let AttentionShape { kind, head_dim, .. } = *self.plan.shape();
+        let d = head_dim as usize;
+        let [to_q, to_k, to_v] = to;
+        let mut room = self.backward_rooms.take(Room::default);
+        for (head, blocks) in self.heads.iter().enumerate() {
+            let inputs = HeadInputs {
+                blocks,
+                causal: kind == AttentionKind::CausalSelfAttention,
+                head_dim: d,
+                q: q.tokens(example, head, live.queries),
+                k: k.tokens(example, head, live.keys),
+                v: v.tokens(example, head, live.keys),
+                gradient: gradient.tokens(example, head, live.queries),
+            };
+            let (q, k, v) = (&mut to_q[head * d..], &mut to_k[head * d..], &mut to_v[head * d..]);
+            add_gradients(&inputs, &mut HeadGradients { q, k, v, row: self.heads.len() * d }, &mut room);
+        }
+        self.backward_rooms.give(room);
+    }
+}
+
+impl HeadBlocks {
+    fn new(mask: &HeadMask, kind: AttentionKind) -> Self {
+        let row = |row: usize| {
+            let seen = match kind {
+                AttentionKind::CausalSelfAttention => row + 1,
+                AttentionKind::SelfAttention | AttentionKind::CrossAttention => mask.blocks.columns(),
+            };
+            let cells = mask.blocks.row(row)[..seen].iter().zip(0..);
+            Precision::ALL.map(|precision| {
+                cells.clone().filter(|(cell, _)| **cell == Some(precision)).map(|(_, column)| column).collect()
+            })
+        };
+        Self { size: mask.block_size.tokens() as usize, rows: (0..mask.blocks.rows()).map(row).collect() }
+    }
+
+    fn uses(&self, precision: Precision) -> bool {
+        self.rows.iter().any(|row| !row[precision.index()].is_empty())
+    }
+}
+
+/// The rows and columns that cover a shape.
+fn first_blocks(mask: &HeadMask, shape: &AttentionShape) -> HeadMask {
+    let (rows, columns) = (mask.block_size.cover(shape.queries) as usize, mask.block_size.cover(shape.keys) as usize);
+    if (mask.blocks.rows(), mask.blocks.columns()) == (rows, columns) {
+        return mask.clone();
+    }
+    let cells = (0..rows).flat_map(|row| mask.blocks.row(row)[..columns].iter().copied()).collect();
+    let blocks =
+        BlockMask::new(columns, cells).expect("each row of self-attention keeps a block at or left of the diagonal");
+    HeadMask { block_size: mask.block_size, blocks }
+}
+
+/// Tokens of an example that are no padding.
+#[derive(Clone, Copy)]
+struct Live {
+    queries: usize,
+    keys: usize,
+}
+
+impl BlockCall {
+    fn live(&self, example: usize, queries: usize, keys: usize) -> Live {
+        let live_keys = self.live_keys.as_ref().map_or(keys, |live| live[example]);
+        match self.attention.plan.shape().kind {
+            AttentionKind::CrossAttention => Live { queries, keys: live_keys },
+            AttentionKind::SelfAttention | AttentionKind::CausalSelfAttention => {
+                Live { queries: live_keys, keys: live_keys }
+            }
+        }
+    }
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait AttendsBlocks: Backend {
+    fn attend_blocks(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        call: BlockCall,
+    ) -> FloatTensor<Self>;
+
+    /// The loss's gradients by q, k and v from the one by the output.
+    fn attend_blocks_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        call: BlockCall,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl AttendsBlocks for Flex {
+    fn attend_blocks(q: FlexTensor, k: FlexTensor, v: FlexTensor, call: BlockCall) -> FlexTensor {
+        let [q, k, v] = [q, k, v].map(Operand::new);
+        let ([batch, heads, queries, head_dim], keys) = (q.dims(), k.dims()[2]);
+        let mut out = vec![0.0; batch * queries * heads * head_dim];
+        let examples = out.par_chunks_mut((queries * heads * head_dim).max(1)).enumerate();
+        examples.for_each(|(example, out)| {
+            call.attention.attend(out, [&q, &k, &v], example, call.live(example, queries, keys));
+        });
+        heads_first(out, [batch, queries, heads, head_dim])
+    }
+
+    fn attend_blocks_backward(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        gradient: FlexTensor,
+        call: BlockCall,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let [q, k, v, gradient] = [q, k, v, gradient].map(Operand::new);
+        let ([batch, heads, queries, head_dim], keys) = (q.dims(), k.dims()[2]);
+        let (of_queries, of_keys) = (queries * heads * head_dim, keys * heads * head_dim);
+        let mut to_q = vec![0.0; batch * of_queries];
+        let [mut to_k, mut to_v] = [(); 2].map(|()| vec![0.0; batch * of_keys]);
+        let examples = to_q
+            .par_chunks_mut(of_queries.max(1))
+            .zip(to_k.par_chunks_mut(of_keys.max(1)).zip(to_v.par_chunks_mut(of_keys.max(1))));
+        examples.enumerate().for_each(|(example, (to_q, (to_k, to_v)))| {
+            let live = call.live(example, queries, keys);
+            call.attention.differentiate([to_q, to_k, to_v], [&q, &k, &v, &gradient], example, live);
+        });
+        let to_q = heads_first(to_q, [batch, queries, heads, head_dim]);
+        let [to_k, to_v] = [to_k, to_v].map(|to| heads_first(to, [batch, keys, heads, head_dim]));
+        (to_q, to_k, to_v)
+    }
+}
+
+/// `[batch, tokens, heads, head_dim]` as a view `[batch, heads, tokens, head_dim]`.
+fn heads_first(values: Vec<f32>, dims: [usize; 4]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, dims)).transpose(1, 2)
+}
+
+impl<B: Backend + AttendsBlocks, C: CheckpointStrategy> AttendsBlocks for Autodiff<B, C> {
+    fn attend_blocks(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        call: BlockCall,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Attended;
+
+        impl<B: Backend + AttendsBlocks> Backward<B, 3> for Attended {
+            type State = ([FloatTensor<B>; 3], BlockCall);
+
+            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let gradient = grads.consume::<B>(&ops.node);
+                let ([q, k, v], call) = ops.state;
+                let (q, k, v) = B::attend_blocks_backward(q, k, v, gradient, call);
+                for (parent, gradient) in ops.parents.into_iter().zip([q, k, v]) {
+                    if let Some(parent) = parent {
+                        grads.register::<B>(parent.id, gradient);
+                    }
+                }
+            }
+        }
+
+        let nodes = [q.node(), k.node(), v.node()];
+        let [q, k, v] = [q, k, v].map(|x| x.primitive().clone());
+        match Attended.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let state = ([q.clone(), k.clone(), v.clone()], call.clone());
+                prep.finish(state, B::attend_blocks(q, k, v, call))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::attend_blocks(q, k, v, call)),
+        }
+    }
+
+    fn attend_blocks_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: BlockCall,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        unreachable!("a backward pass is not differentiated again")
+    }
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+}
+
+impl<T> Pool<T> {
+    fn take(&self, make: impl FnOnce() -> T) -> T {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(make)
+    }
+
+    fn give(&self, room: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(room);
+    }
+}
+
+#[cfg(test)]
+mod tests;

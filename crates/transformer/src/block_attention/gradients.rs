@@ -1,0 +1,281 @@
+use maskwright_blueprint::Precision;
+
+use super::{
+    HeadBlocks,
+    operand::Tokens,
+    products::{Matrix, Size, add_product},
+};
+use crate::vectorised::{exp_of_negative, mul_add, round, vectorised};
+
+/// One head of one example: what went in, and the loss's gradient by what came out.
+#[derive(Clone, Copy)]
+pub(super) struct HeadInputs<'a> {
+    pub blocks: &'a HeadBlocks,
+    pub causal: bool,
+    pub head_dim: usize,
+    /// Only tokens that are no padding.
+    pub q: Tokens<'a>,
+    pub k: Tokens<'a>,
+    pub v: Tokens<'a>,
+    pub gradient: Tokens<'a>,
+}
+
+/// Gradients by queries, keys and values, all zeros at first; tokens are `row` apart.
+pub(super) struct HeadGradients<'a> {
+    pub q: &'a mut [f32],
+    pub k: &'a mut [f32],
+    pub v: &'a mut [f32],
+    pub row: usize,
+}
+
+/// Memory that one thread works in.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// For each of [`Precision::ALL`] that a head uses.
+    rounded: [Rounded; 3],
+    /// The queries of one block row, turned: `[head_dim][block]`, for each precision.
+    turned_q: [Vec<f32>; 3],
+    /// The same of the gradient.
+    turned_gradient: Vec<f32>,
+    /// Scores, then numerators, then weights: `[keys of the active blocks][block]`. A query is a column.
+    scores: Vec<f32>,
+    /// Gradients by weights, then by scores.
+    slopes: Vec<f32>,
+}
+
+/// Operands as a precision rounds them, `[tokens][head_dim]`.
+#[derive(Debug, Default)]
+struct Rounded {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+/// The largest block, in tokens.
+const LARGEST: usize = 32;
+
+vectorised! {
+    /// Adds one head's gradients; see [`add_gradients_of`].
+    pub(super) fn add_gradients = add_gradients_of(head: &HeadInputs<'_>, to: &mut HeadGradients<'_>, room: &mut Room)
+}
+
+/// With numerators `e = exp(s - row maximum)`, rounded to `e'`, `Z` their rounded sum, and q', k', v' rounded as each block
+/// says, the output is `o = sum e' v' / Z`. Straight through the rounding (arXiv 1308.3432), for the gradient `g` by `o`:
+///
+/// ```text
+/// ds = e (v' g - o g) / Z      dq += ds k' / sqrt(head_dim)
+/// dv += e' g / Z               dk += ds q' / sqrt(head_dim)
+/// ```
+#[inline(always)]
+fn add_gradients_of<const FLOATS: usize>(head: &HeadInputs<'_>, to: &mut HeadGradients<'_>, room: &mut Room) {
+    for precision in Precision::ALL {
+        if head.blocks.uses(precision) {
+            let rounded = &mut room.rounded[precision.index()];
+            round_tokens(precision, head.q, head.head_dim, &mut rounded.q);
+            round_tokens(precision, head.k, head.head_dim, &mut rounded.k);
+            round_tokens(precision, head.v, head.head_dim, &mut rounded.v);
+        }
+    }
+    for row in 0..head.blocks.rows.len() {
+        if row * head.blocks.size >= head.q.len {
+            break;
+        }
+        add_gradients_of_row::<FLOATS>(head, row, to, room);
+    }
+}
+
+#[inline(always)]
+fn add_gradients_of_row<const FLOATS: usize>(
+    head: &HeadInputs<'_>,
+    row: usize,
+    to: &mut HeadGradients<'_>,
+    room: &mut Room,
+) {
+    let (d, size) = (head.head_dim, head.blocks.size);
+    let first = row * size;
+    let queries = size.min(head.q.len - first);
+    let Room { rounded, turned_q, turned_gradient, scores, slopes } = room;
+    let columns = &head.blocks.rows[row];
+    // Keys of a block that are no padding.
+    let live = |column: u32| size.min(head.k.len.saturating_sub(column as usize * size));
+    turn(head.gradient, first, queries, d, size, turned_gradient);
+    let mut blocks = 0;
+    for (at, columns) in columns.iter().enumerate() {
+        if columns.iter().any(|column| live(*column) > 0) {
+            let q = Tokens { values: &rounded[at].q, first: 0, row: d, len: head.q.len };
+            turn(q, first, queries, d, size, &mut turned_q[at]);
+        }
+        blocks += columns.len();
+    }
+    scores.clear();
+    scores.resize(blocks * size * size, 0.0);
+    slopes.clear();
+    slopes.resize(blocks * size * size, 0.0);
+
+    let mut keys = 0;
+    let mut spans = [0..0, 0..0, 0..0];
+    for (at, columns) in columns.iter().enumerate() {
+        let start = keys;
+        for &column in columns {
+            let (first_key, live) = (column as usize * size, live(column));
+            let product = Size { m: live, n: size, k: d };
+            let k = Matrix { values: &rounded[at].k[first_key.min(head.k.len) * d..], rows: d, columns: 1 };
+            let v = Matrix { values: &rounded[at].v[first_key.min(head.v.len) * d..], rows: d, columns: 1 };
+            let here = keys * size..(keys + live) * size;
+            add_product::<FLOATS>(product, k, &turned_q[at], size, &mut scores[here.clone()], size);
+            add_product::<FLOATS>(product, v, turned_gradient, size, &mut slopes[here.clone()], size);
+            if head.causal && column as usize == row {
+                // Key j of the block is later than its queries before j.
+                for (j, scores) in scores[here].chunks_exact_mut(size).enumerate() {
+                    scores[..j].fill(f32::MIN);
+                }
+            }
+            keys += live;
+        }
+        spans[at] = start..keys;
+    }
+    if keys == 0 {
+        return; // the output is zero, whatever went in
+    }
+
+    let scale = (d as f32).sqrt().recip();
+    match size {
+        8 => differentiate::<FLOATS, 8>(scores, slopes, &spans, scale),
+        16 => differentiate::<FLOATS, 16>(scores, slopes, &spans, scale),
+        _ => differentiate::<FLOATS, LARGEST>(scores, slopes, &spans, scale),
+    }
+
+    let mut keys = 0;
+    for (at, columns) in columns.iter().enumerate() {
+        for &column in columns {
+            let (first_key, live) = (column as usize * size, live(column));
+            if live == 0 {
+                continue;
+            }
+            let here = keys * size..(keys + live) * size;
+            let (weights, slopes) = (&scores[here.clone()], &slopes[here]);
+            let of_keys = Size { m: live, n: d, k: queries };
+            let rows = |values| Matrix { values, rows: size, columns: 1 };
+            let gradient = &head.gradient.values[head.gradient.first + first * head.gradient.row..];
+            let (q, k) = (&rounded[at].q[first * d..], &rounded[at].k[first_key * d..]);
+            let (of_q, of_k, of_v) = (&mut to.q[first * to.row..], first_key * to.row, first_key * to.row);
+            add_product::<FLOATS>(of_keys, rows(weights), gradient, head.gradient.row, &mut to.v[of_v..], to.row);
+            add_product::<FLOATS>(of_keys, rows(slopes), q, d, &mut to.k[of_k..], to.row);
+            let turned = Matrix { values: slopes, rows: 1, columns: size };
+            add_product::<FLOATS>(Size { m: queries, n: d, k: live }, turned, k, d, of_q, to.row);
+            keys += live;
+        }
+    }
+}
+
+/// Turns scores into weights `e' / Z`, and gradients by weights into gradients by scores, times `scale`. A query is a
+/// column of `N`, so that nothing is added up across a register.
+#[inline(always)]
+fn differentiate<const FLOATS: usize, const N: usize>(
+    scores: &mut [f32],
+    slopes: &mut [f32],
+    spans: &[std::ops::Range<usize>; 3],
+    scale: f32,
+) {
+    let keys = spans[2].end;
+    let (scores, slopes) = (&mut scores[..keys * N], &mut slopes[..keys * N]);
+    let mut largest = [f32::MIN; N];
+    for scores in scores.chunks_exact(N) {
+        for n in 0..N {
+            largest[n] = if scores[n] > largest[n] { scores[n] } else { largest[n] };
+        }
+    }
+    let (mut sum, mut mean) = ([0.0_f32; N], [0.0_f32; N]);
+    for (precision, span) in Precision::ALL.into_iter().zip(spans) {
+        let span = span.start * N..span.end * N;
+        let rows = scores[span.clone()].chunks_exact_mut(N).zip(slopes[span].chunks_exact(N));
+        for (scores, slopes) in rows {
+            for n in 0..N {
+                let e = exp_of_negative::<FLOATS>((scores[n] - largest[n]) * scale);
+                scores[n] = e;
+                let e = round_numerator(precision, e);
+                sum[n] += e;
+                mean[n] = mul_add::<FLOATS>(e, slopes[n], mean[n]);
+            }
+        }
+    }
+    let inverse = sum.map(|sum| if sum > 0.0 { 1.0 / sum } else { 0.0 });
+    for n in 0..N {
+        mean[n] *= inverse[n];
+    }
+    for (precision, span) in Precision::ALL.into_iter().zip(spans) {
+        let span = span.start * N..span.end * N;
+        let rows = scores[span.clone()].chunks_exact_mut(N).zip(slopes[span].chunks_exact_mut(N));
+        for (scores, slopes) in rows {
+            for n in 0..N {
+                let e = scores[n];
+                slopes[n] = e * (slopes[n] - mean[n]) * inverse[n] * scale;
+                scores[n] = round_numerator(precision, e) * inverse[n];
+            }
+        }
+    }
+}
+
+/// As the product with the values reads it.
+#[inline(always)]
+fn round_numerator(precision: Precision, e: f32) -> f32 {
+    match precision {
+        Precision::Int8 => round(e * 255.0) * (1.0 / 255.0),
+        Precision::Half => round_to_bf16(e),
+        Precision::Single => e,
+    }
+}
+
+/// All tokens as a precision rounds them; 8 bit has one scale for all of them.
+#[inline(always)]
+fn round_tokens(precision: Precision, tokens: Tokens<'_>, d: usize, to: &mut Vec<f32>) {
+    let largest = match precision {
+        Precision::Int8 => (0..tokens.len).fold(0.0, |largest, at| largest_of(tokens.token(at, d), largest)),
+        Precision::Half | Precision::Single => 0.0,
+    };
+    let step = (largest / 127.0_f32).max(f32::MIN_POSITIVE);
+    to.resize(tokens.len * d, 0.0);
+    for (at, to) in to.chunks_exact_mut(d).enumerate() {
+        let token = tokens.token(at, d);
+        match precision {
+            Precision::Int8 => to.iter_mut().zip(token).for_each(|(to, x)| *to = round(x / step) * step),
+            Precision::Half => to.iter_mut().zip(token).for_each(|(to, x)| *to = round_to_bf16(*x)),
+            Precision::Single => to.copy_from_slice(token),
+        }
+    }
+}
+
+/// The largest size of a number, eight side by side.
+#[inline(always)]
+fn largest_of(numbers: &[f32], so_far: f32) -> f32 {
+    let mut largest = [so_far; 8];
+    for eight in numbers.chunks_exact(8) {
+        for n in 0..8 {
+            largest[n] = if eight[n].abs() > largest[n] { eight[n].abs() } else { largest[n] };
+        }
+    }
+    largest.into_iter().fold(so_far, f32::max)
+}
+
+/// To nearest, ties to even.
+#[inline(always)]
+fn round_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits(bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
+/// `count` tokens from `first` on as columns: `[head_dim][block]`, zeros where there are fewer than a block.
+#[inline(always)]
+fn turn(tokens: Tokens<'_>, first: usize, count: usize, d: usize, size: usize, to: &mut Vec<f32>) {
+    to.clear();
+    to.resize(d * size, 0.0);
+    let mut sources = [&[][..]; LARGEST];
+    for (at, source) in sources[..count].iter_mut().enumerate() {
+        *source = &tokens.token(first + at, d)[..d];
+    }
+    for (feature, to) in to.chunks_exact_mut(size).enumerate() {
+        for (to, source) in to.iter_mut().zip(&sources[..count]) {
+            *to = source[feature];
+        }
+    }
+}
