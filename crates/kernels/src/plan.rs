@@ -79,9 +79,10 @@ impl PlanOptions {
         Ok(Self { kernel: Kernel::from_environment()?, threads, int8_softmax, promotion })
     }
 
-    /// One thread of a kernel, whatever the environment says, float softmax.
+    /// One thread of a kernel, whatever the environment says, float softmax, every block as the mask says.
     pub fn on(kernel: Kernel) -> Self {
-        Self { kernel, threads: NonZeroUsize::MIN, int8_softmax: Int8Softmax::default() }
+        let (int8_softmax, promotion) = (Int8Softmax::default(), Promotion::Never);
+        Self { kernel, threads: NonZeroUsize::MIN, int8_softmax, promotion }
     }
 
     pub fn kernel(self, kernel: Kernel) -> Self {

@@ -89,7 +89,8 @@ impl BlockAttention {
             ..*shape
         };
         let masks: Vec<HeadMask> = masks.iter().map(|mask| first_blocks(mask, &shape)).collect();
-        // Candidates and examples run side by side already.
+        // Candidates and examples run side by side already. Blocks are computed as the mask says, not more finely where
+        // that is faster on this CPU: another device decides otherwise, and the backward pass rounds as the mask says.
         let plan = AttentionPlan::with_options(&masks, shape, PlanOptions::on(Kernel::fastest()))?;
         let heads = masks.iter().map(|mask| HeadBlocks::new(mask, shape.kind)).collect();
         Ok(Self { plan, heads, forward_rooms: Pool::default(), backward_rooms: Pool::default() })
