@@ -6,11 +6,10 @@
 pub(crate) fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        const NEVER: libc::c_int = libc::c_int::MAX;
         // SAFETY: called before any thread is started; both settings only tune the allocator. A refusal leaves the default.
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, NEVER);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, NEVER);
+            libc::mallopt(libc::M_MMAP_MAX, 0); // large blocks come from the heap, too
+            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX); // and stay there
         }
     }
 }
