@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use maskwright_cost_model::Dataflow;
 use maskwright_export::{ExportError, Target};
+use maskwright_search::Fold;
 
 pub(crate) use data::DataCommand;
 pub(crate) use measuring::{BenchAttentionArguments, BenchCommand, CalibrateArguments, Peer};
@@ -183,6 +184,16 @@ pub(crate) struct EvalArguments {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
+    /// Cross-validate, too: train and fine-tune anew over folds and seeds, beside controls, and write a page with tables,
+    /// box plots and tests. The time is that of `folds` x `seeds` trainings; a study that is stopped goes on.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "evaluation.html")]
+    pub(crate) report: Option<PathBuf>,
+    /// Parts of the training and validation examples, each of which is held out once.
+    #[arg(long, value_name = "N", default_value_t = Fold::DEFAULT, requires = "report")]
+    pub(crate) folds: usize,
+    /// Seeds of the trainings.
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 2, 3], requires = "report")]
+    pub(crate) seeds: Vec<u64>,
     /// Where run directories lie; trained models are cached in them.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) runs: PathBuf,

@@ -20,6 +20,8 @@ pub(crate) enum CliError {
     Search(#[from] SearchError),
     #[error("interrupted; everything up to here is kept in {}\n\nto go on:\n  {resume}", run.display())]
     Interrupted { run: PathBuf, resume: String },
+    #[error("interrupted; what was trained is kept in {}: the same command goes on", store.display())]
+    StudyInterrupted { store: PathBuf },
     #[error(transparent)]
     Cost(#[from] CostError),
     #[error(transparent)]
@@ -94,7 +96,7 @@ impl CliError {
     /// 130 when interrupted, as shells expect of Ctrl-C; else 2.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Interrupted { .. } => ExitCode::from(130),
+            Self::Interrupted { .. } | Self::StudyInterrupted { .. } => ExitCode::from(130),
             Self::Search(error) if error.is_interruption() => ExitCode::from(130),
             _ => ExitCode::from(2),
         }

@@ -95,5 +95,6 @@ fn title(stage: &Stage) -> String {
         Stage::Search(baseline) => format!("baseline: {baseline}"),
         Stage::FineTune(name) => format!("fine-tuning: {name}"),
         Stage::Test => "measuring on test".into(),
+        Stage::Study(training) => training.clone(),
     }
 }

@@ -9,11 +9,13 @@ mod page;
 mod palette;
 mod plot;
 mod run_files;
+mod study;
 
 use std::path::Path;
 
 pub(crate) use headline::headline;
 pub(crate) use run_files::RunFiles;
+pub(crate) use study::page as study;
 
 use crate::error::CliError;
 

@@ -2,9 +2,7 @@ use std::{fs, io, ops::ControlFlow, path::Path, sync::OnceLock};
 
 use burn::tensor::{Device, Tensor, activation::log_softmax};
 use maskwright_blueprint::{Blueprint, Digest, ModelShape};
-use maskwright_transformer::{
-    CheckpointError, Model, WeightsError, load_weights, weights_digest,
-};
+use maskwright_transformer::{CheckpointError, Model, WeightsError, load_weights, weights_digest};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -195,7 +193,9 @@ impl Evaluator {
             treatment: Treatment::Masked(blueprint),
             teacher: Some(teacher),
             // Not the selection split, which decides between finished models.
-            judge: Some(&|model| right(self.logits(model, &self.loop_examples, Treatment::Masked(blueprint)), &self.loop_examples)),
+            judge: Some(&|model| {
+                right(self.logits(model, &self.loop_examples, Treatment::Masked(blueprint)), &self.loop_examples)
+            }),
             seed,
             store: Some(Store { folder: store, prefix: "tuned" }),
         };

@@ -1,11 +1,12 @@
 //! Whether two models differ that answered the same examples.
 
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
+use serde::Serialize;
 
 use crate::statistics::mean;
 
 /// A drop of accuracy, and between which bounds it lies.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct DropInterval {
     /// Dense minus masked, in [-1, 1]; positive is worse.
     pub drop: f64,
@@ -23,21 +24,30 @@ impl DropInterval {
     /// When there are no examples or resamples, not one answer of each model for each, or `confidence` is not in (0, 1).
     pub fn bootstrap(dense: &[bool], masked: &[bool], resamples: usize, confidence: f64, seed: u64) -> Self {
         check(dense, masked);
+        let drops: Vec<f64> =
+            dense.iter().zip(masked).map(|(&dense, &masked)| f64::from(dense as i8 - masked as i8)).collect();
+        Self::of_drops(&drops, resamples, confidence, seed)
+    }
+
+    /// The same from each example's own drop, such as its mean over several seeds of training.
+    ///
+    /// # Panics
+    /// When there are no examples or resamples, or `confidence` is not in (0, 1).
+    pub fn of_drops(drops: &[f64], resamples: usize, confidence: f64, seed: u64) -> Self {
+        assert!(!drops.is_empty(), "an interval is of one or more examples");
         assert!(
             resamples > 0 && confidence > 0.0 && confidence < 1.0,
             "{resamples} resamples, confidence {confidence}"
         );
-        let drops: Vec<i8> = dense.iter().zip(masked).map(|(&dense, &masked)| dense as i8 - masked as i8).collect();
         let mut generator = ChaCha12Rng::seed_from_u64(seed);
         let mut resample = || {
-            let sum: i64 = drops.iter().map(|_| i64::from(drops[generator.random_range(0..drops.len())])).sum();
-            sum as f64 / drops.len() as f64
+            let sum: f64 = drops.iter().map(|_| drops[generator.random_range(0..drops.len())]).sum();
+            sum / drops.len() as f64
         };
         let mut means: Vec<f64> = (0..resamples).map(|_| resample()).collect();
         means.sort_by(f64::total_cmp);
         let tail = (1.0 - confidence) / 2.0;
-        let drop = mean(&drops.iter().map(|&drop| f64::from(drop)).collect::<Vec<_>>());
-        Self { drop, low: quantile(&means, tail), high: quantile(&means, 1.0 - tail) }
+        Self { drop: mean(drops), low: quantile(&means, tail), high: quantile(&means, 1.0 - tail) }
     }
 }
 

@@ -1,7 +1,8 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use crate::{
-    DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Training, TrainingProgress, Treatment,
+    DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Training, TrainingProgress,
+    Treatment,
     evaluator::{answers, logits, tokens},
 };
 
@@ -55,8 +56,7 @@ const DENSE: &str = "dense";
 impl Study<'_> {
     /// All trials, by seed, fold and treatment, the dense model first.
     pub fn run(&self, watch: &mut dyn FnMut(StudyProgress) -> ControlFlow<()>) -> Result<Vec<Trial>, EvaluatorError> {
-        fs::create_dir_all(self.store)
-            .map_err(|source| EvaluatorError::Write { path: self.store.into(), source })?;
+        fs::create_dir_all(self.store).map_err(|source| EvaluatorError::Write { path: self.store.into(), source })?;
         let mut trials = Vec::new();
         let all = self.seeds.len() * self.folds * (1 + self.treatments.len());
         for &seed in self.seeds {
@@ -90,8 +90,7 @@ impl Study<'_> {
                     };
                     training.run(model, &mut |training| watch(StudyProgress { done, all, now: now.clone(), training }))
                 };
-                let dense =
-                    training(&mirrored, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
+                let dense = training(&mirrored, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
                 let teacher = logits(&dense, &train, Treatment::Dense, tokens);
                 let mut found = vec![trial(DENSE, &dense, Treatment::Dense)];
                 for (name, treatment) in self.treatments {

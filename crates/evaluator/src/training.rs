@@ -50,7 +50,10 @@ pub struct TrainingProgress {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainingError {
-    #[error("the loss is {loss} at step {step} of {steps}: lower `learning_rate`, or check the data{}", kept(checkpoint))]
+    #[error(
+        "the loss is {loss} at step {step} of {steps}: lower `learning_rate`, or check the data{}",
+        kept(checkpoint)
+    )]
     NotFinite {
         loss: f64,
         step: u64,
@@ -220,12 +223,7 @@ impl Training<'_> {
     }
 
     /// Mean loss and gradients of some batches, each weighted by its examples.
-    fn gradients(
-        &self,
-        model: &Model,
-        treated: &Treated,
-        batches: &[Vec<usize>],
-    ) -> (f64, GradientsParams) {
+    fn gradients(&self, model: &Model, treated: &Treated, batches: &[Vec<usize>]) -> (f64, GradientsParams) {
         let all: usize = batches.iter().map(Vec::len).sum();
         let mut sum = GradientsAccumulator::new();
         let mut loss = 0.0;
@@ -242,13 +240,7 @@ impl Training<'_> {
     }
 
     /// What some examples add to the loss of a step over `all` examples, and its gradients.
-    fn shard(
-        &self,
-        model: &Model,
-        treated: &Treated,
-        shard: &[usize],
-        all: usize,
-    ) -> (f64, GradientsParams) {
+    fn shard(&self, model: &Model, treated: &Treated, shard: &[usize], all: usize) -> (f64, GradientsParams) {
         // Leaves of its own: two graphs that share leaves cannot run backward side by side.
         let device = Device::flex().autodiff();
         let model = model.clone().fork(&device);

@@ -60,6 +60,11 @@ pub enum SearchError {
         #[source]
         source: BlueprintError,
     },
+    #[error(
+        "{folds} folds and {seeds} seeds: 2 folds or more, no more than the {examples} training and validation examples, \
+         and one seed or more"
+    )]
+    Folds { folds: usize, seeds: usize, examples: usize },
     #[error("{} is no run directory: it has no `{missing}`", run.display())]
     NotARun { run: PathBuf, missing: &'static str },
     #[error("another process works in {}: wait for it, or stop it", run.display())]

@@ -156,7 +156,7 @@ impl Search {
         }
         // The control that every searched mask is held against: as many blocks, elsewhere.
         if let Some((_, searched, _)) = finals.last().filter(|(label, ..)| label == "searched") {
-            let elsewhere = shuffled(&environment, &searched.candidate, config.seed);
+            let elsewhere = shuffled(&shape, &searched.candidate, config.seed);
             let label = "shuffled";
             let at_random = fine_tuned(label, &[(None, elsewhere)], &evaluator, &config, &store, tolerance, watch)?;
             let at = finals.len() - 1;
@@ -291,7 +291,7 @@ fn cache_below(runs: &Path) -> PathBuf {
 }
 
 /// The profile that a configuration names, with every precision of its space.
-fn device(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
+pub(crate) fn device(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
     let profile = device_named(&config.device)?;
     if config.space.precisions.iter().all(|precision| profile.supports(*precision)) {
         return Ok(profile);

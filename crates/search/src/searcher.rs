@@ -79,9 +79,9 @@ fn random_candidate(environment: &Environment<'_>, seed: u64, index: u64) -> Can
 }
 
 /// A random mask like another: in each row of each head as many blocks of each precision, elsewhere.
-pub(crate) fn shuffled(environment: &Environment<'_>, like: &Candidate, seed: u64) -> Candidate {
+pub(crate) fn shuffled(shape: &ModelShape, like: &Candidate, seed: u64) -> Candidate {
     let mut generator = random_stream(seed, Purpose::Baseline, u64::MAX);
-    Candidate::from_fn(environment.shape, |head, of| {
+    Candidate::from_fn(shape, |head, of| {
         let mask = &like.masks()[head];
         let columns = mask.blocks.columns();
         let mut cells = Vec::with_capacity(mask.blocks.cells().len());

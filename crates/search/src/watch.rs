@@ -11,6 +11,8 @@ pub enum Stage {
     FineTune(String),
     /// Measuring on the test split; unit: blueprints.
     Test,
+    /// Training one model of a cross-validation, named; unit: steps.
+    Study(String),
 }
 
 /// Follows a search while it runs. The search crate never prints; whoever calls it may.

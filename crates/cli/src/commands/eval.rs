@@ -1,6 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use maskwright_search::{evaluate, load_config};
+use maskwright_blueprint::write_whole;
+use maskwright_search::{
+    CrossValidation, Evaluation, SearchConfig, SearchError, cross_validate, evaluate, load_config,
+};
+use serde::Serialize;
 
 use crate::{
     answer::Answer,
@@ -8,8 +12,18 @@ use crate::{
     error::CliError,
     picture::read_blueprint,
     progress::Progress,
-    table::{percent, points},
+    report,
+    table::{percent, points, table},
 };
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Found<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cross_validation: Option<&'a CrossValidation>,
+}
 
 pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
     let path = &arguments.blueprint;
@@ -20,15 +34,26 @@ pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliE
     let seed = provenance.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
     let overrides: Vec<_> = seed.into_iter().chain(arguments.overrides.pairs()).collect();
     let config = load_config(&config, &overrides)?;
-    let found = evaluate(path, &config, &arguments.runs.join("cache"), &mut Progress::new(verbose))?;
+    let mut progress = Progress::new(verbose);
+    let found = evaluate(path, &config, &arguments.runs.join("cache"), &mut progress)?;
+    let study = arguments.report.as_deref().map(|page| studied(arguments, &config, page, &mut progress)).transpose()?;
+    drop(progress);
     if arguments.json {
-        return Ok(Answer::json("eval", &found));
+        return Ok(Answer::json("eval", &Found { evaluation: &found, cross_validation: study.as_ref() }));
     }
+    let text = sentence(&found);
+    Ok(Answer::text(match (&study, &arguments.report) {
+        (Some(study), Some(page)) => format!("{text}\n{}\nreport  {}\n", rows(study), page.display()),
+        _ => text,
+    }))
+}
+
+fn sentence(found: &Evaluation) -> String {
     let tuned = match found.fine_tuned {
         true => "fine-tuned under the mask",
         false => "without fine-tuning",
     };
-    Ok(Answer::text(format!(
+    format!(
         "measured on {} {} examples, {tuned}: {} (dense {}), a drop of {} points at density {}\n",
         found.examples,
         found.split,
@@ -36,5 +61,51 @@ pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliE
         percent(found.dense),
         points(found.drop),
         percent(found.density),
-    )))
+    )
+}
+
+/// Cross-validates and writes the page.
+fn studied(
+    arguments: &EvalArguments,
+    config: &SearchConfig,
+    page: &Path,
+    progress: &mut Progress,
+) -> Result<CrossValidation, CliError> {
+    let store = arguments.runs.join("cache/cross-validation");
+    let study = cross_validate(&arguments.blueprint, config, arguments.folds, &arguments.seeds, &store, progress);
+    let study = study.map_err(|error| match error.is_interruption() {
+        true => CliError::StudyInterrupted { store: store.clone() },
+        false => error.into(),
+    })?;
+    let text = report::study(&study);
+    write_whole(page, text.as_bytes()).map_err(|source| CliError::Write { path: page.into(), source })?;
+    Ok(study)
+}
+
+fn rows(study: &CrossValidation) -> String {
+    let CrossValidation { folds, seeds, examples, test_examples, majority, .. } = study;
+    let interval = |of: &Option<maskwright_search::DropInterval>| {
+        of.map_or("–".into(), |of| format!("{} ({} to {})", points(of.drop), points(of.low), points(of.high)))
+    };
+    let row = |row: &maskwright_search::CrossValidationRow| {
+        let spread = row.deviation.map_or(String::new(), |deviation| format!(" ± {:.1}", 100.0 * deviation));
+        let tests: Vec<String> = row.mcnemar.iter().map(|p| format!("{p:.2}")).collect();
+        [
+            row.treatment.clone(),
+            format!("{}{spread}", percent(row.mean)),
+            interval(&row.drop),
+            if tests.is_empty() { "–".into() } else { tests.join(" ") },
+            percent(row.test),
+            interval(&row.test_drop),
+        ]
+    };
+    let headings =
+        ["", "held out: mean ± sd", "drop, points (95 %)", "McNemar, p by seed", "test: mean", "drop, points (95 %)"];
+    let text = table(headings, study.rows.iter().map(row));
+    format!(
+        "{text}\n{folds} folds of {examples} examples, {} seeds; {test_examples} test examples, which no search saw; the \
+         commonest class alone gives {}\n",
+        seeds.len(),
+        percent(*majority),
+    )
 }

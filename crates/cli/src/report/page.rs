@@ -15,14 +15,7 @@ pub(crate) fn page(run: &RunFiles) -> String {
     let outcome = &run.outcome;
     let details = &outcome.details;
     let title = escaped(&format!("{} on {} for {}", details.model, details.task, details.device));
-    let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width,initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light \
-         dark\">\n<title>maskwright: {title}</title>\n<style>\n{}{}</style>\n</head>\n<body>\n<main>\n",
-        palette::style(),
-        include_str!("style.css")
-    );
-    html += &format!("<p class=\"eyebrow\">maskwright search report</p>\n<h1>{title}</h1>\n");
+    let mut html = opening("maskwright search report", &title);
     html += &format!("<p class=\"headline\">{}</p>\n", escaped(&headline(outcome)));
     html += &results(outcome);
     html += &plots(run);
@@ -33,8 +26,23 @@ pub(crate) fn page(run: &RunFiles) -> String {
     }
     html += &controls(run);
     html += &provenance(run);
-    html + "</main>\n</body>\n</html>\n"
+    html + CLOSING
 }
+
+/// The beginning of a page; both texts are HTML.
+pub(crate) fn opening(kind: &str, title: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width,initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light \
+         dark\">\n<title>maskwright: {title}</title>\n<style>\n{}{}</style>\n</head>\n<body>\n<main>\n<p \
+         class=\"eyebrow\">{kind}</p>\n<h1>{title}</h1>\n",
+        palette::style(),
+        include_str!("style.css")
+    )
+}
+
+/// The end of a page.
+pub(crate) const CLOSING: &str = "</main>\n</body>\n</html>\n";
 
 const LEGEND: &str = "<p class=\"legend\"><span><i class=\"box bytes-1\"></i>8 bit</span><span><i class=\"box \
                       bytes-2\"></i>16 bit</span><span><i class=\"box bytes-4\"></i>32 bit</span><span><i class=\"box \
@@ -45,7 +53,7 @@ pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-fn section(title: &str, note: &str) -> String {
+pub(crate) fn section(title: &str, note: &str) -> String {
     format!("<h2>{title}</h2>\n<p class=\"note\">{note}</p>\n")
 }
 
