@@ -1,4 +1,4 @@
-use maskwright_blueprint::{BlockMask, HeadMask};
+use maskwright_blueprint::{BlockMask, HeadMask, ModelShape};
 use maskwright_cost_model::CostError;
 use rand::{RngExt, seq::SliceRandom};
 

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use maskwright_blueprint::write_whole;
 use maskwright_search::{
-    CrossValidation, Evaluation, SearchConfig, SearchError, cross_validate, evaluate, load_config,
+    CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config,
 };
 use serde::Serialize;
 
