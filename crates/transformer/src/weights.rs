@@ -16,14 +16,14 @@ pub enum WeightsError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{} holds no weights for this model: {reason}", path.display())]
+    #[error("{} holds no weights for this model: {reason}; the weights must come from the same configuration, whole", path.display())]
     Unfit { path: PathBuf, reason: String },
 }
 
 /// A module's parameters as a safetensors file; the same parameters give the same bytes.
 pub fn weights_to_bytes<M: Module>(module: &M) -> Vec<u8> {
     // The store's own metadata come in the order of a hash table, another one each time.
-    let mut store = SafetensorsStore::from_bytes(None).clear_metadata();
+    let mut store = SafetensorsStore::from_bytes(None).clear_metadata().skip_enum_variants(true);
     module.save_into(&mut store).expect("saving into memory has nothing to fail on");
     store.get_bytes().expect("the store was just filled")
 }
@@ -32,8 +32,12 @@ pub fn weights_to_bytes<M: Module>(module: &M) -> Vec<u8> {
 pub fn load_weights<M: Module>(module: &mut M, path: &Path) -> Result<(), WeightsError> {
     let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
     let unfit = |reason| WeightsError::Unfit { path: path.into(), reason };
-    let mut store = SafetensorsStore::from_bytes(Some(bytes));
+    // What does not fit is told below, in one line.
+    let mut store = SafetensorsStore::from_bytes(Some(bytes)).skip_enum_variants(true).allow_partial(true).validate(false);
     let applied = module.load_from(&mut store).map_err(|error| unfit(error.to_string()))?;
+    if let Some(error) = applied.errors.first() {
+        return Err(unfit(error.to_string()));
+    }
     if let Some((name, _)) = applied.missing.first() {
         return Err(unfit(format!("`{name}` and {} more tensors are missing", applied.missing.len() - 1)));
     }
@@ -46,7 +50,7 @@ pub fn load_weights<M: Module>(module: &mut M, path: &Path) -> Result<(), Weight
 /// Digest of a module's parameters by name, shape and value.
 pub fn weights_digest<M: Module>(module: &M) -> Digest {
     let mut tensors: Vec<(String, Vec<u8>)> = module
-        .collect(None, None, false)
+        .collect(None, None, true)
         .into_iter()
         .map(|tensor| {
             let name = format!("{} {:?}", tensor.name, tensor.shape);
