@@ -126,7 +126,7 @@ proptest! {
             let mut generator = random_stream(seed, Purpose::Proposals, 0);
             let child = mutated(&environment, proposal.candidate.clone(), &mut generator).unwrap();
             world.check(&child, budget);
-            let control = shuffled(&environment, &child, seed);
+            let control = shuffled(&world.shape, &child, seed);
             let blocks = |of: &Candidate| of.masks().iter().map(|mask| mask.blocks.active().count()).sum::<usize>();
             prop_assert_eq!(blocks(&control), blocks(&child));
         }
