@@ -33,7 +33,8 @@ pub fn load_weights<M: Module>(module: &mut M, path: &Path) -> Result<(), Weight
     let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
     let unfit = |reason| WeightsError::Unfit { path: path.into(), reason };
     // What does not fit is told below, in one line.
-    let mut store = SafetensorsStore::from_bytes(Some(bytes)).skip_enum_variants(true).allow_partial(true).validate(false);
+    let mut store =
+        SafetensorsStore::from_bytes(Some(bytes)).skip_enum_variants(true).allow_partial(true).validate(false);
     let applied = module.load_from(&mut store).map_err(|error| unfit(error.to_string()))?;
     if let Some(error) = applied.errors.first() {
         return Err(unfit(error.to_string()));

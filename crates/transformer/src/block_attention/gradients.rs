@@ -67,7 +67,11 @@ vectorised! {
 /// dv += e' g / Z               dk += ds q' / sqrt(head_dim)
 /// ```
 #[inline(always)]
-fn add_gradients_of<const FLOATS: usize>(head: &HeadInputs<'_>, to: &mut HeadGradients<'_>, room: &mut Room) {
+pub(super) fn add_gradients_of<const FLOATS: usize>(
+    head: &HeadInputs<'_>,
+    to: &mut HeadGradients<'_>,
+    room: &mut Room,
+) {
     for precision in Precision::ALL {
         if head.blocks.uses(precision) {
             let rounded = &mut room.rounded[precision.index()];

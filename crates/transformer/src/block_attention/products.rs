@@ -98,11 +98,11 @@ unsafe fn tile<const FLOATS: usize, const W: usize, const R: usize>(
     for at in 0..k {
         // SAFETY: row `at` of `b` exists.
         let b: &[f32; W] = unsafe { &*b.as_ptr().add(at * b_row).cast() };
-        for r in 0..R {
+        for (r, sums) in sums.iter_mut().enumerate() {
             // SAFETY: element `(first + r, at)` of `a` exists.
             let a = unsafe { *a.values.get_unchecked((first + r) * a.rows + at * a.columns) };
-            for w in 0..W {
-                sums[r][w] = mul_add::<FLOATS>(a, b[w], sums[r][w]);
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum = mul_add::<FLOATS>(a, *b, *sum);
             }
         }
     }
