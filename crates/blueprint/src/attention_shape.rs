@@ -26,13 +26,26 @@ pub struct AttentionShape {
     pub keys: u32,
     /// Width of one head's queries, keys and values.
     pub head_dim: u32,
+    /// How often one example passes through the module, each time with tokens of its own under the same masks: windows
+    /// of a Swin. Left out of files where it is 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub windows: u32,
 }
 
 impl AttentionShape {
-    /// Scores of one head: `queries * keys`.
+    /// Scores of one head in one window: `queries * keys`.
     pub const fn scores(&self) -> u64 {
         self.queries as u64 * self.keys as u64
     }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(windows: &u32) -> bool {
+    *windows == 1
 }
 
 /// One head of one attention module, both counted from 0.

@@ -1,7 +1,8 @@
 use std::path::Path;
 
 use crate::{
-    BlockSize, Digest, HeadId, HeadMask, MaskError, ModelShape, Precision, Provenance, RonError, read_ron, to_ron,
+    AttentionShape, BlockSize, Digest, HeadId, HeadMask, MaskError, ModelShape, Precision, Provenance, RonError,
+    read_ron, to_ron,
 };
 
 /// What a search hands over: one mask for each head of each attention module of one model.
@@ -11,7 +12,7 @@ use crate::{
 ///
 /// ```
 /// # use maskwright_blueprint::*;
-/// # let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 20, keys: 20, head_dim: 8 };
+/// # let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 20, keys: 20, head_dim: 8, windows: 1 };
 /// # let modules = vec![ModuleShape { name: "block.0.attention".into(), shape }];
 /// # let model = ModelShape { name: "tiny".into(), digest: Digest::of(["tiny"]), modules, linears: vec![], elementwise: 0 };
 /// let mask = HeadMask { block_size: BlockSize::B16, blocks: "1.\n41".parse()? };
@@ -39,9 +40,10 @@ pub enum BlueprintError {
     #[error("the model has no attention module, so there is nothing to mask")]
     NoModules,
     #[error(
-        "module {module} has {heads} heads, {queries} x {keys} tokens and head width {head_dim}; each is at least 1"
+        "module {module} has {heads} heads, {queries} x {keys} tokens, head width {head_dim} and {windows} windows; each is at \
+         least 1"
     )]
-    Zero { module: usize, heads: u32, queries: u32, keys: u32, head_dim: u32 },
+    Zero { module: usize, heads: u32, queries: u32, keys: u32, head_dim: u32, windows: u32 },
     #[error("module {module} is self-attention over {queries} query and {keys} key tokens; there they are the same")]
     Tokens { module: usize, queries: u32, keys: u32 },
     #[error(
@@ -110,7 +112,8 @@ impl Blueprint {
 
     /// Share of all scores that is computed, in (0, 1]; ragged edges counted exactly.
     pub fn density(&self) -> f64 {
-        let active: u64 = self.model.heads().map(|(head, shape)| self.mask(head).active_scores(shape)).sum();
+        let of = |(head, shape): (_, &AttentionShape)| self.mask(head).active_scores(shape) * u64::from(shape.windows);
+        let active: u64 = self.model.heads().map(of).sum();
         active as f64 / self.model.scores() as f64
     }
 
@@ -131,6 +134,7 @@ impl Blueprint {
             parts.push(
                 [shape.kind as u32, shape.heads, shape.queries, shape.keys, shape.head_dim]
                     .into_iter()
+                    .chain((shape.windows != 1).then_some(shape.windows)) // digests are older than windows
                     .flat_map(u32::to_le_bytes)
                     .collect(),
             );

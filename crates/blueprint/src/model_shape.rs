@@ -64,7 +64,8 @@ impl ModelShape {
 
     /// Scores of all heads when nothing is skipped.
     pub fn scores(&self) -> u64 {
-        self.modules.iter().map(|module| u64::from(module.shape.heads) * module.shape.scores()).sum()
+        let of = |shape: &AttentionShape| u64::from(shape.heads) * u64::from(shape.windows) * shape.scores();
+        self.modules.iter().map(|module| of(&module.shape)).sum()
     }
 
     /// Whether this is a model that blueprints can be made for, with counts that later sums cannot overflow.
@@ -74,14 +75,15 @@ impl ModelShape {
         }
         let mut work = u128::from(self.elementwise);
         for (module, ModuleShape { shape, .. }) in self.modules.iter().enumerate() {
-            let AttentionShape { kind, heads, queries, keys, head_dim } = *shape;
-            if [heads, queries, keys, head_dim].contains(&0) {
-                return Err(BlueprintError::Zero { module, heads, queries, keys, head_dim });
+            let AttentionShape { kind, heads, queries, keys, head_dim, windows } = *shape;
+            if [heads, queries, keys, head_dim, windows].contains(&0) {
+                return Err(BlueprintError::Zero { module, heads, queries, keys, head_dim, windows });
             }
             if kind != AttentionKind::CrossAttention && queries != keys {
                 return Err(BlueprintError::Tokens { module, queries, keys });
             }
-            work = work.saturating_add(product([heads, queries, keys, head_dim]).saturating_mul(2));
+            work =
+                work.saturating_add(product([heads, queries, keys, head_dim]).saturating_mul(2 * u128::from(windows)));
         }
         for linear in &self.linears {
             // A zero must not hide a large product of the other three, which `Linear::weights` forms.

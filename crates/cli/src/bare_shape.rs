@@ -64,7 +64,7 @@ impl FromStr for BareShape {
         };
         Ok(Self {
             batch: numbers.get("batch").copied().unwrap_or(1),
-            shape: AttentionShape { kind, heads, queries, keys, head_dim },
+            shape: AttentionShape { kind, heads, queries, keys, head_dim, windows: 1 },
             precision: numbers.get("precision").map(|bytes| Precision::try_from(*bytes)).transpose()?,
             block_size: numbers.get("block_size").map(|tokens| BlockSize::try_from(*tokens)).transpose()?,
         })

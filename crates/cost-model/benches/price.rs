@@ -8,7 +8,7 @@ use maskwright_blueprint::{
 use maskwright_cost_model::{CostModel, Dataflow, DeviceProfile, Softmax, Work};
 
 const SHAPE: AttentionShape =
-    AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 512, keys: 512, head_dim: 64 };
+    AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 512, keys: 512, head_dim: 64, windows: 1 };
 
 /// A mask at a third of the blocks, with all precisions, different for every head.
 fn mask(head: usize) -> HeadMask {

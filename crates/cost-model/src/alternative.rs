@@ -279,8 +279,14 @@ mod tests {
 
     #[test]
     fn a_local_window_of_64_tokens_reaches_two_blocks_of_32_to_either_side_and_its_edges() {
-        let shape =
-            AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 512, keys: 512, head_dim: 8 };
+        let shape = AttentionShape {
+            kind: AttentionKind::SelfAttention,
+            heads: 1,
+            queries: 512,
+            keys: 512,
+            head_dim: 8,
+            windows: 1,
+        };
         let local = Alternative::Local { window: 64 };
         let row: Vec<u32> = (0..16).filter(|column| local.has_block(8, *column, &shape)).collect();
         assert_eq!(row, [6, 7, 8, 9, 10]);

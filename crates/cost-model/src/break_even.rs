@@ -11,7 +11,7 @@ impl CostModel {
     /// ```
     /// # use maskwright_blueprint::*;
     /// # use maskwright_cost_model::*;
-    /// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 512, keys: 512, head_dim: 64 };
+    /// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 512, keys: 512, head_dim: 64, windows: 1 };
     /// let model = CostModel::new(&DeviceProfile::named("cpu-avx512")?, Dataflow::Flash, 1)?;
     /// let dense = model.attention(&Work::bare(&shape, BlockSize::B16, Precision::Half)?)?.seconds;
     /// let density = |size| model.break_even_density(&shape, size, Precision::Half, Softmax::Float, dense);

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     const SHAPE: AttentionShape =
-        AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 40, keys: 40, head_dim: 8 };
+        AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 40, keys: 40, head_dim: 8, windows: 1 };
 
     #[test]
     fn a_band_needs_the_keys_of_all_its_rows_at_the_finest_precision() {

@@ -16,7 +16,7 @@ use crate::{
 /// ```
 /// # use maskwright_blueprint::*;
 /// # use maskwright_cost_model::*;
-/// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 512, keys: 512, head_dim: 64 };
+/// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 512, keys: 512, head_dim: 64, windows: 1 };
 /// let model = CostModel::new(&DeviceProfile::named("jetson-agx-xavier")?, Dataflow::Flash, 1)?;
 /// let half = model.attention(&Work::bare(&shape, BlockSize::B16, Precision::Half)?)?;
 /// let single = model.attention(&Work::bare(&shape, BlockSize::B16, Precision::Single)?)?;
@@ -199,7 +199,9 @@ impl CostModel {
         softmax: Softmax,
     ) -> Result<HeadCost, CostError> {
         self.check_head(head)?;
-        Ok(head_cost::price(&self.machine, mapping, f64::from(self.batch), head, shape, softmax))
+        // Windows share the masks and nothing else: to the device they are examples.
+        let examples = f64::from(self.batch) * f64::from(shape.windows);
+        Ok(head_cost::price(&self.machine, mapping, examples, head, shape, softmax))
     }
 
     /// Work that is nothing but its counts, for one example: units and transfers run at once where the device can.

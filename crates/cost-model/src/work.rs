@@ -21,7 +21,7 @@ pub enum Softmax {
 /// ```
 /// # use maskwright_blueprint::*;
 /// # use maskwright_cost_model::*;
-/// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 128, keys: 128, head_dim: 64 };
+/// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 128, keys: 128, head_dim: 64, windows: 1 };
 /// let work = Work::bare(&shape, BlockSize::B16, Precision::Single)?;
 /// assert_eq!(work.macs(), 2 * 12 * 128 * 128 * 64); // Q K^T and P V
 /// # Ok::<(), CostError>(())
@@ -49,6 +49,7 @@ pub struct ModuleWork {
 const MOST_TOKENS: u64 = 1 << 22;
 const MOST_HEADS: u64 = 1 << 16;
 const MOST_HEAD_DIM: u64 = 1 << 16;
+const MOST_WINDOWS: u64 = 1 << 16;
 
 /// Masks that are made for a shape, not read from a file, are bounded as well.
 const MOST_BLOCKS: u64 = 1 << 24;
@@ -124,7 +125,7 @@ impl Work {
         for module in &self.modules {
             for head in &module.heads {
                 for (macs, scores) in macs.iter_mut().zip(head.scores) {
-                    *macs += 2 * scores * u64::from(module.shape.head_dim);
+                    *macs += 2 * scores * u64::from(module.shape.head_dim) * u64::from(module.shape.windows);
                 }
             }
         }
@@ -139,6 +140,7 @@ pub(crate) fn check_shape(shape: &AttentionShape) -> Result<(), CostError> {
         ("the number of query tokens", shape.queries.into(), MOST_TOKENS),
         ("the number of key tokens", shape.keys.into(), MOST_TOKENS),
         ("the head dimension", shape.head_dim.into(), MOST_HEAD_DIM),
+        ("the number of windows", shape.windows.into(), MOST_WINDOWS),
     ];
     for (what, found, limit) in limits {
         if found == 0 || found > limit {

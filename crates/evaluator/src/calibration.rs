@@ -48,7 +48,8 @@ pub struct BlockStatistics {
     /// the model (the Fisher information of a gate on the block; the idea is MoA's, arXiv 2406.14909).
     pub influence: Vec<f32>,
     /// The same for computing the block's scores at each of [`Precision::ALL`]:
-    /// `E[(sum over the block of dL/dlogit * rounding error)^2]`; zero at single precision.
+    /// `E[(sum over the block of dL/dlogit * rounding error)^2]`; zero at single precision. Over windows, such squares
+    /// are added.
     pub rounding: [Vec<f32>; 3],
 }
 
@@ -65,7 +66,8 @@ impl Calibration {
             let tokens =
                 |most: u32| examples.longest(batch).map_or(most as usize, |longest| longest.min(most as usize));
             let offset = |of: &AttentionShape| {
-                let dims = [batch.len(), of.heads as usize, tokens(of.queries), tokens(of.keys)];
+                let examples = batch.len() * of.windows as usize;
+                let dims = [examples, of.heads as usize, tokens(of.queries), tokens(of.keys)];
                 Tensor::<4>::zeros(dims, &device).require_grad()
             };
             let mut probe =
@@ -239,7 +241,8 @@ impl ModuleSums {
     }
 
     fn finish(self) -> Vec<HeadStatistics> {
-        let (shape, examples) = (self.shape, self.examples as f64);
+        // A block is left out in all windows of an example at once: their squares add up, as those of independent numbers do.
+        let (shape, examples) = (self.shape, self.examples as f64 / f64::from(self.shape.windows));
         let finish = |head: HeadSums| HeadStatistics {
             histogram: histogram(&head.logits),
             sizes: [0, 1, 2].map(|at| head.sizes[at].finish(&shape, BlockSize::ALL[at], examples)),

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! # use maskwright_blueprint::*;
-//! # let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 20, keys: 20, head_dim: 8 };
+//! # let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 20, keys: 20, head_dim: 8, windows: 1 };
 //! # let modules = vec![ModuleShape { name: "block.0.attention".into(), shape }];
 //! # let model = ModelShape { name: "tiny-vit".into(), digest: Digest::of(["tiny"]), modules, linears: vec![], elementwise: 0 };
 //! # let blueprint = Blueprint::dense(model, BlockSize::B16, Precision::Int8);

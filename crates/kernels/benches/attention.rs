@@ -18,7 +18,7 @@ const BLOCK_SIZE: BlockSize = BlockSize::B16;
 
 fn shape(tokens: u32) -> AttentionShape {
     let kind = AttentionKind::SelfAttention;
-    AttentionShape { kind, heads: HEADS, queries: tokens, keys: tokens, head_dim: HEAD_DIM }
+    AttentionShape { kind, heads: HEADS, queries: tokens, keys: tokens, head_dim: HEAD_DIM, windows: 1 }
 }
 
 /// The diagonal, and every other block with probability `density`.

@@ -315,7 +315,7 @@ impl maskwright_module {
             2 => AttentionKind::CrossAttention,
             found => return Err(Refusal::Impossible(format!("kind is one of maskwright_kind, 0 to 2, not {found}"))),
         };
-        Ok(AttentionShape { kind, heads, queries, keys, head_dim })
+        Ok(AttentionShape { kind, heads, queries, keys, head_dim, windows: 1 })
     }
 }
 

@@ -7,7 +7,7 @@
 //! use maskwright_kernels::{AttentionPlan, Inputs};
 //!
 //! // Two heads of 40 tokens, in blocks of 16: the last block of each row and column is ragged.
-//! let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 40, keys: 40, head_dim: 32 };
+//! let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 40, keys: 40, head_dim: 32, windows: 1 };
 //! let masks = [
 //!     HeadMask { block_size: BlockSize::B16, blocks: "4..\n24.\n.14".parse()? },
 //!     HeadMask { block_size: BlockSize::B8, blocks: "4....\n14...\n114..\n1.14.\n1..14".parse()? },

@@ -13,7 +13,7 @@ use crate::{Inputs, KernelError, check_masks};
 /// ```
 /// # use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
 /// # use maskwright_kernels::{Inputs, oracle};
-/// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 2, keys: 2, head_dim: 8 };
+/// let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 2, keys: 2, head_dim: 8, windows: 1 };
 /// let mask = HeadMask::dense(&shape, BlockSize::B8, Precision::Single);
 /// let (q, k) = ([0.0; 16], [1.0; 16]); // equal scores: the mean of the values
 /// let v: Vec<f32> = [[1.0; 8], [4.0; 8]].concat();

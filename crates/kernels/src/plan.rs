@@ -317,7 +317,7 @@ const BANDS_A_THREAD: usize = 8;
 
 /// Refuses what no kernel and no oracle computes.
 pub(crate) fn check_masks(masks: &[HeadMask], shape: &AttentionShape) -> Result<(), KernelError> {
-    let &AttentionShape { kind, heads, queries, keys, head_dim } = shape;
+    let &AttentionShape { kind, heads, queries, keys, head_dim, .. } = shape;
     if masks.len() != heads as usize || masks.is_empty() {
         return Err(KernelError::Heads { heads, found: masks.len() });
     }

@@ -104,7 +104,7 @@ mod tests {
     use crate::promotion::AS_MASKED;
 
     fn head(text: &str, kind: AttentionKind, tokens: u32) -> (Vec<Row>, Vec<u32>) {
-        let shape = AttentionShape { kind, heads: 1, queries: tokens, keys: tokens, head_dim: 8 };
+        let shape = AttentionShape { kind, heads: 1, queries: tokens, keys: tokens, head_dim: 8, windows: 1 };
         let block_size = maskwright_blueprint::BlockSize::B8;
         rows(&[HeadMask { block_size, blocks: text.parse().unwrap() }], &shape, |mask| {
             vec![AS_MASKED; mask.blocks.rows()]
@@ -138,7 +138,14 @@ mod tests {
 
     #[test]
     fn bands_cover_every_row_once_and_no_two_heads() {
-        let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 24, keys: 24, head_dim: 8 };
+        let shape = AttentionShape {
+            kind: AttentionKind::SelfAttention,
+            heads: 2,
+            queries: 24,
+            keys: 24,
+            head_dim: 8,
+            windows: 1,
+        };
         let block_size = maskwright_blueprint::BlockSize::B8;
         // Work in 8-bit blocks: 4, 4, 12 and 1, 1, 1.
         let masks =

@@ -9,7 +9,8 @@ use maskwright_kernels::{AttentionPlan, Kernel, KernelError};
 fn chosen(name: &str) -> Result<Kernel, KernelError> {
     // SAFETY: the one test of this file is the one thread of this process that touches the environment.
     unsafe { env::set_var("MASKWRIGHT_KERNEL", name) };
-    let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 8, keys: 8, head_dim: 8 };
+    let shape =
+        AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 8, keys: 8, head_dim: 8, windows: 1 };
     let mask = HeadMask::dense(&shape, BlockSize::B8, Precision::Single);
     AttentionPlan::new(&[mask], shape).map(|plan| plan.options().kernel)
 }

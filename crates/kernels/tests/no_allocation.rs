@@ -35,7 +35,14 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_run_allocates_nothing() {
-    let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 45, keys: 45, head_dim: 32 };
+    let shape = AttentionShape {
+        kind: AttentionKind::SelfAttention,
+        heads: 1,
+        queries: 45,
+        keys: 45,
+        head_dim: 32,
+        windows: 1,
+    };
     let mask = HeadMask { block_size: BlockSize::B16, blocks: "421\n142\n214".parse().unwrap() };
     let values: Vec<f32> = (0..45 * 32).map(|at| (at as f32).cos()).collect();
     for kernel in Kernel::available() {

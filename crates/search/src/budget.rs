@@ -30,7 +30,7 @@ impl Budget {
         let of = &shape.modules[module].shape;
         let scores = f64::from(size.extent(row as u32, of.queries)) * f64::from(size.extent(column as u32, of.keys));
         match self {
-            Self::Density(_) => scores / shape.scores() as f64,
+            Self::Density(_) => f64::from(of.windows) * scores / shape.scores() as f64,
             Self::Blocks(_) => 1.0,
             Self::Bytes(_) => scores * f64::from(precision.bytes()),
         }

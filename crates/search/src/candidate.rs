@@ -48,7 +48,9 @@ impl Candidate {
 
     /// Share of all scores that is computed.
     pub fn density(&self, shape: &ModelShape) -> f64 {
-        let active: u64 = shape.heads().zip(&self.masks).map(|((_, of), mask)| mask.active_scores(of)).sum();
+        let active =
+            |((_, of), mask): ((_, &AttentionShape), &HeadMask)| mask.active_scores(of) * u64::from(of.windows);
+        let active: u64 = shape.heads().zip(&self.masks).map(active).sum();
         active as f64 / shape.scores() as f64
     }
 }

@@ -19,8 +19,14 @@ use crate::{
 };
 
 fn shape(tokens: u32, heads: u32) -> ModelShape {
-    let shape =
-        AttentionShape { kind: AttentionKind::SelfAttention, heads, queries: tokens, keys: tokens, head_dim: 16 };
+    let shape = AttentionShape {
+        kind: AttentionKind::SelfAttention,
+        heads,
+        queries: tokens,
+        keys: tokens,
+        head_dim: 16,
+        windows: 1,
+    };
     ModelShape {
         name: "test".into(),
         digest: Digest::of(["test"]),

@@ -175,7 +175,14 @@ mod tests {
     use super::*;
 
     fn contender(at: usize, speed: f64, distortion: f64) -> Contender {
-        let shape = AttentionShape { heads: 1, queries: 8, keys: 8, head_dim: 8, kind: AttentionKind::SelfAttention };
+        let shape = AttentionShape {
+            heads: 1,
+            queries: 8,
+            keys: 8,
+            head_dim: 8,
+            kind: AttentionKind::SelfAttention,
+            windows: 1,
+        };
         let candidate = Candidate::new(vec![HeadMask::dense(&shape, BlockSize::B8, Precision::Int8)]);
         Contender { at, candidate, speed, selected: Effect { accuracy: 0.8, distortion } }
     }

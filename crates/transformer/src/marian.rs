@@ -283,7 +283,8 @@ impl Marian {
     pub fn shape(&self, name: &str) -> ModelShape {
         let MarianConfig { vocabulary, width, encoder, decoder, lengths: (source, target), .. } = self.config;
         let module = |name: String, kind, stack: StackSize, queries, keys| {
-            let shape = AttentionShape { kind, heads: stack.heads, queries, keys, head_dim: width / stack.heads };
+            let shape =
+                AttentionShape { kind, heads: stack.heads, queries, keys, head_dim: width / stack.heads, windows: 1 };
             ModuleShape { name, shape }
         };
         let mut modules = Vec::new();

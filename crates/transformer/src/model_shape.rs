@@ -17,5 +17,12 @@ pub(crate) fn product(rows: u32, inputs: u32, outputs: u32, count: u32) -> Linea
 
 /// Self-attention of every token to every token, `width` split among the heads.
 pub(crate) fn self_attention(heads: u32, tokens: u32, width: u32) -> AttentionShape {
-    AttentionShape { kind: AttentionKind::SelfAttention, heads, queries: tokens, keys: tokens, head_dim: width / heads }
+    AttentionShape {
+        kind: AttentionKind::SelfAttention,
+        heads,
+        queries: tokens,
+        keys: tokens,
+        head_dim: width / heads,
+        windows: 1,
+    }
 }

@@ -3,7 +3,7 @@ use burn::{
     nn::{LayerNorm, Linear},
     tensor::{Device, Tensor, TensorData},
 };
-use maskwright_blueprint::{ModelShape, ModuleShape};
+use maskwright_blueprint::{AttentionShape, ModelShape, ModuleShape};
 use serde::Deserialize;
 
 use crate::{
@@ -281,8 +281,7 @@ impl Swin {
         self.classifier.forward(self.hidden(images, attention).mean_dim(1).squeeze_dim(1))
     }
 
-    /// What a blueprint, a cost model and a kernel need to know. A module's attention is that of one window; an image
-    /// has [`Swin::windows`] of them, which share the masks.
+    /// What a blueprint, a cost model and a kernel need to know. A module's windows share the masks.
     pub fn shape(&self, name: &str) -> ModelShape {
         let config = &self.config;
         let window = config.window.pow(2);
@@ -291,7 +290,8 @@ impl Swin {
         let (mut modules, mut elementwise) = (Vec::new(), u64::from(patches * config.width));
         for (at, stage) in config.stages().enumerate() {
             let StageSize { grid, width, mlp, depth, heads } = stage;
-            let shape = self_attention(heads, window, width);
+            let windows = (grid / config.window).pow(2);
+            let shape = AttentionShape { windows, ..self_attention(heads, window, width) };
             modules.extend(
                 (0..depth).map(|block| ModuleShape { name: format!("stage.{at}.block.{block}.attention"), shape }),
             );
@@ -310,12 +310,6 @@ impl Swin {
         linears.push(product(1, last_width, config.classes, 1));
         let digest = model_digest(config, self);
         ModelShape { name: name.into(), digest, modules, linears, elementwise }
-    }
-
-    /// Windows of one image in each attention module.
-    pub fn windows(&self) -> Vec<u32> {
-        let of_stage = |stage: StageSize| vec![(stage.grid / self.config.window).pow(2); stage.depth as usize];
-        self.config.stages().flat_map(of_stage).collect()
     }
 }
 

@@ -102,7 +102,7 @@ fn a_model_that_cannot_be_is_refused() {
     );
     assert_eq!(
         refused_blueprint(model([shape(SelfAttention, 0, 16, 16)]), vec![vec![]]),
-        "module 0 has 0 heads, 16 x 16 tokens and head width 8; each is at least 1"
+        "module 0 has 0 heads, 16 x 16 tokens, head width 8 and 1 windows; each is at least 1"
     );
 }
 

@@ -7,7 +7,7 @@ use maskwright_blueprint::{
 use proptest::{collection::vec, option, prelude::*};
 
 pub fn shape(kind: AttentionKind, heads: u32, queries: u32, keys: u32) -> AttentionShape {
-    AttentionShape { kind, heads, queries, keys, head_dim: 8 }
+    AttentionShape { kind, heads, queries, keys, head_dim: 8, windows: 1 }
 }
 
 pub fn model(shapes: impl IntoIterator<Item = AttentionShape>) -> ModelShape {

@@ -1,9 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use maskwright_blueprint::write_whole;
-use maskwright_search::{
-    CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config,
-};
+use maskwright_search::{CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config};
 use serde::Serialize;
 
 use crate::{

@@ -43,7 +43,7 @@ impl Workload {
         seed: u64,
     ) -> Result<Self, MeasureError> {
         let kind = AttentionKind::SelfAttention;
-        let shape = AttentionShape { kind, heads, queries: tokens, keys: tokens, head_dim };
+        let shape = AttentionShape { kind, heads, queries: tokens, keys: tokens, head_dim, windows: 1 };
         check_size(&shape)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let masks = (0..heads).map(|head| mask(tokens, spread(head), &mut rng)).collect();

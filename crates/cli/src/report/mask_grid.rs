@@ -84,7 +84,14 @@ mod tests {
 
     #[test]
     fn a_ragged_edge_is_as_narrow_as_its_tokens() {
-        let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 20, keys: 20, head_dim: 8 };
+        let shape = AttentionShape {
+            kind: AttentionKind::SelfAttention,
+            heads: 1,
+            queries: 20,
+            keys: 20,
+            head_dim: 8,
+            windows: 1,
+        };
         let mask = HeadMask { block_size: BlockSize::B16, blocks: "44\n1.".parse().expect("a mask") };
         assert_eq!(runs(&mask, &shape, Precision::Single), "M0 0h20v16H0z");
         assert_eq!(runs(&mask, &shape, Precision::Int8), "M0 16h16v4H0z");

@@ -33,6 +33,7 @@ fn timings(profile: &DeviceProfile, lengths: &[u32], noise: f64) -> Vec<Sample> 
             queries: tokens,
             keys: tokens,
             head_dim: 64,
+            windows: 1,
         };
         for block_size in BlockSize::ALL {
             for density in [10, 30, 60, 100] {
@@ -150,7 +151,7 @@ fn what_lies_in_the_caches_does_not_wait_for_memory() {
     let core = core_with_kernels();
     let bound = |tokens: u32| {
         let kind = AttentionKind::SelfAttention;
-        let shape = AttentionShape { kind, heads: 12, queries: tokens, keys: tokens, head_dim: 64 };
+        let shape = AttentionShape { kind, heads: 12, queries: tokens, keys: tokens, head_dim: 64, windows: 1 };
         let model = CostModel::new(&core, Dataflow::Flash, 1).unwrap();
         model.attention(&Work::bare(&shape, BlockSize::B16, Precision::Int8).unwrap()).unwrap()
     };
@@ -161,7 +162,14 @@ fn what_lies_in_the_caches_does_not_wait_for_memory() {
     cramped.memory.iter_mut().for_each(|level| level.bytes.value /= 4096.0);
     cramped.memory.last_mut().unwrap().bytes_per_s.value /= 1024.0;
     let model = CostModel::new(&cramped, Dataflow::Flash, 1).unwrap();
-    let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 12, queries: 512, keys: 512, head_dim: 64 };
+    let shape = AttentionShape {
+        kind: AttentionKind::SelfAttention,
+        heads: 12,
+        queries: 512,
+        keys: 512,
+        head_dim: 64,
+        windows: 1,
+    };
     let cost = model.attention(&Work::bare(&shape, BlockSize::B16, Precision::Int8).unwrap()).unwrap();
     assert_eq!(cost.bound, Bound::Memory("DRAM".into()));
 }

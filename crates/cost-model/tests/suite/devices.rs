@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use maskwright_blueprint::{BlockSize, HeadMask, Linear, Precision, RonError, parse_ron};
+use maskwright_blueprint::{AttentionShape, BlockSize, HeadMask, Linear, Precision, RonError, parse_ron};
 use maskwright_cost_model::{CostError, CostModel, Dataflow, DeviceProfile, Softmax, Work};
 
 use crate::{dense, self_attention};
@@ -147,6 +147,24 @@ fn shapes_without_tokens_or_beyond_all_measure_are_refused() {
     assert!(model.head(&mask, &square, Softmax::Float).is_ok());
     let error = model.head(&mask, &flat, Softmax::Float).unwrap_err().to_string();
     assert_eq!(error, "the head dimension is 1 to 65536, not 0");
+}
+
+#[test]
+fn windows_cost_what_as_many_examples_cost() {
+    let profile = DeviceProfile::named("rk3588s2").unwrap();
+    let seconds = |batch, windows| {
+        let shape = AttentionShape { windows, ..self_attention(3, 49, 32) };
+        let work = Work::bare(&shape, BlockSize::B16, Precision::Half).unwrap();
+        CostModel::new(&profile, Dataflow::Flash, batch).unwrap().attention(&work).unwrap().seconds.0
+    };
+    assert_eq!(seconds(1, 64), seconds(64, 1));
+    assert!(seconds(1, 64) > 8.0 * seconds(1, 1));
+    assert_eq!(
+        Work::bare(&AttentionShape { windows: 64, ..self_attention(3, 49, 32) }, BlockSize::B16, Precision::Half)
+            .unwrap()
+            .macs(),
+        64 * 2 * 3 * 49 * 49 * 32
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision};
 use maskwright_cost_model::{Cost, CostModel, Dataflow, DeviceProfile, Softmax, Work};
 
 fn self_attention(heads: u32, tokens: u32, head_dim: u32) -> AttentionShape {
-    AttentionShape { kind: AttentionKind::SelfAttention, heads, queries: tokens, keys: tokens, head_dim }
+    AttentionShape { kind: AttentionKind::SelfAttention, heads, queries: tokens, keys: tokens, head_dim, windows: 1 }
 }
 
 /// One dense attention module on a baked-in device.

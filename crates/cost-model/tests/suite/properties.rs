@@ -21,7 +21,8 @@ struct Drawn {
 fn drawn() -> impl Strategy<Value = Drawn> {
     (1..200u32, 1..200u32, 1..40u32, select(&BlockSize::ALL[..])).prop_flat_map(
         |(queries, keys, head_dim, block_size)| {
-            let shape = AttentionShape { kind: AttentionKind::CrossAttention, heads: 2, queries, keys, head_dim };
+            let shape =
+                AttentionShape { kind: AttentionKind::CrossAttention, heads: 2, queries, keys, head_dim, windows: 1 };
             let columns = block_size.cover(keys) as usize;
             prop::collection::vec(0..4u8, block_size.cover(queries) as usize * columns).prop_map(move |mut cells| {
                 for row in cells.chunks_mut(columns).filter(|row| row.iter().all(|cell| *cell == 0)) {
@@ -160,7 +161,14 @@ proptest! {
 
 #[test]
 fn a_full_mask_costs_what_the_dense_shape_costs() {
-    let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 3, queries: 197, keys: 197, head_dim: 64 };
+    let shape = AttentionShape {
+        kind: AttentionKind::SelfAttention,
+        heads: 3,
+        queries: 197,
+        keys: 197,
+        head_dim: 64,
+        windows: 1,
+    };
     for (profile, dataflow) in everywhere() {
         let model = CostModel::new(&profile, dataflow, 8).unwrap();
         for block_size in BlockSize::ALL {
@@ -199,6 +207,7 @@ fn a_small_block_costs_a_whole_native_tile() {
         queries: tokens,
         keys: tokens,
         head_dim: 64,
+        windows: 1,
     };
     let products = |size: BlockSize| {
         let shape = shape(size.tokens());

@@ -62,7 +62,14 @@ fn sequential_stages_never_run_at_once() {
 
 #[test]
 fn a_unit_does_one_thing_at_a_time_under_every_dataflow() {
-    let cross = AttentionShape { kind: AttentionKind::CrossAttention, heads: 3, queries: 197, keys: 77, head_dim: 64 };
+    let cross = AttentionShape {
+        kind: AttentionKind::CrossAttention,
+        heads: 3,
+        queries: 197,
+        keys: 77,
+        head_dim: 64,
+        windows: 1,
+    };
     for device in ["mas-edge", "flat-cloud", "rk3588s2", "jetson-agx-xavier"] {
         for dataflow in Dataflow::ALL {
             let (timeline, _) = drawn(device, dataflow, &cross);

@@ -6,7 +6,7 @@ use maskwright_blueprint::{
 };
 
 pub fn shape(kind: AttentionKind, heads: u32, queries: u32, keys: u32) -> AttentionShape {
-    AttentionShape { kind, heads, queries, keys, head_dim: 8 }
+    AttentionShape { kind, heads, queries, keys, head_dim: 8, windows: 1 }
 }
 
 pub fn model(name: &str, shapes: &[AttentionShape]) -> ModelShape {

@@ -34,7 +34,7 @@ fn every_kernel_agrees_with_the_oracle() {
     let mut seed = 0;
     for (kind, queries, keys, live_keys) in LENGTHS {
         for head_dim in HEAD_DIMS {
-            let shape = AttentionShape { kind, heads: 2, queries, keys, head_dim };
+            let shape = AttentionShape { kind, heads: 2, queries, keys, head_dim, windows: 1 };
             for block_size in BlockSize::ALL {
                 for density in DENSITIES {
                     for precisions in PRECISIONS {
@@ -89,7 +89,7 @@ fn any_shape() -> impl Strategy<Value = (AttentionShape, usize)> {
     let kind = prop_oneof![Just(Full), Just(Causal), Just(Cross)];
     (kind, 1..100_u32, 1..100_u32, 1..=16_u32, 0.0..1.0).prop_map(|(kind, queries, keys, eights, live)| {
         let keys = if kind == Cross { keys } else { queries };
-        let shape = AttentionShape { kind, heads: 1, queries, keys, head_dim: 8 * eights };
+        let shape = AttentionShape { kind, heads: 1, queries, keys, head_dim: 8 * eights, windows: 1 };
         (shape, 1 + (f64::from(keys) * live) as usize)
     })
 }
@@ -112,7 +112,7 @@ proptest! {
     /// Block size changes nothing when nothing is skipped: all three are plain dense attention.
     #[test]
     fn dense_masks_are_dense_attention(tokens in 1..100_u32, seed in any::<u64>()) {
-        let shape = AttentionShape { kind: Full, heads: 1, queries: tokens, keys: tokens, head_dim: 32 };
+        let shape = AttentionShape { kind: Full, heads: 1, queries: tokens, keys: tokens, head_dim: 32, windows: 1 };
         let tensors = Tensors::gaussian(&shape, seed);
         let expected = dense_attention(&tensors, 32);
         for (kernel, block_size) in Kernel::available().flat_map(|kernel| BlockSize::ALL.map(|size| (kernel, size))) {

@@ -10,7 +10,7 @@ use maskwright_kernels::{
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
 const SHAPE: AttentionShape =
-    AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 40, keys: 40, head_dim: 16 };
+    AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 40, keys: 40, head_dim: 16, windows: 1 };
 
 fn dense(shape: AttentionShape) -> Vec<HeadMask> {
     vec![HeadMask::dense(&shape, BlockSize::B16, Precision::Single); shape.heads as usize]
@@ -181,7 +181,14 @@ fn padded_keys_and_values_are_never_read() {
 #[test]
 fn queries_without_a_live_key_get_zeros() {
     // Cross-attention: the first query block looks at keys 0 to 7, the second at 8 to 15, of which none is live.
-    let shape = AttentionShape { kind: AttentionKind::CrossAttention, heads: 1, queries: 16, keys: 16, head_dim: 8 };
+    let shape = AttentionShape {
+        kind: AttentionKind::CrossAttention,
+        heads: 1,
+        queries: 16,
+        keys: 16,
+        head_dim: 8,
+        windows: 1,
+    };
     for glyphs in ["4.\n.4", "2.\n.2", "1.\n.1"] {
         let mask = HeadMask { block_size: BlockSize::B8, blocks: glyphs.parse().unwrap() };
         let tensors = Tensors::gaussian(&shape, 8);

@@ -51,8 +51,14 @@ fn defined(form: Normalisation, d: usize, t: &Tensors, active: impl Fn(usize, us
 fn eight_bit_heads_are_the_definition_to_the_last_integer() {
     // 300 keys: more than one chunk; the last block is ragged for every block size.
     for (tokens, head_dim) in [(5, 8), (49, 32), (300, 64)] {
-        let shape =
-            AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: tokens, keys: tokens, head_dim };
+        let shape = AttentionShape {
+            kind: AttentionKind::SelfAttention,
+            heads: 1,
+            queries: tokens,
+            keys: tokens,
+            head_dim,
+            windows: 1,
+        };
         let tensors = Tensors::gaussian(&shape, 5);
         for block_size in BlockSize::ALL {
             let mut rng = ChaCha8Rng::seed_from_u64(6);
@@ -77,7 +83,7 @@ fn eight_bit_heads_are_the_definition_to_the_last_integer() {
 fn mixed_rows_join_the_integer_group_to_the_other_precisions() {
     let kinds = [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention];
     for (kind, seed) in kinds.into_iter().zip(10..) {
-        let shape = AttentionShape { kind, heads: 2, queries: 70, keys: 70, head_dim: 64 };
+        let shape = AttentionShape { kind, heads: 2, queries: 70, keys: 70, head_dim: 64, windows: 1 };
         let tensors = Tensors::gaussian(&shape, seed);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let masks = [(); 2].map(|()| random_mask(&shape, BlockSize::B16, 0.7, &Precision::ALL, &mut rng));

@@ -67,8 +67,14 @@ const CASES: [Case; 6] = [
 /// Differences between the operation and the composition, `[out, q, k, v]`.
 fn errors(case: &Case, precisions: &[Precision], seed: u64) -> [f32; 4] {
     let mut rng = ChaCha12Rng::seed_from_u64(seed);
-    let shape =
-        AttentionShape { kind: case.kind, heads: 3, queries: case.tokens.0, keys: case.tokens.1, head_dim: HEAD_DIM };
+    let shape = AttentionShape {
+        kind: case.kind,
+        heads: 3,
+        queries: case.tokens.0,
+        keys: case.tokens.1,
+        head_dim: HEAD_DIM,
+        windows: 1,
+    };
     let masks = masks(&shape, precisions, &mut rng);
     let device = Device::flex().autodiff();
     device.seed(seed);

@@ -136,7 +136,7 @@ fn break_even(model: &CostModel, peers: &[Peer]) -> Result<Vec<BreakEven>, CostE
 
 fn shape(tokens: u32) -> AttentionShape {
     let kind = AttentionKind::SelfAttention;
-    AttentionShape { kind, heads: HEADS, queries: tokens, keys: tokens, head_dim: HEAD_DIM }
+    AttentionShape { kind, heads: HEADS, queries: tokens, keys: tokens, head_dim: HEAD_DIM, windows: 1 }
 }
 
 fn in_words(written: &Written, profile: &DeviceProfile) -> String {
