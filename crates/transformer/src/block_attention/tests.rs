@@ -159,6 +159,7 @@ fn every_instruction_set_finds_the_same_gradients() {
         queries: tokens as u32,
         keys: tokens as u32,
         head_dim: d as u32,
+        windows: 1,
     };
     for mask in masks(&shape, &Precision::ALL, &mut rng) {
         let blocks = HeadBlocks::new(&mask, shape.kind);
