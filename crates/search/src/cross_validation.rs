@@ -62,7 +62,7 @@ pub struct DensityAgainstTime {
     pub device: String,
     /// Density, and predicted seconds of attention.
     pub points: Vec<(f64, f64)>,
-    /// None when all have one density.
+    /// None through fewer than three points, and when all have one density.
     pub line: Option<Line>,
 }
 
@@ -243,11 +243,9 @@ fn density_against_time(
     {
         points.push((of.density(), pricing.predicted(&of)?.seconds.0));
     }
-    let line = Regression::through(&points).map(|Regression { slope, intercept, r_squared }| Line {
-        slope,
-        intercept,
-        r_squared,
-    });
+    let line = Regression::through(&points)
+        .filter(|_| points.len() > 2)
+        .map(|Regression { slope, intercept, r_squared }| Line { slope, intercept, r_squared });
     Ok(DensityAgainstTime { device: device.into(), points, line })
 }
 

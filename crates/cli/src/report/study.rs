@@ -37,7 +37,7 @@ pub(crate) fn page(study: &CrossValidation) -> String {
     html += NAMES;
     html += &format!(
         "<div class=\"plots\">\n<figure>{}<figcaption>Accuracy on the part held out, one value a fold and seed: median, \
-         quartiles, and whiskers to the last value within 1.5 times their distance.</figcaption></figure>\n<figure>{}\
+         quartiles, and whiskers 1.5 times their distance beyond them. Identity lies too far below to be drawn.</figcaption></figure>\n<figure>{}\
          <figcaption>{}</figcaption></figure>\n</div>\n",
         boxes(study),
         against_time(&study.density),
@@ -48,7 +48,7 @@ pub(crate) fn page(study: &CrossValidation) -> String {
 
 const NAMES: &str = "<p class=\"note below\">dense-tuned: every block, fine-tuned like the others. masked: the blueprint. \
                      shuffled: as many blocks of each row, elsewhere by chance. identity: no attention at all, each token \
-                     keeps its own value.</p>\n";
+                     keeps its own value; a model that answers from its first token then sees nothing.</p>\n";
 
 fn headline(study: &CrossValidation) -> String {
     let drop = study.rows.iter().find(|row| row.treatment == "masked").and_then(|row| row.drop);
@@ -92,31 +92,35 @@ fn interval(of: Option<DropInterval>) -> String {
 
 /// One box for each treatment.
 fn boxes(study: &CrossValidation) -> String {
-    let all = || study.rows.iter().flat_map(|row| row.held_out.iter().map(|share| 100.0 * share));
-    let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+    let rows: Vec<&CrossValidationRow> = study.rows.iter().filter(|row| row.treatment != "identity").collect();
+    let quartiles =
+        |row: &CrossValidationRow| Quartiles::new(&row.held_out.iter().map(|share| 100.0 * share).collect::<Vec<_>>());
+    let reach = || rows.iter().flat_map(|row| quartiles(row).values());
+    let (low, high) = (reach().fold(f32::INFINITY, f32::min), reach().fold(f32::NEG_INFINITY, f32::max));
     let margin = 0.08 * (high - low).max(1.0);
-    let names: Vec<&str> = study.rows.iter().map(|row| row.treatment.as_str()).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row.treatment.as_str()).collect();
     svg("Accuracy on the part held out, one box a treatment", |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .x_label_area_size(48)
             .y_label_area_size(60)
-            .build_cartesian_2d(names[..].into_segmented(), (low - margin) as f32..(high + margin) as f32)?;
+            .build_cartesian_2d(names[..].into_segmented(), low - margin..high + margin)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID.color())
             .axis_style(INK.color())
-            .y_label_formatter(&|y| format!("{y:.0} %"))
+            .x_label_formatter(&|name| match name {
+                SegmentValue::Exact(name) | SegmentValue::CenterOf(name) => (*name).to_string(),
+                SegmentValue::Last => String::new(),
+            })
+            .y_label_formatter(&|y| format!("{y:.1} %"))
             .y_desc("accuracy, held out")
             .axis_desc_style(label_style())
             .label_style(tick_style())
             .draw()?;
-        let quartiles = |row: &CrossValidationRow| {
-            Quartiles::new(&row.held_out.iter().map(|share| 100.0 * share).collect::<Vec<_>>())
-        };
-        let drawn = study.rows.iter().zip(&names).map(|(row, name)| {
+        let drawn = rows.iter().zip(&names).map(|(row, name)| {
             let color = if row.treatment == "masked" { palette::searcher(0) } else { palette::searcher(2) };
             Boxplot::new_vertical(SegmentValue::CenterOf(name), &quartiles(row)).width(34).style(color.color())
         });
@@ -159,8 +163,8 @@ fn against_time(of: &DensityAgainstTime) -> String {
 
 fn line(of: &DensityAgainstTime) -> String {
     let which = format!(
-        "Predicted time of attention on {} against density: dense attention, and the {} blueprints of this model that lie \
-         beside this one.",
+        "Predicted time of attention on {} against density: dense attention, and the blueprints of this model that lie in \
+         this one's folder, {} with it.",
         of.device,
         of.points.len().saturating_sub(1)
     );
