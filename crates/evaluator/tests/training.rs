@@ -1,0 +1,108 @@
+//! Trainings that are stopped, that stop themselves, and that cannot go on.
+
+use std::{ops::ControlFlow, path::Path, sync::Mutex};
+
+use burn::tensor::{Device, Tensor};
+use maskwright_evaluator::{Examples, Recipe, Store, Training, TrainingError, Treatment};
+use maskwright_transformer::{EncoderConfig, EncoderInput, Model, weights_digest};
+
+/// Sequences of eight symbols whose label is the first.
+fn examples(count: u32) -> Examples {
+    let symbols = (0..count).flat_map(|at| (0..8).map(move |place| (at * 7 + place * (at % 5)) % 4)).collect();
+    Examples::symbols(8, symbols, (0..count).map(|at| (at * 7) % 4).collect())
+}
+
+fn model() -> Model {
+    let input = EncoderInput::Tokens { length: 8, vocabulary: 4 };
+    let config = EncoderConfig { input, width: 16, layers: 1, heads: 2, mlp: 16, classes: 4 };
+    Model::Encoder(config.init(3, &Device::flex()))
+}
+
+fn training<'a>(examples: &'a Examples, recipe: &'a Recipe, folder: Option<&'a Path>) -> Training<'a> {
+    Training {
+        examples,
+        recipe,
+        treatment: Treatment::Dense,
+        teacher: None,
+        judge: None,
+        seed: 5,
+        store: folder.map(|folder| Store { folder, prefix: "tiny" }),
+    }
+}
+
+#[test]
+fn a_training_that_was_stopped_three_times_ends_with_the_same_bits() {
+    let (examples, recipe) = (examples(40), Recipe { epochs: 3, batch: 8, learning_rate: 1e-2, ..Recipe::default() });
+    let whole = training(&examples, &recipe, None).run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stored = training(&examples, &recipe, Some(folder.path()));
+    for stop in [2, 5, 11] {
+        let error = stored.run(model(), &mut |progress| match progress.step == stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        assert!(matches!(error, Err(TrainingError::Interrupted { step, steps: 15 }) if step == stop));
+    }
+    let mut steps = Vec::new();
+    let trained = stored.run(model(), &mut |progress| {
+        steps.push(progress.step);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(steps, [12, 13, 14, 15]);
+    let trained = trained.unwrap();
+    assert_eq!(weights_digest(&trained.model), weights_digest(&whole.model));
+    // Once more: the weights are there, and the state is gone.
+    let again = stored.run(model(), &mut |_| panic!("nothing is left to train")).unwrap();
+    assert!(again.kept && weights_digest(&again.model) == weights_digest(&whole.model));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn patience_ends_a_training_and_takes_the_weights_of_its_best_epoch() {
+    let examples = examples(40);
+    let recipe = Recipe { epochs: 9, batch: 8, learning_rate: 1e-2, patience: Some(2), ..Recipe::default() };
+    let seen = Mutex::new(Vec::new());
+    let judge = |model: &Model| {
+        let mut seen = seen.lock().unwrap();
+        seen.push(weights_digest(model));
+        [0.5, 0.7, 0.6, 0.7, 0.9][seen.len() - 1]
+    };
+    let training = Training { judge: Some(&judge), ..training(&examples, &recipe, None) };
+    let trained = training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
+    let seen = seen.into_inner().unwrap();
+    assert_eq!(seen.len(), 4); // the second epoch was the best, and two more were no better
+    assert_eq!(weights_digest(&trained.model), seen[1]);
+}
+
+#[test]
+fn two_batches_for_one_step_are_one_batch_of_twice_the_size() {
+    let examples = examples(64);
+    let weights = |batch, accumulate| {
+        let recipe = Recipe { epochs: 1, batch, accumulate, learning_rate: 1e-3, ..Recipe::default() };
+        let mut losses = Vec::new();
+        let trained = training(&examples, &recipe, None).run(model(), &mut |progress| {
+            losses.push(progress.loss);
+            ControlFlow::Continue(())
+        });
+        (losses, trained.unwrap())
+    };
+    let (large, small) = (weights(32, 1).0, weights(16, 2).0);
+    assert_eq!((large.len(), small.len()), (2, 2));
+    assert!(large.iter().zip(&small).all(|(a, b)| (a - b).abs() < 1e-5), "{large:?} {small:?}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_training_and_keeps_the_state_before() {
+    let (examples, recipe) = (examples(16), Recipe { epochs: 1, batch: 8, distillation: 0.5, ..Recipe::default() });
+    let teacher = Tensor::<2>::full([16, 4], f32::NAN, &Device::flex());
+    let folder = tempfile::tempdir().unwrap();
+    let training = Training { teacher: Some(&teacher), ..training(&examples, &recipe, Some(folder.path())) };
+    let error = training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("the loss is NaN at step 0 of 2: lower `learning_rate`, or check the data; the"),
+        "{text}"
+    );
+    let TrainingError::NotFinite { checkpoint: Some(kept), .. } = error else { panic!("{error:?}") };
+    assert!(kept.join("place.json").is_file());
+}
