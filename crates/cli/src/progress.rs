@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use maskwright_search::{Stage, Watch};
 
-use crate::steps;
+use crate::{memory, steps};
 
 /// Shows a search on stderr while it runs: one bar that moves, and above it one line for each finished stage.
 ///
@@ -50,6 +50,7 @@ impl Watch for Progress {
     fn begin(&mut self, stage: &Stage, total: u64) {
         self.stage = title(stage);
         self.begun = Instant::now();
+        memory::reset_peak();
         self.bar.reset();
         self.bar.set_length(total);
         self.bar.set_prefix(self.stage.clone());
@@ -66,11 +67,13 @@ impl Watch for Progress {
 
     fn end(&mut self, note: &str) {
         self.bar.disable_steady_tick();
-        let took = self.begun.elapsed().as_secs_f64();
+        let peak =
+            memory::peak().map_or(String::new(), |bytes| format!(", {:.1} GiB", bytes as f64 / f64::from(1 << 30)));
+        let took = format!("{:.1} s{peak}", self.begun.elapsed().as_secs_f64());
         if self.bar.is_hidden() {
-            tracing::info!("{}: {note} ({took:.1} s)", self.stage);
+            tracing::info!("{}: {note} ({took})", self.stage);
         } else {
-            self.bar.println(format!("{:<24} {note}  ({took:.1} s)", self.stage));
+            self.bar.println(format!("{:<24} {note}  ({took})", self.stage));
             self.bar.set_message("");
         }
     }
