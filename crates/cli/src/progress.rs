@@ -67,8 +67,7 @@ impl Watch for Progress {
 
     fn end(&mut self, note: &str) {
         self.bar.disable_steady_tick();
-        let peak =
-            memory::peak().map_or(String::new(), |bytes| format!(", {:.1} GiB", bytes as f64 / f64::from(1 << 30)));
+        let peak = memory::peak().map_or(String::new(), |bytes| format!(", {} MiB", bytes >> 20));
         let took = format!("{:.1} s{peak}", self.begun.elapsed().as_secs_f64());
         if self.bar.is_hidden() {
             tracing::info!("{}: {note} ({took})", self.stage);
