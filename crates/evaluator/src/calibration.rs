@@ -3,15 +3,16 @@ use burn::{
     nn::loss::CrossEntropyLossConfig,
     tensor::{Device, Tensor, TensorData, activation::softmax},
 };
-use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadId, ModelShape, Precision};
+use maskwright_blueprint::{AttentionShape, BlockSize, HeadId, ModelShape, Precision};
 use maskwright_transformer::{Attention, Model, Probe, SeenAttention, fake_quantise};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use rayon::prelude::*;
 
 use crate::Examples;
 
-/// Examples of one probing pass: bounds memory, changes nothing else.
+/// Examples of one probing pass, and scores of its largest module: bound memory.
 const BATCH: usize = 64;
+const BATCH_SCORES: u64 = 1 << 24;
 
 /// Bins of the histogram of a head's attention logits, over [-4, 4] standard deviations around their mean.
 const BINS: usize = 8;
@@ -61,10 +62,13 @@ impl Calibration {
         let mut generator = ChaCha12Rng::seed_from_u64(seed);
         let indices: Vec<usize> = (0..count.min(examples.len())).collect();
         let mut sums: Vec<ModuleSums> = shape.modules.iter().map(|of| ModuleSums::new(of.shape)).collect();
-        for batch in indices.chunks(BATCH) {
+        let scores = |of: &AttentionShape| u64::from(of.heads) * u64::from(of.windows) * of.scores();
+        let most = shape.modules.iter().map(|of| scores(&of.shape)).max().unwrap_or(1);
+        for batch in indices.chunks((BATCH_SCORES / most).clamp(1, BATCH as u64) as usize) {
+            let lengths: Option<Vec<usize>> = batch.iter().map(|at| examples.length(*at)).collect();
             // Texts are padded to the longest of the batch only.
             let tokens =
-                |most: u32| examples.longest(batch).map_or(most as usize, |longest| longest.min(most as usize));
+                |most: u32| examples.padded_length(batch).map_or(most as usize, |longest| longest.min(most as usize));
             let offset = |of: &AttentionShape| {
                 let examples = batch.len() * of.windows as usize;
                 let dims = [examples, of.heads as usize, tokens(of.queries), tokens(of.keys)];
@@ -80,7 +84,7 @@ impl Calibration {
             let gradients = loss.mul_scalar(batch.len() as f32).backward();
             for ((sums, offset), seen) in sums.iter_mut().zip(&probe.offsets).zip(&probe.seen) {
                 let gradient = offset.grad(&gradients).expect("every offset takes part in the loss");
-                sums.add(&values(gradient), seen);
+                sums.add(&values(gradient), seen, lengths.as_deref());
             }
         }
         let heads = sums.into_iter().map(ModuleSums::finish).collect();
@@ -137,6 +141,15 @@ fn draw_labels(logits: Tensor<2>, generator: &mut ChaCha12Rng) -> Vec<i32> {
     probabilities.chunks(classes).map(draw).collect()
 }
 
+/// Zeros for padding: `[examples, heads, tokens, head_dim]`.
+fn only(x: Tensor<4>, lengths: Option<&[usize]>) -> Tensor<4> {
+    let Some(lengths) = lengths else { return x };
+    let tokens = x.dims()[2];
+    let real = lengths.iter().flat_map(|length| (0..tokens).map(move |at| if at < *length { 1.0 } else { 0.0 }));
+    let real = TensorData::new(real.collect::<Vec<f32>>(), [lengths.len(), 1, tokens, 1]);
+    x.clone() * Tensor::from_data(real, &x.device())
+}
+
 fn values(tensor: Tensor<4>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("attention is f32")
 }
@@ -172,6 +185,8 @@ const NO_SCORE: f32 = -1e8;
 /// One example's scores of one head, in row order.
 struct Scores<'a> {
     keys: usize,
+    /// Queries that are no padding.
+    real: usize,
     logits: &'a [f32],
     probabilities: &'a [f32],
     gradient: &'a [f32],
@@ -197,15 +212,19 @@ impl ModuleSums {
         Self { shape, examples: 0, heads: (0..shape.heads).map(head).collect() }
     }
 
-    fn add(&mut self, gradient: &[f32], seen: &SeenAttention) {
+    /// `lengths` are the examples' real tokens, where examples differ in them.
+    fn add(&mut self, gradient: &[f32], seen: &SeenAttention, lengths: Option<&[usize]>) {
         let inner = |tensor: &Tensor<4>| tensor.clone().inner();
-        let (q, k, scores) = (inner(&seen.q), inner(&seen.k), inner(&seen.scores));
+        // Padding must not set the scale of the 8-bit values.
+        let (q, k) = (only(inner(&seen.q), lengths), only(inner(&seen.k), lengths));
+        let scores = inner(&seen.scores);
+        // Scores hold biases as well, which are not rounded.
+        let exact = q.clone().matmul(k.clone().swap_dims(2, 3));
         let scale = (self.shape.head_dim as f32).sqrt().recip();
         let error = |precision| {
-            let rounded = fake_quantise(q.clone(), precision)
-                .matmul(fake_quantise(k.clone(), precision).swap_dims(2, 3))
-                .mul_scalar(scale);
-            values(rounded - scores.clone())
+            let rounded =
+                fake_quantise(q.clone(), precision).matmul(fake_quantise(k.clone(), precision).swap_dims(2, 3));
+            values((rounded - exact.clone()).mul_scalar(scale))
         };
         let errors = [error(Precision::Int8), error(Precision::Half)];
         let probabilities = values(softmax(scores.clone(), 3));
@@ -223,8 +242,10 @@ impl ModuleSums {
                     debug_assert!(of.len() >= at + each);
                     at..at + each
                 };
+                let real = lengths.map_or(queries, |lengths| lengths[example].min(queries));
                 let scores = Scores {
                     keys,
+                    real,
                     logits: &logits[part(&logits)],
                     probabilities: &probabilities[part(&probabilities)],
                     gradient: &gradient[part(gradient)],
@@ -254,13 +275,8 @@ impl ModuleSums {
 impl BlockSums {
     fn add(&mut self, shape: &AttentionShape, size: BlockSize, scores: &Scores<'_>) {
         let keys = scores.keys;
-        let queries = scores.logits.len() / keys;
         let (side, columns) = (size.tokens() as usize, size.cover(shape.keys) as usize);
-        // The first row of self-attention tells which tokens are padding: a key that it does not see.
-        let real = match shape.kind {
-            AttentionKind::SelfAttention => scores.logits[..keys].iter().filter(|logit| **logit > NO_SCORE).count(),
-            AttentionKind::CausalSelfAttention | AttentionKind::CrossAttention => queries,
-        };
+        let real = scores.real;
         for row in 0..real.div_ceil(side) {
             self.queries[row] += (real - row * side).min(side) as f64;
             for column in 0..keys.div_ceil(side) {

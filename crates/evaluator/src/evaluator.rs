@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Calibration, Examples, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Trained, Training,
+    Calibration, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Trained, Training,
     TrainingError, TrainingProgress, Treatment,
 };
 
@@ -73,7 +73,10 @@ impl DenseModel {
             recipe,
             treatment: Treatment::Dense,
             teacher: None,
-            judge: Some(&|model| right(logits(model, &data.validation, Treatment::Dense, tokens), &data.validation)),
+            judge: Some(Judge {
+                examples: &data.validation,
+                accuracy: &|model| right(logits(model, &data.validation, Treatment::Dense, tokens), &data.validation),
+            }),
             seed,
             store: Some(Store { folder: cache, prefix: name }),
         };
@@ -193,8 +196,11 @@ impl Evaluator {
             treatment: Treatment::Masked(blueprint),
             teacher: Some(teacher),
             // Not the selection split, which decides between finished models.
-            judge: Some(&|model| {
-                right(self.logits(model, &self.loop_examples, Treatment::Masked(blueprint)), &self.loop_examples)
+            judge: Some(Judge {
+                examples: &self.loop_examples,
+                accuracy: &|model| {
+                    right(self.logits(model, &self.loop_examples, Treatment::Masked(blueprint)), &self.loop_examples)
+                },
             }),
             seed,
             store: Some(Store { folder: store, prefix: "tuned" }),

@@ -91,9 +91,12 @@ impl Examples {
         }
     }
 
-    /// Tokens of the longest of the examples at `indices`, where examples differ in it: what a batch of them is padded to.
-    pub(crate) fn longest(&self, indices: &[usize]) -> Option<usize> {
-        indices.iter().filter_map(|at| self.length(*at)).max()
+    /// Tokens that a batch of the examples at `indices` is padded to, where examples differ in that.
+    pub(crate) fn padded_length(&self, indices: &[usize]) -> Option<usize> {
+        match &self.inputs {
+            Values::Texts(texts) => Some(texts.rows(indices).length),
+            _ => None,
+        }
     }
 
     /// The examples at `indices`, in that order.

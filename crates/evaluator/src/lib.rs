@@ -54,5 +54,5 @@ pub use statistics::{Regression, mean, standard_deviation};
 pub use study::{Study, StudyProgress, Trial};
 pub use task::{Split, Task, TaskData, TaskError};
 pub use text_table::{Labels, ParquetFault, RowFault, TextExample, TextRows, TextTable, TextTableError};
-pub use training::{Store, Trained, Training, TrainingError, TrainingProgress};
+pub use training::{Judge, Store, Trained, Training, TrainingError, TrainingProgress};
 pub use treatment::Treatment;

@@ -75,7 +75,10 @@ impl Recipe {
         }
         share("warmup", self.warmup)?;
         share("distillation", self.distillation)?;
-        share("label_smoothing", f64::from(self.label_smoothing))
+        match (0.0..1.0).contains(&self.label_smoothing) {
+            true => Ok(()),
+            false => Err(format!("label_smoothing is a share in [0, 1), not {}", self.label_smoothing)),
+        }
     }
 
     /// Steps over `examples` examples.

@@ -87,7 +87,11 @@ pub enum TaskError {
     Tokeniser(#[from] CheckpointError),
     #[error("{} holds {found}, expected {expected}", path.display())]
     Content { path: PathBuf, expected: String, found: String },
-    #[error("{found} training examples are too few to take a tenth of them for validation: name a `validation` file")]
+    #[error("{task} has no {split} examples: each split needs one or more")]
+    Empty { task: String, split: &'static str },
+    #[error(
+        "{found} training examples are too few to take a tenth of them for validation: bring a validation part, or more of them"
+    )]
     TooFew { found: usize },
     #[error("the model reads {model}, the task gives {task}: change `model.source` or `task`")]
     Unfit { model: String, task: String },
@@ -134,6 +138,11 @@ impl Task {
             }
         };
         data.check(model)?;
+        for (split, examples) in [("training", &data.train), ("validation", &data.validation), ("test", &data.test)] {
+            if examples.is_empty() {
+                return Err(TaskError::Empty { task: self.name().into(), split });
+            }
+        }
         Ok(data)
     }
 }

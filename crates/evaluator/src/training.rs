@@ -6,7 +6,7 @@ use std::{
 
 use burn::{
     grad_clipping::GradientClippingConfig,
-    module::{Module, ModuleMapper, Param, ParamId},
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     nn::loss::CrossEntropyLossConfig,
     optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
     tensor::{
@@ -15,7 +15,7 @@ use burn::{
     },
 };
 use maskwright_blueprint::{Digest, write_whole};
-use maskwright_transformer::{Model, load_weights, weights_digest, weights_to_bytes};
+use maskwright_transformer::{Model, load_weights, weights_to_bytes};
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 use rayon::prelude::*;
 
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Goes into the name of every training: raised when the same training would give other weights.
-const VERSION: &str = "training 3, burn 0.22.1";
+const VERSION: &str = "training 4, burn 0.22.1";
 
 /// Each batch is cut into this many parts that are computed side by side. Not the number of cores: the same weights
 /// come out on every machine with the same arithmetic.
@@ -63,7 +63,7 @@ pub enum TrainingError {
     },
     #[error("interrupted at step {step} of {steps}")]
     Interrupted { step: u64, steps: u64 },
-    #[error("the training's checkpoint in {} cannot be {}: {reason}", path.display(), if *writing { "written" } else { "read" })]
+    #[error("the training's checkpoint in {} cannot be {}: {reason}", path.display(), if *writing { "written" } else { "read (remove that folder to train anew)" })]
     Checkpoint { path: PathBuf, writing: bool, reason: String },
 }
 
@@ -80,10 +80,19 @@ pub struct Training<'a> {
     /// The dense model's class scores, one row for each example, which `recipe.distillation` follows.
     pub teacher: Option<&'a Tensor<2>>,
     /// A model's accuracy on examples that it does not train on, after each epoch; for `recipe.patience`.
-    pub judge: Option<&'a (dyn Fn(&Model) -> f64 + Sync)>,
+    pub judge: Option<Judge<'a>>,
     pub seed: u64,
     /// Where the trained weights are kept, and the state of a training that was stopped.
     pub store: Option<Store<'a>>,
+}
+
+/// What decides between epochs.
+#[derive(Clone, Copy)]
+pub struct Judge<'a> {
+    /// Not trained on.
+    pub examples: &'a Examples,
+    /// A model's accuracy on them.
+    pub accuracy: &'a (dyn Fn(&Model) -> f64 + Sync),
 }
 
 /// A folder of trained weights. Each training has a name of its own there, made from everything that decides its outcome.
@@ -149,6 +158,10 @@ impl Training<'_> {
             Some((folder, key)) => checkpoint::write(folder, key, reached).map_err(|fault| fault.at(folder, true)),
             None => Ok(()),
         };
+        let not_finite = |loss, step| {
+            let kept = state.map(|(folder, _)| folder).filter(|folder| checkpoint::exists(folder));
+            TrainingError::NotFinite { loss, step, steps, checkpoint: kept.map(Path::to_path_buf) }
+        };
         let mut written = Instant::now();
         let mut generator = ChaCha12Rng::seed_from_u64(self.seed);
         let mut order: Vec<usize> = (0..self.examples.len()).collect();
@@ -162,9 +175,11 @@ impl Training<'_> {
                 }
                 let (loss, gradients) = self.gradients(&reached.model, &treated, group);
                 if !loss.is_finite() {
-                    write(&reached)?;
-                    let checkpoint = state.map(|(folder, _)| folder.to_path_buf());
-                    return Err(TrainingError::NotFinite { loss, step, steps, checkpoint });
+                    // Weights that are no numbers themselves do not replace a good state.
+                    if is_finite(&reached.model) {
+                        write(&reached)?;
+                    }
+                    return Err(not_finite(loss, step));
                 }
                 let learning_rate = self.recipe.learning_rate_at(step, steps);
                 let Reached { model, mut optimiser, place, best } = reached;
@@ -184,14 +199,18 @@ impl Training<'_> {
                 }
             }
         }
-        Ok(reached.best.map_or(reached.model, |best| best.model).valid())
+        let model = reached.best.map_or(reached.model, |best| best.model).valid();
+        match is_finite(&model) {
+            true => Ok(model),
+            false => Err(not_finite(f64::NAN, steps)),
+        }
     }
 
     /// At the end of an epoch: whether it was the best, and whether it was the last.
     fn judged(&self, reached: Reached) -> Reached {
         let (Some(patience), Some(judge)) = (self.recipe.patience, self.judge) else { return reached };
         let Reached { model, optimiser, place, best } = reached;
-        let accuracy = judge(&model.clone().valid());
+        let accuracy = (judge.accuracy)(&model.clone().valid());
         match best {
             Some(best) if accuracy <= best.accuracy => {
                 let without_gain = place.without_gain + 1;
@@ -265,10 +284,13 @@ impl Training<'_> {
     /// Of everything that decides the outcome: a checkpoint of another training is not followed.
     fn key(&self, model: &Model) -> Digest {
         let teacher = self.teacher.map(|teacher| teacher.to_data().bytes().to_vec()).unwrap_or_default();
+        let judge = self.judge.filter(|_| self.recipe.patience.is_some());
+        let judged = judge.map_or(String::new(), |judge| judge.examples.digest().to_string());
         Digest::of([
             format!("{VERSION} {:?} {} {}", self.recipe, self.seed, self.treatment.key()).into_bytes(),
             self.examples.digest().to_string().into_bytes(),
-            weights_digest(model).to_string().into_bytes(),
+            model.shape("").digest.to_string().into_bytes(),
+            judged.into_bytes(),
             teacher,
         ])
     }
@@ -290,6 +312,19 @@ impl ModuleMapper for Numbered {
         let (_, tensor, mapper) = param.consume();
         Param::from_mapped_value(ParamId::from(self.0), tensor, mapper)
     }
+}
+
+/// Whether every weight is a number.
+fn is_finite(model: &Model) -> bool {
+    struct Finite(bool);
+    impl ModuleVisitor for Finite {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 &= param.val().sum().into_scalar::<f32>().is_finite();
+        }
+    }
+    let mut finite = Finite(true);
+    model.visit(&mut finite);
+    finite.0
 }
 
 fn rows(of: &Tensor<2>, indices: &[usize]) -> Tensor<2> {

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::Path, sync::Mutex};
 
 use burn::tensor::{Device, Tensor};
-use maskwright_evaluator::{Examples, Recipe, Store, Training, TrainingError, Treatment};
+use maskwright_evaluator::{Examples, Judge, Recipe, Store, Training, TrainingError, Treatment};
 use maskwright_transformer::{EncoderConfig, EncoderInput, Model, weights_digest};
 
 /// Sequences of eight symbols whose label is the first.
@@ -67,7 +67,8 @@ fn patience_ends_a_training_and_takes_the_weights_of_its_best_epoch() {
         seen.push(weights_digest(model));
         [0.5, 0.7, 0.6, 0.7, 0.9][seen.len() - 1]
     };
-    let training = Training { judge: Some(&judge), ..training(&examples, &recipe, None) };
+    let training =
+        Training { judge: Some(Judge { examples: &examples, accuracy: &judge }), ..training(&examples, &recipe, None) };
     let trained = training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
     let seen = seen.into_inner().unwrap();
     assert_eq!(seen.len(), 4); // the second epoch was the best, and two more were no better

@@ -97,7 +97,8 @@ pub fn cross_validate(
         blueprint.check_model(&model.shape).map_err(|source| SearchError::OtherModel { path: file.into(), source })?;
     }
     let pool = model.data.train.len() + model.data.validation.len();
-    if !(2..=pool).contains(&folds) || seeds.is_empty() {
+    let different = seeds.iter().enumerate().all(|(at, seed)| !seeds[..at].contains(seed));
+    if !(2..=pool).contains(&folds) || seeds.is_empty() || !different {
         return Err(SearchError::Folds { folds, seeds: seeds.len(), examples: pool });
     }
     let pricing = Pricing::new(&device(config)?, config.dataflow, config.batch, Objective::Latency, blueprint.model())?;
@@ -241,7 +242,8 @@ fn density_against_time(
     for of in
         fitting.filter(|of| of.model().modules == blueprint.model().modules).chain([pricing.dense(pricing.finest())])
     {
-        points.push((of.density(), pricing.predicted(&of)?.seconds.0));
+        // One that this device cannot compute has no time on it.
+        points.extend(pricing.predicted(&of).ok().map(|predicted| (of.density(), predicted.seconds.0)));
     }
     let line = Regression::through(&points)
         .filter(|_| points.len() > 2)

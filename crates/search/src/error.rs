@@ -62,7 +62,7 @@ pub enum SearchError {
     },
     #[error(
         "{folds} folds and {seeds} seeds: 2 folds or more, no more than the {examples} training and validation examples, \
-         and one seed or more"
+         and one seed or more, each once"
     )]
     Folds { folds: usize, seeds: usize, examples: usize },
     #[error("{} is no run directory: it has no `{missing}`", run.display())]

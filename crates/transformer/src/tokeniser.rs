@@ -117,13 +117,15 @@ fn refuse(path: &Path, error: &tokenizers::Error) -> CheckpointError {
 }
 
 impl TokenisedTexts {
-    /// Some of the rows, padded to the longest of them; `truncated` stays with the whole.
+    /// Some of the rows, padded to the longest of them and on to the next multiple of eight, so that batches come in few
+    /// lengths; `truncated` stays with the whole.
     ///
     /// # Panics
     /// When there is no such row.
     pub fn rows(&self, indices: &[usize]) -> Self {
         let lengths: Vec<usize> = indices.iter().map(|at| self.lengths[*at]).collect();
-        let length = lengths.iter().copied().max().unwrap_or(0).max(1);
+        let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
+        let length = longest.next_multiple_of(8).min(self.length);
         let pick = |values: &[u32]| -> Vec<u32> {
             indices.iter().flat_map(|at| &values[at * self.length..][..length]).copied().collect()
         };

@@ -37,7 +37,7 @@ pub(crate) fn page(study: &CrossValidation) -> String {
     html += NAMES;
     html += &format!(
         "<div class=\"plots\">\n<figure>{}<figcaption>Accuracy on the part held out, one value a fold and seed: median, \
-         quartiles, and whiskers 1.5 times their distance beyond them. Identity lies too far below to be drawn.</figcaption></figure>\n<figure>{}\
+         quartiles, and whiskers 1.5 times their distance beyond them. Identity is in the table only.</figcaption></figure>\n<figure>{}\
          <figcaption>{}</figcaption></figure>\n</div>\n",
         boxes(study),
         against_time(&study.density),

@@ -20,6 +20,8 @@ const SAMPLE: Duration = Duration::from_micros(200);
 
 /// A module that is timed, under its masks or dense.
 struct Timed {
+    /// Times that an example passes through the module.
+    windows: f64,
     bench: Bench,
     timings: Timings,
 }
@@ -47,7 +49,7 @@ pub(super) fn measure(
             let workload = Workload::of(module.shape, masks.clone())?;
             values = values.max(workload.values());
             let bench = Bench::new(&workload, kernel, threads, softmax)?;
-            to.push(Timed { bench, timings: Timings::default() });
+            to.push(Timed { bench, windows: f64::from(module.shape.windows), timings: Timings::default() });
         }
     }
     let tensors = Tensors::of_values(values, 1);
@@ -60,7 +62,7 @@ pub(super) fn measure(
         }
         steps.advance("");
     }
-    let sum = |of: &[Timed]| Seconds(of.iter().map(|timed| timed.timings.median()).sum());
+    let sum = |of: &[Timed]| Seconds(of.iter().map(|timed| timed.windows * timed.timings.median()).sum());
     let (seconds, dense) = (sum(&masked), sum(&whole));
     Ok(Measured {
         cpu: host.cpu,
