@@ -57,7 +57,7 @@ impl Study<'_> {
     /// All trials, by seed, fold and treatment, the dense model first.
     pub fn run(&self, watch: &mut dyn FnMut(StudyProgress) -> ControlFlow<()>) -> Result<Vec<Trial>, EvaluatorError> {
         fs::create_dir_all(self.store).map_err(|source| EvaluatorError::Write { path: self.store.into(), source })?;
-        let mut trials = Vec::new();
+        let (mut trials, mut done) = (Vec::new(), 0);
         let all = self.seeds.len() * self.folds * (1 + self.treatments.len());
         for &seed in self.seeds {
             let DenseModel { model: untrained, shape, data, .. } =
@@ -76,7 +76,6 @@ impl Study<'_> {
                 };
                 let mirrored = train.clone().with_mirrored();
                 let mut training = |examples: &Examples, recipe, treatment, teacher, name: &str, model| {
-                    let done = trials.len();
                     let now = format!("seed {seed}, fold {} of {}, {name}", number + 1, self.folds);
                     let training = Training {
                         examples,
@@ -88,7 +87,10 @@ impl Study<'_> {
                         seed,
                         store: Some(Store { folder: self.store, prefix: self.name }),
                     };
-                    training.run(model, &mut |training| watch(StudyProgress { done, all, now: now.clone(), training }))
+                    let trained = training
+                        .run(model, &mut |training| watch(StudyProgress { done, all, now: now.clone(), training }))?;
+                    done += 1;
+                    Ok::<_, EvaluatorError>(trained)
                 };
                 let dense = training(&mirrored, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
                 let teacher = logits(&dense, &train, Treatment::Dense, tokens);

@@ -7,7 +7,7 @@ use maskwright_evaluator::{
 use serde::Serialize;
 
 use crate::{
-    Candidate, Objective, Pricing, SearchConfig, SearchError, Stage, Watch,
+    Candidate, Objective, Pricing, SearchConfig, SearchError, Stage, Watch, evaluation,
     search::{device, untrained},
     searcher::shuffled,
 };
@@ -86,11 +86,7 @@ pub fn cross_validate(
     store: &Path,
     watch: &mut dyn Watch,
 ) -> Result<CrossValidation, SearchError> {
-    let blueprint = Blueprint::load(file)?;
-    let asked = config.task.name();
-    if let Some(task) = blueprint.provenance.task.as_ref().filter(|task| *task != asked) {
-        return Err(SearchError::OtherTask { path: file.into(), task: task.clone(), asked: asked.into() });
-    }
+    let blueprint = evaluation::load(file, config)?;
     let model = untrained(config)?;
     if model.shape.modules != blueprint.model().modules {
         // The digest differs for every fold's weights; its modules must not.
@@ -142,7 +138,7 @@ pub fn cross_validate(
     Ok(CrossValidation {
         blueprint: file.display().to_string(),
         model: config.model.name.clone(),
-        task: asked.into(),
+        task: config.task.name().into(),
         folds,
         seeds: seeds.into(),
         examples: pool,

@@ -35,11 +35,7 @@ pub fn evaluate(
     cache: &Path,
     watch: &mut dyn Watch,
 ) -> Result<Evaluation, SearchError> {
-    let blueprint = Blueprint::load(file)?;
-    let asked = config.task.name();
-    if let Some(task) = blueprint.provenance.task.as_ref().filter(|task| *task != asked) {
-        return Err(SearchError::OtherTask { path: file.into(), task: task.clone(), asked: asked.into() });
-    }
+    let blueprint = load(file, config)?;
     let tuned = tuned_weights(&blueprint, file, config)?;
     let fine_tuned = tuned.is_some();
     let dense_model = match tuned {
@@ -62,6 +58,16 @@ pub fn evaluate(
         drop: dense - masked,
         fine_tuned,
     })
+}
+
+/// A blueprint that was made for the configuration's task, or does not say for which.
+pub(crate) fn load(file: &Path, config: &SearchConfig) -> Result<Blueprint, SearchError> {
+    let blueprint = Blueprint::load(file)?;
+    let asked = config.task.name();
+    match blueprint.provenance.task.as_ref().filter(|task| *task != asked) {
+        Some(task) => Err(SearchError::OtherTask { path: file.into(), task: task.clone(), asked: asked.into() }),
+        None => Ok(blueprint),
+    }
 }
 
 /// The model with the weights beside a blueprint, if they are there and are those that its provenance names.

@@ -343,7 +343,11 @@ pub(crate) fn dense_model(
     if !begun {
         watch.begin(&Stage::Train, 0);
     }
-    watch.end(if dense.cached { "taken from the cache" } else { "trained and cached" });
+    let how = if dense.cached { "taken from the cache" } else { "trained and cached" };
+    watch.end(&match dense.data.truncated() {
+        Some((cut, all)) => format!("{how}; {cut} of {all} texts are longer than the model reads and were cut"),
+        None => how.to_owned(),
+    });
     Ok(dense)
 }
 

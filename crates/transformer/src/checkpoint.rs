@@ -53,7 +53,7 @@ pub enum CheckpointError {
     Architecture { folder: PathBuf, found: String, known: String },
     #[error("{}/config.json asks for what is not built here: {reason}", folder.display())]
     Config { folder: PathBuf, reason: String },
-    #[error("{} is no safetensors file: {reason}", path.display())]
+    #[error("{} is no whole safetensors file: {reason}; get it again", path.display())]
     Tensors { path: PathBuf, reason: String },
     /// Every tensor that is missing, misshapen or unknown, one a line.
     #[error("{} holds no weights for this model:{}", folder.display(), list(faults))]
