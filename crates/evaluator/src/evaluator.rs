@@ -67,7 +67,6 @@ impl DenseModel {
     ) -> Result<Self, EvaluatorError> {
         let Self { model, shape, data, .. } = Self::untrained(name, source, task, seed)?;
         fs::create_dir_all(cache).map_err(|source| EvaluatorError::Write { path: cache.into(), source })?;
-        let tokens = tokens(&shape);
         let training = Training {
             examples: &data.train.clone().with_mirrored(),
             recipe,
@@ -75,7 +74,7 @@ impl DenseModel {
             teacher: None,
             judge: Some(Judge {
                 examples: &data.validation,
-                accuracy: &|model| right(logits(model, &data.validation, Treatment::Dense, tokens), &data.validation),
+                accuracy: &|model| right(logits(model, &shape, &data.validation, Treatment::Dense), &data.validation),
             }),
             seed,
             store: Some(Store { folder: cache, prefix: name }),
@@ -111,8 +110,6 @@ pub struct Evaluator {
     dense: DenseModel,
     loop_examples: Examples,
     selection: Examples,
-    /// Of an example whose length is fixed.
-    tokens: usize,
     /// Dense log-probabilities `[examples, classes]` on the loop's examples.
     loop_reference: Tensor<2>,
     /// The same on the examples that select.
@@ -125,13 +122,11 @@ impl Evaluator {
     /// `loop_examples` of the validation examples drive the search, the others select.
     pub fn new(dense: DenseModel, loop_examples: usize) -> Self {
         let (loop_examples, selection) = dense.data.validation.split_at(loop_examples);
-        let tokens = tokens(&dense.shape);
-        let loop_reference = log_softmax(logits(&dense.model, &loop_examples, Treatment::Dense, tokens), 1);
+        let loop_reference = log_softmax(logits(&dense.model, &dense.shape, &loop_examples, Treatment::Dense), 1);
         Self {
             dense,
             loop_examples,
             selection,
-            tokens,
             loop_reference,
             selection_reference: OnceLock::new(),
             teacher: OnceLock::new(),
@@ -209,7 +204,7 @@ impl Evaluator {
     }
 
     fn logits(&self, model: &Model, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
-        logits(model, examples, treatment, self.tokens)
+        logits(model, self.shape(), examples, treatment)
     }
 
     /// The examples of a split.
@@ -243,15 +238,15 @@ fn divergence(masked: Tensor<2>, reference: &Tensor<2>) -> f64 {
 }
 
 /// Rows of a model's largest product, which its memory goes by.
-pub(crate) fn tokens(shape: &ModelShape) -> usize {
+fn tokens(shape: &ModelShape) -> usize {
     shape.linears.iter().map(|linear| linear.rows as usize).max().unwrap_or(1)
 }
 
-/// Class scores `[examples, classes]` of all examples, each of `tokens` tokens where they do not differ in that.
-pub(crate) fn logits(model: &Model, examples: &Examples, treatment: Treatment<'_>, tokens: usize) -> Tensor<2> {
+/// Class scores `[examples, classes]` of all examples by a model of this shape.
+pub(crate) fn logits(model: &Model, shape: &ModelShape, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
     let device = Device::flex();
-    let treated = treatment.on(&device);
-    let batches = batches(examples, tokens);
+    let treated = treatment.on(&shape.modules, &device);
+    let batches = batches(examples, tokens(shape));
     let parts = batches.par_iter().map(|batch| model.forward(examples.batch(batch, &device), treated.attention()));
     let together = Tensor::cat(parts.collect(), 0);
     // Row `places[at]` is example `at`.

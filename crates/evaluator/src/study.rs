@@ -3,7 +3,7 @@ use std::{fs, ops::ControlFlow, path::Path};
 use crate::{
     DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Training, TrainingProgress,
     Treatment,
-    evaluator::{answers, logits, tokens},
+    evaluator::{answers, logits},
 };
 
 /// A cross-validation: a model trained dense on each fold and seed, then fine-tuned under each treatment, and asked about
@@ -62,7 +62,6 @@ impl Study<'_> {
         for &seed in self.seeds {
             let DenseModel { model: untrained, shape, data, .. } =
                 DenseModel::untrained(self.name, self.source, self.task, seed)?;
-            let tokens = tokens(&shape);
             let pool = data.train.followed_by(&data.validation);
             // The folds are the same for every seed: what differs is the training alone.
             for (number, fold) in Fold::stratified(pool.labels(), self.folds, 0).into_iter().enumerate() {
@@ -71,8 +70,8 @@ impl Study<'_> {
                     treatment: treatment.into(),
                     fold: number,
                     seed,
-                    held_out: answers(logits(model, &held_out, of, tokens), &held_out),
-                    test: answers(logits(model, &data.test, of, tokens), &data.test),
+                    held_out: answers(logits(model, &shape, &held_out, of), &held_out),
+                    test: answers(logits(model, &shape, &data.test, of), &data.test),
                 };
                 let mirrored = train.clone().with_mirrored();
                 let mut training = |examples: &Examples, recipe, treatment, teacher, name: &str, model| {
@@ -93,7 +92,7 @@ impl Study<'_> {
                     Ok::<_, EvaluatorError>(trained)
                 };
                 let dense = training(&mirrored, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
-                let teacher = logits(&dense, &train, Treatment::Dense, tokens);
+                let teacher = logits(&dense, &shape, &train, Treatment::Dense);
                 let mut found = vec![trial(DENSE, &dense, Treatment::Dense)];
                 for (name, treatment) in self.treatments {
                     let tuned =

