@@ -315,6 +315,12 @@ impl Bert {
     /// # Panics
     /// When the batch is longer than the model's positions.
     pub fn hidden(&self, batch: &TextBatch, attention: &mut Attention<'_>) -> Tensor<3> {
+        let layers = 0..self.layers.len();
+        layers.fold(self.embed(batch), |x, at| self.layer(at, x, batch, attention))
+    }
+
+    /// What goes into the first layer, `[batch, tokens, width]`.
+    pub(crate) fn embed(&self, batch: &TextBatch) -> Tensor<3> {
         let tokens = batch.tokens.dims()[1];
         assert!(tokens <= self.config.longest() as usize, "{tokens} tokens, {} positions", self.config.longest());
         let first = self.config.first_position() as usize;
@@ -326,17 +332,20 @@ impl Bert {
                 _ => table.forward(batch.token_types.clone()),
             };
         }
-        let mut x = self.embedding_norm.forward(x);
-        let context = Context::padded(batch.real.clone());
-        for (module, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x, module, &self.config, attention, &context);
-        }
-        x
+        self.embedding_norm.forward(x)
+    }
+
+    pub(crate) fn layer(&self, at: usize, x: Tensor<3>, batch: &TextBatch, attention: &mut Attention<'_>) -> Tensor<3> {
+        self.layers[at].forward(x, at, &self.config, attention, &Context::padded(batch.real.clone()))
     }
 
     /// Class scores `[batch, classes]`.
     pub fn forward(&self, batch: &TextBatch, attention: &mut Attention<'_>) -> Tensor<2> {
-        let hidden = self.hidden(batch, attention);
+        self.classify(self.hidden(batch, attention), batch)
+    }
+
+    /// Class scores `[batch, classes]` from what the last layer gives.
+    pub(crate) fn classify(&self, hidden: Tensor<3>, batch: &TextBatch) -> Tensor<2> {
         let pooled = self.config.pooling.pool(hidden, &batch.real);
         let pooled = match &self.head.dense {
             Some(dense) if self.config.variant == BertVariant::DistilBert => relu(dense.forward(pooled)),

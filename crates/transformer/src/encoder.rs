@@ -218,10 +218,21 @@ impl Encoder {
 
     /// Class scores `[batch, classes]`.
     pub fn forward(&self, inputs: Inputs, mut attention: Attention<'_>) -> Tensor<2> {
-        let mut x = self.embedding.forward(inputs) + self.positions.val(); // [batch, tokens, width]
-        for (module, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, module, &mut attention);
-        }
+        let blocks = 0..self.blocks.len();
+        self.classify(blocks.fold(self.embed(inputs), |x, at| self.block(at, x, &mut attention)))
+    }
+
+    /// What goes into the first block, `[batch, tokens, width]`.
+    pub(crate) fn embed(&self, inputs: Inputs) -> Tensor<3> {
+        self.embedding.forward(inputs) + self.positions.val()
+    }
+
+    pub(crate) fn block(&self, at: usize, x: Tensor<3>, attention: &mut Attention<'_>) -> Tensor<3> {
+        self.blocks[at].forward(x, at, attention)
+    }
+
+    /// Class scores `[batch, classes]` from what the last block gives.
+    pub(crate) fn classify(&self, x: Tensor<3>) -> Tensor<2> {
         let class_token = x.slice_dim(1, 0..1); // [batch, 1, width]
         self.classifier.forward(self.norm.forward(class_token).squeeze_dim(1))
     }

@@ -47,7 +47,7 @@ pub use fake_quantise::fake_quantise;
 pub use initialise::initialise;
 pub use marian::{Decoding, Marian, MarianConfig, StackSize, TranslationBatch};
 pub use masked_attention::CompiledMasks;
-pub use model::{Loaded, Loading, Model, Pooling, Reads};
+pub use model::{Loaded, Loading, Midway, Model, Pooling, Reads};
 pub use swin::{Swin, SwinConfig};
 pub use tokeniser::{Text, TextBatch, TokenisedTexts, Tokeniser};
 pub use vit::{Vit, VitConfig, VitVariant};

@@ -241,13 +241,20 @@ impl Marian {
     /// `[batch, source tokens]`, 0 for padding.
     pub fn encode(&self, source: Tensor<2, Int>, real: &Tensor<2>, attention: &mut Attention<'_>) -> Tensor<3> {
         let context = Context::padded(real.clone());
-        let heads = self.config.encoder.heads as usize;
-        let mut x = self.embed(source);
-        for (module, layer) in self.encoder.iter().enumerate() {
-            x = layer.attention.forward(x.clone(), x, module, heads, attention, &context);
-            x = layer.feed_forward.forward(x, self.config.activation);
-        }
-        x
+        let layers = 0..self.encoder.len();
+        layers.fold(self.embed(source), |x, at| self.encoder_layer(at, x, &context, attention))
+    }
+
+    pub(crate) fn encoder_layer(
+        &self,
+        at: usize,
+        x: Tensor<3>,
+        context: &Context,
+        attention: &mut Attention<'_>,
+    ) -> Tensor<3> {
+        let (layer, heads) = (&self.encoder[at], self.config.encoder.heads as usize);
+        let x = layer.attention.forward(x.clone(), x, at, heads, attention, context);
+        layer.feed_forward.forward(x, self.config.activation)
     }
 
     /// Scores of every word after each target token, `[batch, target tokens, vocabulary]`.
@@ -258,17 +265,31 @@ impl Marian {
         real: &Tensor<2>,
         attention: &mut Attention<'_>,
     ) -> Tensor<3> {
-        let (device, tokens) = (encoded.device(), target.dims()[1]);
-        let causal = Context { bias: Some(causal(tokens, &device)), bias_is: BiasIs::Causality, ..Context::default() };
+        let layers = 0..self.decoder.len();
+        let embedded = self.embed(target);
+        self.score(layers.fold(embedded, |x, at| self.decoder_layer(at, x, encoded.clone(), real, attention)))
+    }
+
+    pub(crate) fn decoder_layer(
+        &self,
+        at: usize,
+        x: Tensor<3>,
+        encoded: Tensor<3>,
+        real: &Tensor<2>,
+        attention: &mut Attention<'_>,
+    ) -> Tensor<3> {
+        let (layer, heads) = (&self.decoder[at], self.config.decoder.heads as usize);
+        let causal = causal(x.dims()[1], &x.device());
+        let causal = Context { bias: Some(causal), bias_is: BiasIs::Causality, ..Context::default() };
         let cross = Context::padded_keys(real.clone());
-        let heads = self.config.decoder.heads as usize;
-        let mut x = self.embed(target);
-        for (at, layer) in self.decoder.iter().enumerate() {
-            let module = self.encoder.len() + 2 * at;
-            x = layer.attention.forward(x.clone(), x, module, heads, attention, &causal);
-            x = layer.cross_attention.forward(x, encoded.clone(), module + 1, heads, attention, &cross);
-            x = layer.feed_forward.forward(x, self.config.activation);
-        }
+        let module = self.encoder.len() + 2 * at;
+        let x = layer.attention.forward(x.clone(), x, module, heads, attention, &causal);
+        let x = layer.cross_attention.forward(x, encoded, module + 1, heads, attention, &cross);
+        layer.feed_forward.forward(x, self.config.activation)
+    }
+
+    /// Scores of every word, `[batch, tokens, vocabulary]`, from what the last layer gives.
+    pub(crate) fn score(&self, x: Tensor<3>) -> Tensor<3> {
         x.matmul(self.words.weight.val().transpose().unsqueeze()) + self.score_bias.val().unsqueeze()
     }
 
@@ -318,7 +339,7 @@ impl Marian {
     }
 
     /// Word vectors with positions: `[batch, tokens, width]`.
-    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    pub(crate) fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let (length, width) = (tokens.dims()[1], self.config.width as usize);
         assert!(length <= self.config.positions as usize, "{length} tokens, {} positions", self.config.positions);
         let words = self.words.forward(tokens);

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use burn::{
     module::Module,
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Attention, Bert, BertConfig, Checkpoint, CheckpointError, Encoder, EncoderInput, Inputs, Marian, MarianConfig,
-    Swin, SwinConfig, Vit, VitConfig,
+    Swin, SwinConfig, TranslationBatch, Vit, VitConfig, attention::Context,
 };
 
 /// A model of any family, so that training, evaluation and search need not know which.
@@ -73,6 +73,23 @@ pub struct Loaded {
     pub ignored: Vec<String>,
 }
 
+/// A batch between two layers of a model.
+#[derive(Debug, Clone)]
+pub struct Midway {
+    /// `[batch, tokens, width]`
+    x: Tensor<3>,
+    /// What a decoder attends to, once there is one: `[batch, source tokens, width]`.
+    encoded: Option<Tensor<3>>,
+}
+
+impl Midway {
+    /// Memory that it holds.
+    pub fn bytes(&self) -> usize {
+        let numbers = |of: &Tensor<3>| of.dims().iter().product::<usize>();
+        size_of::<f32>() * (numbers(&self.x) + self.encoded.as_ref().map_or(0, numbers))
+    }
+}
+
 /// Families by `model_type` in `config.json`.
 const ARCHITECTURES: [&str; 8] = ["bert", "deit", "distilbert", "marian", "roberta", "swin", "vit", "xlm-roberta"];
 
@@ -117,16 +134,90 @@ impl Model {
     /// # Panics
     /// When the inputs are not of the kind that this family reads.
     pub fn forward(&self, inputs: Inputs, mut attention: Attention<'_>) -> Tensor<2> {
-        match (self, inputs) {
-            (Self::Encoder(model), inputs) => model.forward(inputs, attention),
-            (Self::Bert(model), Inputs::Text(batch)) => model.forward(&batch, &mut attention),
-            (Self::Vit(model), Inputs::Images(images)) => model.forward(images, &mut attention),
-            (Self::Swin(model), Inputs::Images(images)) => model.forward(images, &mut attention),
-            (Self::Marian(model), Inputs::Translation(batch)) => {
-                let scores = model.forward(batch, &mut attention);
-                scores.flatten(0, 1) // [batch * target tokens, vocabulary]
+        let layers = 0..self.layers();
+        let last = layers.fold(self.begin(&inputs), |midway, at| self.layer(at, midway, &inputs, &mut attention));
+        self.finish(last, &inputs)
+    }
+
+    /// How many layers there are; a translator's decoder comes after its encoder.
+    pub fn layers(&self) -> usize {
+        match self {
+            Self::Marian(model) => (model.config().encoder.layers + model.config().decoder.layers) as usize,
+            Self::Swin(model) => model.blocks(),
+            Self::Encoder(model) => model.config().layers as usize,
+            Self::Bert(model) => model.config().layers as usize,
+            Self::Vit(model) => model.config().layers as usize,
+        }
+    }
+
+    /// The attention modules of a layer, as [`ModelShape::modules`] counts them.
+    pub fn modules_of(&self, layer: usize) -> Range<usize> {
+        match self {
+            Self::Marian(model) => match (layer, model.config().encoder.layers as usize) {
+                (layer, encoder) if layer < encoder => layer..layer + 1,
+                (layer, encoder) => 2 * layer - encoder..2 * layer - encoder + 2, // causal, cross
+            },
+            Self::Encoder(_) | Self::Bert(_) | Self::Vit(_) | Self::Swin(_) => layer..layer + 1,
+        }
+    }
+
+    /// What goes into the first layer.
+    ///
+    /// # Panics
+    /// When the inputs are not of the kind that this family reads.
+    pub fn begin(&self, inputs: &Inputs) -> Midway {
+        let x = match (self, inputs) {
+            (Self::Encoder(model), inputs) => model.embed(inputs.clone()),
+            (Self::Bert(model), Inputs::Text(batch)) => model.embed(batch),
+            (Self::Vit(model), Inputs::Images(images)) => model.embed(images.clone()),
+            (Self::Swin(model), Inputs::Images(images)) => model.embed(images.clone()),
+            (Self::Marian(model), Inputs::Translation(batch)) => model.embed(batch.source.clone()),
+            _ => wrong_inputs(),
+        };
+        Midway { x, encoded: None }
+    }
+
+    /// From what goes into layer `at` to what goes into the next one; `inputs` are those of [`Model::begin`].
+    ///
+    /// # Panics
+    /// When there is no such layer, or the inputs are not of the kind that this family reads.
+    pub fn layer(&self, at: usize, from: Midway, inputs: &Inputs, attention: &mut Attention<'_>) -> Midway {
+        let Midway { x, encoded } = from;
+        let x = match (self, inputs) {
+            (Self::Encoder(model), _) => model.block(at, x, attention),
+            (Self::Bert(model), Inputs::Text(batch)) => model.layer(at, x, batch, attention),
+            (Self::Vit(model), _) => model.layer(at, x, attention),
+            (Self::Swin(model), _) => model.block(at, x, attention),
+            (Self::Marian(model), Inputs::Translation(TranslationBatch { real, target, .. })) => {
+                let Some(after) = at.checked_sub(model.config().encoder.layers as usize) else {
+                    let x = model.encoder_layer(at, x, &Context::padded(real.clone()), attention);
+                    return Midway { x, encoded };
+                };
+                // The first decoder layer begins with the target.
+                let (x, encoded) = match encoded {
+                    Some(encoded) => (x, encoded),
+                    None => (model.embed(target.clone()), x),
+                };
+                let x = model.decoder_layer(after, x, encoded.clone(), real, attention);
+                return Midway { x, encoded: Some(encoded) };
             }
-            _ => panic!("a model of images reads images, a model of text reads text, a translator translations"),
+            _ => wrong_inputs(),
+        };
+        Midway { x, encoded }
+    }
+
+    /// Scores as of [`Model::forward`], from what the last layer gives.
+    ///
+    /// # Panics
+    /// When the inputs are not of the kind that this family reads.
+    pub fn finish(&self, Midway { x, .. }: Midway, inputs: &Inputs) -> Tensor<2> {
+        match (self, inputs) {
+            (Self::Encoder(model), _) => model.classify(x),
+            (Self::Bert(model), Inputs::Text(batch)) => model.classify(x, batch),
+            (Self::Vit(model), _) => model.classify(x),
+            (Self::Swin(model), _) => model.classify(x),
+            (Self::Marian(model), _) => model.score(x).flatten(0, 1), // [batch * target tokens, vocabulary]
+            _ => wrong_inputs(),
         }
     }
 
@@ -182,6 +273,10 @@ impl Pooling {
             }
         }
     }
+}
+
+fn wrong_inputs() -> ! {
+    panic!("a model of images reads images, a model of text reads text, a translator translations")
 }
 
 /// Refuses a size of zero, and sizes whose products would overflow.

@@ -259,26 +259,39 @@ impl Swin {
     /// What the last stage gives for each of its tokens, normalised: `[batch, tokens, width]`; images are
     /// `[batch, channels, side, side]`.
     pub fn hidden(&self, images: Tensor<4>, attention: &mut Attention<'_>) -> Tensor<3> {
-        let window = self.config.window as usize;
-        let patches = cut_patches(images, self.config.patch as usize);
-        let mut x = self.embedding_norm.forward(self.projection.forward(patches));
-        let mut module = 0;
-        for (stage, size) in self.stages.iter().zip(self.config.stages()) {
-            for (at, block) in stage.blocks.iter().enumerate() {
-                let windows = Windows { grid: size.grid as usize, window, shift: self.config.shift(size, at) };
-                x = block.forward(x, module, size.heads as usize, &windows, self.config.activation, attention);
-                module += 1;
-            }
-            if let Some(merging) = &stage.merging {
-                x = merging.forward(x, size.grid as usize);
-            }
-        }
-        self.norm.forward(x)
+        let blocks = 0..self.blocks();
+        self.norm.forward(blocks.fold(self.embed(images), |x, at| self.block(at, x, attention)))
     }
 
-    /// Class scores `[batch, classes]`.
-    pub fn forward(&self, images: Tensor<4>, attention: &mut Attention<'_>) -> Tensor<2> {
-        self.classifier.forward(self.hidden(images, attention).mean_dim(1).squeeze_dim(1))
+    /// What goes into the first block, `[batch, tokens, width]`.
+    pub(crate) fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        let patches = cut_patches(images, self.config.patch as usize);
+        self.embedding_norm.forward(self.projection.forward(patches))
+    }
+
+    /// Blocks of all stages.
+    pub(crate) fn blocks(&self) -> usize {
+        self.stages.iter().map(|stage| stage.blocks.len()).sum()
+    }
+
+    /// The `module`-th block of all stages, with the merging behind it at a stage's end.
+    pub(crate) fn block(&self, module: usize, x: Tensor<3>, attention: &mut Attention<'_>) -> Tensor<3> {
+        let places = self.stages.iter().zip(self.config.stages());
+        let mut places = places.flat_map(|(stage, size)| (0..stage.blocks.len()).map(move |at| (stage, size, at)));
+        let (stage, size, at) = places.nth(module).expect("one of the model's blocks");
+        let (grid, window) = (size.grid as usize, self.config.window as usize);
+        let windows = Windows { grid, window, shift: self.config.shift(size, at) };
+        let block = &stage.blocks[at];
+        let x = block.forward(x, module, size.heads as usize, &windows, self.config.activation, attention);
+        match &stage.merging {
+            Some(merging) if at + 1 == stage.blocks.len() => merging.forward(x, grid),
+            _ => x,
+        }
+    }
+
+    /// Class scores `[batch, classes]` from what the last block gives.
+    pub(crate) fn classify(&self, x: Tensor<3>) -> Tensor<2> {
+        self.classifier.forward(self.norm.forward(x).mean_dim(1).squeeze_dim(1))
     }
 
     /// What a blueprint, a cost model and a kernel need to know. A module's windows share the masks.

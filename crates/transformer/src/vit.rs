@@ -201,21 +201,27 @@ impl Vit {
     /// What the last layer gives for each token, normalised: `[batch, tokens, width]`; images are
     /// `[batch, channels, side, side]`.
     pub fn hidden(&self, images: Tensor<4>, attention: &mut Attention<'_>) -> Tensor<3> {
+        let layers = 0..self.layers.len();
+        self.norm.forward(layers.fold(self.embed(images), |x, at| self.layer(at, x, attention)))
+    }
+
+    /// What goes into the first layer, `[batch, tokens, width]`.
+    pub(crate) fn embed(&self, images: Tensor<4>) -> Tensor<3> {
         let [batch, ..] = images.dims();
         let repeated = |token: &Param<Tensor<3>>| token.val().repeat_dim(0, batch);
         let mut tokens = vec![repeated(&self.class_token)];
         tokens.extend(self.distillation_token.as_ref().map(repeated));
         tokens.push(self.projection.forward(cut_patches(images, self.config.patch as usize)));
-        let mut x = Tensor::cat(tokens, 1) + self.positions.val(); // [batch, tokens, width]
-        for (module, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x, module, &self.config, attention);
-        }
-        self.norm.forward(x)
+        Tensor::cat(tokens, 1) + self.positions.val()
     }
 
-    /// Class scores `[batch, classes]`.
-    pub fn forward(&self, images: Tensor<4>, attention: &mut Attention<'_>) -> Tensor<2> {
-        let hidden = self.hidden(images, attention);
+    pub(crate) fn layer(&self, at: usize, x: Tensor<3>, attention: &mut Attention<'_>) -> Tensor<3> {
+        self.layers[at].forward(x, at, &self.config, attention)
+    }
+
+    /// Class scores `[batch, classes]` from what the last layer gives.
+    pub(crate) fn classify(&self, x: Tensor<3>) -> Tensor<2> {
+        let hidden = self.norm.forward(x);
         let token = |at: usize| hidden.clone().slice_dim(1, at..at + 1).squeeze_dim::<2>(1);
         let scores = self.classifier.forward(token(0));
         match &self.distillation_classifier {
