@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Calibration, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Trained, Training,
-    TrainingError, TrainingProgress, Treatment,
+    TrainingError, TrainingProgress, Treatment, shared_layers::SharedLayers,
 };
 
 /// Tokens of one inference pass: bounds memory, changes nothing else.
@@ -114,6 +114,7 @@ pub struct Evaluator {
     loop_reference: Tensor<2>,
     /// The same on the examples that select.
     selection_reference: OnceLock<Tensor<2>>,
+    shared_layers: SharedLayers,
     /// Dense class scores on the training examples, for distillation.
     teacher: OnceLock<Tensor<2>>,
 }
@@ -129,6 +130,7 @@ impl Evaluator {
             selection,
             loop_reference,
             selection_reference: OnceLock::new(),
+            shared_layers: SharedLayers::default(),
             teacher: OnceLock::new(),
         }
     }
@@ -145,19 +147,21 @@ impl Evaluator {
 
     /// What each of several blueprints does to the dense model on the loop's examples, in their order.
     pub fn measure(&self, blueprints: &[Blueprint]) -> Vec<Effect> {
-        let of = |blueprint| self.effect(blueprint, &self.loop_examples, &self.loop_reference);
-        blueprints.par_iter().map(of).collect()
+        let masked = self.shared_layers.logits(self.dense(), self.shape(), &self.loop_examples, blueprints);
+        masked.into_iter().map(|masked| effect(masked, &self.loop_examples, &self.loop_reference)).collect()
+    }
+
+    /// Share of the layers that [`Evaluator::measure`] did not have to compute so far, because candidates had the masks of
+    /// all layers up to them in common.
+    pub fn reused_layers(&self) -> f64 {
+        self.shared_layers.reused()
     }
 
     /// What a blueprint does to the dense model on the selection split, to which no search has fitted itself.
     pub fn select(&self, blueprint: &Blueprint) -> Effect {
         let dense = || log_softmax(self.logits(self.dense(), &self.selection, Treatment::Dense), 1);
-        self.effect(blueprint, &self.selection, self.selection_reference.get_or_init(dense))
-    }
-
-    fn effect(&self, blueprint: &Blueprint, examples: &Examples, reference: &Tensor<2>) -> Effect {
-        let masked = self.logits(self.dense(), examples, Treatment::Masked(blueprint));
-        Effect { accuracy: right(masked.clone(), examples), distortion: divergence(masked, reference) }
+        let masked = self.logits(self.dense(), &self.selection, Treatment::Masked(blueprint));
+        effect(masked, &self.selection, self.selection_reference.get_or_init(dense))
     }
 
     /// Share of a split's examples that `model` labels rightly, under masks or dense.
@@ -231,6 +235,11 @@ pub(crate) fn answers(logits: Tensor<2>, examples: &Examples) -> Vec<bool> {
     found.iter().zip(examples.labels()).map(|(found, label)| *found as u32 == *label).collect()
 }
 
+/// What masked class scores say, beside the dense model's log-probabilities.
+fn effect(masked: Tensor<2>, examples: &Examples, reference: &Tensor<2>) -> Effect {
+    Effect { accuracy: right(masked.clone(), examples), distortion: divergence(masked, reference) }
+}
+
 /// Mean `KL(reference || masked)` in nats, from class scores and log-probabilities `[examples, classes]`.
 fn divergence(masked: Tensor<2>, reference: &Tensor<2>) -> f64 {
     let divergence = (reference.clone().exp() * (reference.clone() - log_softmax(masked, 1))).sum_dim(1).mean();
@@ -246,22 +255,31 @@ fn tokens(shape: &ModelShape) -> usize {
 pub(crate) fn logits(model: &Model, shape: &ModelShape, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
     let device = Device::flex();
     let treated = treatment.on(&shape.modules, &device);
-    let batches = batches(examples, tokens(shape));
+    let batches = batches(examples, shape);
     let parts = batches.par_iter().map(|batch| model.forward(examples.batch(batch, &device), treated.attention()));
-    let together = Tensor::cat(parts.collect(), 0);
+    in_order(parts.collect(), &batches)
+}
+
+/// Each batch's rows, put in the order of the examples.
+pub(crate) fn in_order(parts: Vec<Tensor<2>>, batches: &[Vec<usize>]) -> Tensor<2> {
+    let together = Tensor::cat(parts, 0);
     // Row `places[at]` is example `at`.
-    let mut places = vec![0; examples.len()];
+    let mut places = vec![0; batches.iter().map(Vec::len).sum()];
     for (row, at) in batches.iter().flatten().enumerate() {
         places[*at] = row as i32;
     }
     match places.is_sorted() {
         true => together,
-        false => together.select(0, Tensor::from_data(places.as_slice(), &device)),
+        false => {
+            let places = Tensor::from_data(places.as_slice(), &together.device());
+            together.select(0, places)
+        }
     }
 }
 
 /// All examples in batches of at most [`BATCH_TOKENS`]; texts of like length together, so that little of a batch is padding.
-fn batches(examples: &Examples, tokens: usize) -> Vec<Vec<usize>> {
+pub(crate) fn batches(examples: &Examples, shape: &ModelShape) -> Vec<Vec<usize>> {
+    let tokens = tokens(shape);
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|at| examples.length(*at)); // stable
     let mut batches: Vec<Vec<usize>> = Vec::new();

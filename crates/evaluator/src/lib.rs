@@ -24,6 +24,7 @@ mod paired;
 mod parallel_text;
 mod recipe;
 mod resize;
+mod shared_layers;
 mod splits;
 mod statistics;
 mod study;

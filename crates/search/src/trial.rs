@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use maskwright_blueprint::{Digest, Provenance};
 use maskwright_evaluator::{Effect, Evaluator};
@@ -31,6 +31,8 @@ pub(crate) struct Found {
     pub selected: Vec<(usize, Effect)>,
     /// Origins of those that improved the best, in order.
     pub improvements: Vec<&'static str>,
+    /// Those evaluated now, and not known from before a stop or from another searcher.
+    pub measured: usize,
     /// Whether the searcher had nothing more to propose.
     pub exhausted: bool,
 }
@@ -56,11 +58,13 @@ impl Trials<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Found, SearchError> {
         watch.begin(&Stage::Search(name.into()), evaluations as u64);
+        let begun = Instant::now();
         let mut found = Found {
             name: name.into(),
             evaluated: Vec::new(),
             selected: Vec::new(),
             improvements: Vec::new(),
+            measured: 0,
             exhausted: false,
         };
         let mut best = Archive::default();
@@ -92,7 +96,10 @@ impl Trials<'_> {
                 return Err(SearchError::Interrupted { run: self.run.path().into() });
             }
         }
-        watch.end(&best.best().map_or_else(|| "nothing".into(), describe));
+        let best = best.best().map_or_else(|| "nothing".into(), describe);
+        let rate = found.measured as f64 / begun.elapsed().as_secs_f64();
+        let reused = 100.0 * self.evaluator.reused_layers();
+        watch.end(&format!("{best}; {rate:.1} evaluations a second, {reused:.0} % of all layers so far were known"));
         Ok(found)
     }
 
@@ -109,7 +116,7 @@ impl Trials<'_> {
         }
         let digests: Vec<Digest> = proposals.iter().map(|proposal| proposal.candidate.digest()).collect();
         let recorded = self.follow(name, &digests)?;
-        self.measure(proposals, &digests);
+        found.measured += self.measure(proposals, &digests);
         let mut records = Vec::with_capacity(proposals.len());
         let mut results = Vec::with_capacity(proposals.len());
         for (proposal, digest) in proposals.iter().zip(&digests) {
@@ -194,8 +201,8 @@ impl Trials<'_> {
         SearchError::Checkpoint { run: self.run.path().into(), why }
     }
 
-    /// Measures what is not known yet, side by side.
-    fn measure(&mut self, proposals: &[Proposal], digests: &[Digest]) {
+    /// Measures what is not known yet, side by side, and says how much that was.
+    fn measure(&mut self, proposals: &[Proposal], digests: &[Digest]) -> usize {
         let mut fresh: Vec<(Digest, &Candidate)> = Vec::new();
         for (proposal, digest) in proposals.iter().zip(digests) {
             if !self.known.contains_key(digest) && !fresh.iter().any(|(other, _)| other == digest) {
@@ -205,8 +212,9 @@ impl Trials<'_> {
         let shape = self.environment.shape;
         let blueprints: Vec<_> =
             fresh.iter().map(|(_, candidate)| candidate.blueprint(shape, Provenance::default())).collect();
-        let effects = self.evaluator.measure(&blueprints);
+        let (measured, effects) = (blueprints.len(), self.evaluator.measure(&blueprints));
         self.known.extend(fresh.into_iter().map(|(digest, _)| digest).zip(effects));
+        measured
     }
 
     /// A candidate on the selection split without fine-tuning, measured once.

@@ -1,0 +1,168 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use burn::tensor::{Device, Tensor};
+use maskwright_blueprint::{Blueprint, Digest, ModelShape};
+use maskwright_transformer::{Attention, CompiledMasks, Midway, Model};
+use rayon::prelude::*;
+
+use crate::{
+    Examples,
+    evaluator::{batches, in_order},
+};
+
+/// What is kept between layers takes at most this much memory, in bytes.
+const MOST_BYTES: usize = 1 << 29;
+
+/// Runs candidates through one model side by side. Up to the first layer in which two have different masks they compute
+/// the same numbers, so that is done once, whether the other one comes in the same call or came shortly before.
+#[derive(Debug, Default)]
+pub(crate) struct SharedLayers {
+    kept: Mutex<Kept>,
+    /// Layers of all batches and candidates, and those of them that had to be computed.
+    asked: AtomicU64,
+    computed: AtomicU64,
+}
+
+/// States between layers, by batch and by all masks below.
+#[derive(Debug, Default)]
+struct Kept {
+    states: BTreeMap<(usize, Digest), (u64, Midway)>,
+    /// By when they were used last.
+    order: BTreeSet<(u64, (usize, Digest))>,
+    clock: u64,
+    bytes: usize,
+}
+
+impl SharedLayers {
+    /// Class scores `[examples, classes]` of each candidate, to the bit those of [`Model::forward`]. Always of the same
+    /// model and examples.
+    pub(crate) fn logits(
+        &self,
+        model: &Model,
+        shape: &ModelShape,
+        examples: &Examples,
+        candidates: &[Blueprint],
+    ) -> Vec<Tensor<2>> {
+        let device = Device::flex();
+        let candidates: Vec<_> = candidates.iter().map(|of| Masked::new(model, of, &device)).collect();
+        let batches = batches(examples, shape);
+        let run = |(number, batch): (usize, &Vec<usize>)| self.run(model, examples, &candidates, number, batch);
+        let parts: Vec<Vec<Tensor<2>>> = batches.par_iter().enumerate().map(run).collect();
+        let of = |candidate: usize| parts.iter().map(|part| part[candidate].clone()).collect();
+        (0..candidates.len()).map(|candidate| in_order(of(candidate), &batches)).collect()
+    }
+
+    /// Share of the layers that did not have to be computed, of all asked for so far.
+    pub(crate) fn reused(&self) -> f64 {
+        let (asked, computed) = (self.asked.load(Relaxed), self.computed.load(Relaxed));
+        1.0 - computed as f64 / asked.max(1) as f64
+    }
+
+    /// Class scores of one batch by each candidate.
+    fn run(
+        &self,
+        model: &Model,
+        examples: &Examples,
+        candidates: &[Masked],
+        number: usize,
+        batch: &[usize],
+    ) -> Vec<Tensor<2>> {
+        let inputs = examples.batch(batch, &Device::flex());
+        let mut states = self.known(number, candidates);
+        states.entry(nothing()).or_insert_with(|| model.begin(&inputs));
+        // Where each candidate goes on: above the last layer whose outcome is known.
+        let known = |of: &Masked| of.below.iter().rposition(|below| states.contains_key(below)).unwrap_or(0);
+        let starts: Vec<usize> = candidates.iter().map(known).collect();
+        for at in 0..model.layers() {
+            let missing = candidates.iter().zip(&starts).filter(|(of, start)| {
+                **start <= at && !states.contains_key(&of.below[at + 1]) //
+            });
+            let missing: BTreeMap<Digest, &Masked> = missing.map(|(of, _)| (of.below[at + 1], of)).collect();
+            self.asked.fetch_add(candidates.len() as u64, Relaxed);
+            self.computed.fetch_add(missing.len() as u64, Relaxed);
+            let compute = |(below, of): (&Digest, &&Masked)| {
+                let from = states[&of.below[at]].clone();
+                (*below, model.layer(at, from, &inputs, &mut Attention::Masked(&of.masks)))
+            };
+            let computed: Vec<(Digest, Midway)> = missing.par_iter().map(compute).collect();
+            states.extend(computed);
+        }
+        let last = |of: &Masked| of.below[model.layers()];
+        let scores = candidates.par_iter().map(|of| model.finish(states[&last(of)].clone(), &inputs)).collect();
+        // The same masks altogether are not asked for again.
+        candidates.iter().map(last).for_each(|of| drop(states.remove(&of)));
+        self.keep(number, states);
+        scores
+    }
+
+    fn known(&self, number: usize, candidates: &[Masked]) -> BTreeMap<Digest, Midway> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        candidates
+            .iter()
+            .flat_map(|of| &of.below)
+            .filter_map(|below| Some((*below, kept.get(number, *below)?)))
+            .collect()
+    }
+
+    fn keep(&self, number: usize, states: BTreeMap<Digest, Midway>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        states.into_iter().for_each(|(below, state)| kept.insert(number, below, state));
+    }
+}
+
+/// A candidate with, for each layer, what tells the masks of all layers below it apart; the last entry is about all.
+struct Masked {
+    masks: CompiledMasks,
+    below: Vec<Digest>,
+}
+
+impl Masked {
+    fn new(model: &Model, blueprint: &Blueprint, device: &Device) -> Self {
+        let mut below = vec![nothing()];
+        for layer in 0..model.layers() {
+            let masks = &blueprint.masks()[model.modules_of(layer)];
+            let so_far = below[layer].to_string();
+            below.push(Digest::of([so_far, format!("{masks:?}")]));
+        }
+        Self { masks: CompiledMasks::new(blueprint, device), below }
+    }
+}
+
+/// No masks at all: below the first layer.
+fn nothing() -> Digest {
+    Digest::of::<&str>([])
+}
+
+impl Kept {
+    fn get(&mut self, number: usize, below: Digest) -> Option<Midway> {
+        let key = (number, below);
+        let (used, state) = self.states.get_mut(&key)?;
+        self.clock += 1;
+        self.order.remove(&(*used, key));
+        self.order.insert((self.clock, key));
+        *used = self.clock;
+        Some(state.clone())
+    }
+
+    fn insert(&mut self, number: usize, below: Digest, state: Midway) {
+        if self.get(number, below).is_some() || state.bytes() > MOST_BYTES {
+            return;
+        }
+        let key = (number, below);
+        self.clock += 1;
+        self.bytes += state.bytes();
+        self.order.insert((self.clock, key));
+        self.states.insert(key, (self.clock, state));
+        while self.bytes > MOST_BYTES {
+            let (_, oldest) = self.order.pop_first().expect("what takes memory is in order");
+            let (_, state) = self.states.remove(&oldest).expect("what is in order is kept");
+            self.bytes -= state.bytes();
+        }
+    }
+}
