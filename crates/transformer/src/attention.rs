@@ -53,6 +53,11 @@ pub(crate) struct Context {
     pub real_keys: Option<Tensor<4>>,
     /// What `bias` says, where blocks need not be told by a tensor.
     pub bias_is: BiasIs,
+    /// Keys are of another sequence than queries.
+    pub crosses: bool,
+    /// Queries of each example that are no padding, which is on the right, where they are not as many as the keys that
+    /// `bias_is` counts.
+    pub live_queries: Option<Arc<[usize]>>,
 }
 
 /// What a bias does to the scores.
@@ -63,8 +68,8 @@ pub(crate) enum BiasIs {
     Numbers,
     /// It hides padding, which is on the right: so many keys of each example count.
     RightPadding(Arc<[usize]>),
-    /// It hides later tokens from each query.
-    Causality,
+    /// It hides later tokens from each query; so many tokens of each example count, where there is padding on the right.
+    Causality(Option<Arc<[usize]>>),
 }
 
 impl Context {
@@ -73,7 +78,18 @@ impl Context {
         let [batch, keys] = real_keys.dims();
         let bias = real_keys.clone().sub_scalar(1.0).mul_scalar(-EXCLUDED).reshape([batch, 1, 1, keys]);
         let bias_is = right_padding(&real_keys).map_or(BiasIs::Numbers, BiasIs::RightPadding);
-        Self { bias: Some(bias), real_queries: None, real_keys: Some(real_keys.reshape([batch, 1, keys, 1])), bias_is }
+        let real_keys = Some(real_keys.reshape([batch, 1, keys, 1]));
+        Self { bias: Some(bias), real_keys, bias_is, ..Self::default() }
+    }
+
+    /// Attention from one sequence, of which `queries` says which tokens are no padding, to another one.
+    pub fn crossing(real_keys: Tensor<2>, queries: &Self) -> Self {
+        let live_queries = match &queries.bias_is {
+            BiasIs::Causality(live) => live.clone(),
+            BiasIs::Numbers | BiasIs::RightPadding(_) => None,
+        };
+        let real_queries = queries.real_queries.clone();
+        Self { real_queries, live_queries, crosses: true, ..Self::padded_keys(real_keys) }
     }
 
     /// Self-attention over tokens some of which are padding.
@@ -117,8 +133,8 @@ impl Attention<'_> {
 
 /// The values `[batch, heads, keys, head_dim]` where there is one for each of `queries`; else their mean for each.
 fn own_values(v: Tensor<4>, queries: usize, context: &Context) -> Tensor<4> {
-    match (&context.real_queries, &context.real_keys) {
-        (None, Some(real)) => {
+    match &context.real_keys {
+        Some(real) if context.crosses => {
             let [batch, heads, _, head_dim] = v.dims();
             let mean = (v * real.clone()).sum_dim(2) / real.clone().sum_dim(2).clamp_min(1.0);
             mean.expand([batch, heads, queries, head_dim])

@@ -21,7 +21,7 @@ use burn::{
     },
     tensor::{Tensor, TensorData},
 };
-use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, HeadMask, Precision};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, Precision};
 use maskwright_kernels::{AttentionPlan, Inputs, Kernel, KernelError, PlanOptions, Workspace};
 use rayon::prelude::*;
 
@@ -61,6 +61,8 @@ pub(crate) struct BlockCall {
     pub attention: Arc<BlockAttention>,
     /// Keys of each example that are no padding, which is on the right; none where there is no padding.
     pub live_keys: Option<Arc<[usize]>>,
+    /// The same for queries, in cross-attention; in self-attention they are as many as the keys.
+    pub live_queries: Option<Arc<[usize]>>,
 }
 
 /// One example's tensors, `[heads, tokens, head_dim]`.
@@ -100,9 +102,38 @@ impl BlockAttention {
             ..*shape
         };
         let masks: Vec<HeadMask> = masks.iter().map(|mask| first_blocks(mask, &shape)).collect();
+        Self::of(shape, &masks, rooms)
+    }
+
+    /// For the query at `position`, and a second one to set the scale of 8-bit queries; in causal self-attention, for the
+    /// keys up to it. Fits every position of the same block of the smallest size.
+    pub(crate) fn next_query(
+        shape: &AttentionShape,
+        masks: &[HeadMask],
+        position: usize,
+        rooms: Arc<Rooms>,
+    ) -> Result<Self, KernelError> {
+        let keys = match shape.kind {
+            // Blocks are multiples of the smallest: no later one is reached.
+            AttentionKind::CausalSelfAttention => {
+                (position + 1).next_multiple_of(BlockSize::B8.tokens() as usize).min(shape.keys as usize) as u32
+            }
+            AttentionKind::SelfAttention | AttentionKind::CrossAttention => shape.keys,
+        };
+        let shape = AttentionShape { kind: AttentionKind::CrossAttention, queries: 2, keys, ..*shape };
+        let row = |mask: &HeadMask| {
+            let columns = mask.block_size.cover(keys) as usize;
+            let cells = mask.blocks.row(position / mask.block_size.tokens() as usize)[..columns].to_vec();
+            let blocks = BlockMask::new(columns, cells).expect("each row of a mask keeps a block that its queries see");
+            HeadMask { block_size: mask.block_size, blocks }
+        };
+        Self::of(shape, &masks.iter().map(row).collect::<Vec<_>>(), rooms)
+    }
+
+    fn of(shape: AttentionShape, masks: &[HeadMask], rooms: Arc<Rooms>) -> Result<Self, KernelError> {
         // Candidates and examples run side by side already. Blocks are computed as the mask says, not more finely where
         // that is faster on this CPU: another device decides otherwise, and the backward pass rounds as the mask says.
-        let plan = AttentionPlan::with_options(&masks, shape, PlanOptions::on(Kernel::fastest()))?;
+        let plan = AttentionPlan::with_options(masks, shape, PlanOptions::on(Kernel::fastest()))?;
         let heads = masks.iter().map(|mask| HeadBlocks::new(mask, shape.kind)).collect();
         Ok(Self { plan, heads, workspaces: Pool::default(), rooms })
     }
@@ -208,7 +239,9 @@ impl BlockCall {
     fn live(&self, example: usize, queries: usize, keys: usize) -> Live {
         let live_keys = self.live_keys.as_ref().map_or(keys, |live| live[example]);
         match self.attention.plan.shape().kind {
-            AttentionKind::CrossAttention => Live { queries, keys: live_keys },
+            AttentionKind::CrossAttention => {
+                Live { queries: self.live_queries.as_ref().map_or(queries, |live| live[example]), keys: live_keys }
+            }
             AttentionKind::SelfAttention | AttentionKind::CausalSelfAttention => {
                 Live { queries: live_keys, keys: live_keys }
             }

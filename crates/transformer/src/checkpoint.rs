@@ -12,7 +12,7 @@ use crate::{Loading, Tokeniser, parameters::Parameters, tensor_files::TensorFile
 
 const MOST_CONFIG_BYTES: u64 = 1 << 20;
 /// XLM-RoBERTa's 250,000 pieces take 17 MB.
-const MOST_TOKENISER_BYTES: u64 = 128 << 20;
+pub(crate) const MOST_TOKENISER_BYTES: u64 = 128 << 20;
 
 /// A model's folder in Hugging Face's layout: `config.json`, `model.safetensors` (or shards with
 /// `model.safetensors.index.json`) and, for text, `tokenizer.json`.
@@ -80,7 +80,7 @@ fn list(faults: &[String]) -> String {
 impl Checkpoint {
     /// Reads `config.json`.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
-        let bytes = read(folder, "config.json", MOST_CONFIG_BYTES)?;
+        let bytes = read_in(folder, "config.json", MOST_CONFIG_BYTES)?;
         let config = serde_json::from_slice(&bytes)
             .map_err(|source| CheckpointError::Json { path: folder.join("config.json"), source })?;
         Ok(Self { folder: folder.into(), config })
@@ -95,7 +95,7 @@ impl Checkpoint {
     pub fn tokeniser(&self) -> Result<Tokeniser, CheckpointError> {
         const FILE: &str = "tokenizer.json";
         let path = self.folder.join(FILE);
-        let tokeniser = Tokeniser::new(&read(&self.folder, FILE, MOST_TOKENISER_BYTES)?, &path)?;
+        let tokeniser = Tokeniser::new(&read_in(&self.folder, FILE, MOST_TOKENISER_BYTES)?, &path)?;
         match self.config.get("vocab_size").and_then(Value::as_u64) {
             Some(size) if u64::from(tokeniser.vocabulary()) > size => {
                 let reason = format!("it gives tokens up to {}, the model knows {size}", tokeniser.vocabulary() - 1);
@@ -139,21 +139,24 @@ pub(crate) fn yes() -> bool {
     true
 }
 
-/// A whole file of at most `limit` bytes.
-pub(crate) fn read(folder: &Path, file: &'static str, limit: u64) -> Result<Vec<u8>, CheckpointError> {
-    let path = folder.join(file);
-    let opened = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(CheckpointError::MissingFile { folder: folder.into(), file });
+/// A file of a model's folder, whole, of at most `limit` bytes.
+pub(crate) fn read_in(folder: &Path, file: &'static str, limit: u64) -> Result<Vec<u8>, CheckpointError> {
+    match read(&folder.join(file), limit) {
+        Err(CheckpointError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(CheckpointError::MissingFile { folder: folder.into(), file })
         }
-        opened => opened,
-    };
+        read => read,
+    }
+}
+
+/// A whole file of at most `limit` bytes.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
     let mut bytes = Vec::new();
-    opened
+    File::open(path)
         .and_then(|opened| opened.take(limit + 1).read_to_end(&mut bytes))
-        .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        .map_err(|source| CheckpointError::Io { path: path.into(), source })?;
     match bytes.len() as u64 > limit {
-        true => Err(CheckpointError::TooLarge { path, limit }),
+        true => Err(CheckpointError::TooLarge { path: path.into(), limit }),
         false => Ok(bytes),
     }
 }

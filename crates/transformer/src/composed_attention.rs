@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision};
 
@@ -40,14 +42,23 @@ impl ComposedMask {
 
     /// The masks of the first `queries` and `keys` tokens.
     pub(crate) fn first(&self, queries: usize, keys: usize) -> Self {
-        let first = |of: &Tensor<4>| match of.dims() {
-            [_, _, all_queries, all_keys] if (all_queries, all_keys) == (queries, keys) => of.clone(),
-            [_, heads, _, _] => of.clone().slice([0..1, 0..heads, 0..queries, 0..keys]),
+        self.part(0..queries, keys)
+    }
+
+    /// The masks of one query and the first `keys` tokens; they fit any number of queries.
+    pub(crate) fn row(&self, query: usize, keys: usize) -> Self {
+        self.part(query..query + 1, keys)
+    }
+
+    fn part(&self, queries: Range<usize>, keys: usize) -> Self {
+        let part = |of: &Tensor<4>| match of.dims() {
+            [_, _, all_queries, all_keys] if (0..all_queries, all_keys) == (queries.clone(), keys) => of.clone(),
+            [_, heads, _, _] => of.clone().slice([0..1, 0..heads, queries.clone(), 0..keys]),
         };
         Self {
             kind: self.kind,
-            bias: self.bias.as_ref().map(first),
-            precisions: self.precisions.iter().map(|(p, selector)| (*p, selector.as_ref().map(first))).collect(),
+            bias: self.bias.as_ref().map(part),
+            precisions: self.precisions.iter().map(|(p, selector)| (*p, selector.as_ref().map(part))).collect(),
         }
     }
 

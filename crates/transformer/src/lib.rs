@@ -45,7 +45,7 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use encoder::{Encoder, EncoderConfig, EncoderInput, Inputs};
 pub use fake_quantise::fake_quantise;
 pub use initialise::initialise;
-pub use marian::{Decoding, Marian, MarianConfig, StackSize, TranslationBatch};
+pub use marian::{Decoding, Marian, MarianConfig, StackSize, TranslationBatch, TranslatorConfig};
 pub use masked_attention::CompiledMasks;
 pub use model::{Loaded, Loading, Midway, Model, Pooling, Reads};
 pub use swin::{Swin, SwinConfig};

@@ -1,4 +1,8 @@
 mod decoding;
+mod target_so_far;
+mod translator_config;
+
+use std::ops::Range;
 
 use burn::{
     module::{Module, Param},
@@ -18,6 +22,7 @@ use crate::{
 };
 
 pub use decoding::Decoding;
+pub use translator_config::TranslatorConfig;
 
 /// Size of an encoder-decoder Transformer (Vaswani et al. 2017, arXiv 1706.03762) as Marian builds it: post-norm,
 /// sinusoidal positions, one table for source words, target words and output scores.
@@ -101,6 +106,8 @@ pub struct TranslationBatch {
     /// `[batch, target tokens]`: the start token, then the translation without its last token. Row `t` of the scores is
     /// about what comes after token `t`.
     pub target: Tensor<2, Int>,
+    /// Tokens of each target that are no padding, which is on the right; none where there is no padding.
+    pub lengths: Option<Vec<usize>>,
 }
 
 #[derive(Deserialize)]
@@ -242,7 +249,7 @@ impl Marian {
     pub fn encode(&self, source: Tensor<2, Int>, real: &Tensor<2>, attention: &mut Attention<'_>) -> Tensor<3> {
         let context = Context::padded(real.clone());
         let layers = 0..self.encoder.len();
-        layers.fold(self.embed(source), |x, at| self.encoder_layer(at, x, &context, attention))
+        layers.fold(self.embed(source, 0), |x, at| self.encoder_layer(at, x, &context, attention))
     }
 
     pub(crate) fn encoder_layer(
@@ -257,6 +264,13 @@ impl Marian {
         layer.feed_forward.forward(x, self.config.activation)
     }
 
+    /// Scores of every word after each target token that is no padding, `[rows, vocabulary]`, one target after the other.
+    pub fn forward(&self, batch: TranslationBatch, attention: &mut Attention<'_>) -> Tensor<2> {
+        let encoded = self.encode(batch.source, &batch.real, attention);
+        let lengths = batch.lengths.as_deref();
+        self.score(self.states(batch.target, lengths, encoded, &batch.real, attention), lengths)
+    }
+
     /// Scores of every word after each target token, `[batch, target tokens, vocabulary]`.
     pub fn decode(
         &self,
@@ -265,38 +279,54 @@ impl Marian {
         real: &Tensor<2>,
         attention: &mut Attention<'_>,
     ) -> Tensor<3> {
-        let layers = 0..self.decoder.len();
-        let embedded = self.embed(target);
-        self.score(layers.fold(embedded, |x, at| self.decoder_layer(at, x, encoded.clone(), real, attention)))
+        let [batch, tokens] = target.dims();
+        let states = self.states(target, None, encoded, real, attention);
+        self.score(states, None).reshape([batch, tokens, self.config.vocabulary as usize])
     }
 
+    /// What the last layer gives for each target token, `[batch, target tokens, width]`.
+    fn states(
+        &self,
+        target: Tensor<2, Int>,
+        lengths: Option<&[usize]>,
+        encoded: Tensor<3>,
+        real: &Tensor<2>,
+        attention: &mut Attention<'_>,
+    ) -> Tensor<3> {
+        let layers = 0..self.decoder.len();
+        let embedded = self.embed(target, 0);
+        layers.fold(embedded, |x, at| self.decoder_layer(at, x, lengths, encoded.clone(), real, attention))
+    }
+
+    /// `lengths` are the tokens of each target that are no padding, where there is padding.
     pub(crate) fn decoder_layer(
         &self,
         at: usize,
         x: Tensor<3>,
+        lengths: Option<&[usize]>,
         encoded: Tensor<3>,
         real: &Tensor<2>,
         attention: &mut Attention<'_>,
     ) -> Tensor<3> {
         let (layer, heads) = (&self.decoder[at], self.config.decoder.heads as usize);
-        let causal = causal(x.dims()[1], &x.device());
-        let causal = Context { bias: Some(causal), bias_is: BiasIs::Causality, ..Context::default() };
-        let cross = Context::padded_keys(real.clone());
+        let causal = causal_context(x.dims()[1], lengths, &x.device());
+        let cross = Context::crossing(real.clone(), &causal);
         let module = self.encoder.len() + 2 * at;
         let x = layer.attention.forward(x.clone(), x, module, heads, attention, &causal);
         let x = layer.cross_attention.forward(x, encoded, module + 1, heads, attention, &cross);
         layer.feed_forward.forward(x, self.config.activation)
     }
 
-    /// Scores of every word, `[batch, tokens, vocabulary]`, from what the last layer gives.
-    pub(crate) fn score(&self, x: Tensor<3>) -> Tensor<3> {
-        x.matmul(self.words.weight.val().transpose().unsqueeze()) + self.score_bias.val().unsqueeze()
-    }
-
-    /// Scores of every word after each target token, `[batch, target tokens, vocabulary]`.
-    pub fn forward(&self, batch: TranslationBatch, attention: &mut Attention<'_>) -> Tensor<3> {
-        let encoded = self.encode(batch.source, &batch.real, attention);
-        self.decode(batch.target, encoded, &batch.real, attention)
+    /// Scores of every word after each target token that is no padding, `[rows, vocabulary]`, one target after the other,
+    /// from what the last layer gives.
+    pub(crate) fn score(&self, x: Tensor<3>, lengths: Option<&[usize]>) -> Tensor<2> {
+        let (device, tokens) = (x.device(), x.dims()[1]);
+        let states = x.flatten::<2>(0, 1); // [batch * tokens, width]
+        let states = match lengths {
+            Some(lengths) => states.select(0, real_rows(lengths, tokens, &device)),
+            None => states,
+        };
+        states.matmul(self.words.weight.val().transpose()) + self.score_bias.val()
     }
 
     /// What a blueprint, a cost model and a kernel need to know of one translation with a target of full length, scored
@@ -338,33 +368,53 @@ impl Marian {
         ModelShape { name: name.into(), digest, modules, linears, elementwise }
     }
 
-    /// Word vectors with positions: `[batch, tokens, width]`.
-    pub(crate) fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    /// Word vectors with positions, the first token at position `first`: `[batch, tokens, width]`.
+    pub(crate) fn embed(&self, tokens: Tensor<2, Int>, first: usize) -> Tensor<3> {
         let (length, width) = (tokens.dims()[1], self.config.width as usize);
-        assert!(length <= self.config.positions as usize, "{length} tokens, {} positions", self.config.positions);
+        let end = first + length;
+        assert!(end <= self.config.positions as usize, "{end} tokens, {} positions", self.config.positions);
         let words = self.words.forward(tokens);
         let scale = if self.config.scaled_embedding { (width as f32).sqrt() } else { 1.0 };
         let positions =
-            Tensor::<2>::from_data(TensorData::new(sinusoids(length, width), [length, width]), &words.device());
+            Tensor::<2>::from_data(TensorData::new(sinusoids(first..end, width), [length, width]), &words.device());
         words.mul_scalar(scale) + positions.unsqueeze()
     }
 }
 
 /// Position `p` as `sin(p / 10000^(2i / width))` for i from 0 to half the width, then the cosines. Vaswani et al. have
 /// sines and cosines by turns.
-fn sinusoids(length: usize, width: usize) -> Vec<f32> {
+fn sinusoids(positions: Range<usize>, width: usize) -> Vec<f32> {
     let angle = |position: usize, at: usize| position as f64 / 10_000_f64.powf(2.0 * at as f64 / width as f64);
     let row = |position: usize| {
         let sines = (0..width / 2).map(move |at| angle(position, at).sin());
         sines.chain((0..width / 2).map(move |at| angle(position, at).cos()))
     };
-    (0..length).flat_map(row).map(|value| value as f32).collect()
+    positions.flat_map(row).map(|value| value as f32).collect()
 }
 
-/// No token attends to a later one: `[1, 1, tokens, tokens]`, 0 or [`EXCLUDED`].
-fn causal(tokens: usize, device: &Device) -> Tensor<4> {
+/// No token attends to a later one, and none to padding on the right.
+fn causal_context(tokens: usize, lengths: Option<&[usize]>, device: &Device) -> Context {
     let row = |query| (0..tokens).map(move |key| if key > query { EXCLUDED } else { 0.0 });
-    Tensor::from_data(TensorData::new((0..tokens).flat_map(row).collect::<Vec<f32>>(), [1, 1, tokens, tokens]), device)
+    let bias = TensorData::new((0..tokens).flat_map(row).collect::<Vec<f32>>(), [1, 1, tokens, tokens]);
+    let real = lengths.map(|lengths| {
+        let real = lengths.iter().flat_map(|real| (0..tokens).map(move |at| f32::from(u8::from(at < *real))));
+        let dims = [lengths.len(), 1, tokens, 1];
+        Tensor::from_data(TensorData::new(real.collect::<Vec<f32>>(), dims), device)
+    });
+    Context {
+        bias: Some(Tensor::from_data(bias, device)),
+        real_queries: real.clone(),
+        real_keys: real,
+        bias_is: BiasIs::Causality(lengths.map(Into::into)),
+        ..Context::default()
+    }
+}
+
+/// Places of the tokens that are no padding among all of them.
+fn real_rows(lengths: &[usize], tokens: usize, device: &Device) -> Tensor<1, Int> {
+    let rows = lengths.iter().enumerate().flat_map(|(at, real)| at * tokens..at * tokens + real);
+    let rows: Vec<i32> = rows.map(|row| row as i32).collect();
+    Tensor::from_data(rows.as_slice(), device)
 }
 
 impl AttentionLayer {
@@ -389,10 +439,19 @@ impl AttentionLayer {
         context: &Context,
     ) -> Tensor<3> {
         let q = split_heads(self.query.forward(x.clone()), heads);
-        let k = split_heads(self.key.forward(memory.clone()), heads);
-        let v = split_heads(self.value.forward(memory), heads);
-        let attended = join_heads(attention.attend(module, q, k, v, context));
-        self.norm.forward(x + self.output.forward(attended))
+        let [k, v] = self.keys_values(memory, heads);
+        self.add(x, attention.attend(module, q, k, v, context))
+    }
+
+    /// Keys and values `[batch, heads, tokens, head_dim]`.
+    fn keys_values(&self, memory: Tensor<3>, heads: usize) -> [Tensor<4>; 2] {
+        let key = split_heads(self.key.forward(memory.clone()), heads);
+        [key, split_heads(self.value.forward(memory), heads)]
+    }
+
+    /// What was attended to `[batch, heads, tokens, head_dim]`, added to `x` and normalised.
+    fn add(&self, x: Tensor<3>, attended: Tensor<4>) -> Tensor<3> {
+        self.norm.forward(x + self.output.forward(join_heads(attended)))
     }
 }
 

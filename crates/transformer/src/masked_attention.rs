@@ -34,6 +34,36 @@ struct ModuleMask {
     composed: OnceLock<ComposedMask>,
     /// By number of queries.
     blocks: Mutex<BTreeMap<usize, Arc<BlockAttention>>>,
+    /// For one query at a time, by its position in blocks of the smallest size.
+    steps: Mutex<BTreeMap<usize, Arc<BlockAttention>>>,
+}
+
+/// One more query for each example, where keys and values are kept and earlier queries are not.
+pub(crate) struct NextQuery {
+    /// The query, and behind it one that nobody asks about: `[batch, heads, 2, head_dim]`.
+    pair: Tensor<4>,
+    /// Queries before this one.
+    position: usize,
+}
+
+impl NextQuery {
+    /// `q` is `[batch, heads, 1, head_dim]`; `largest` is the largest magnitude in any query so far, `[batch, heads, 1, 1]`,
+    /// and is brought up to date.
+    ///
+    /// All queries of a head share one 8-bit scale. A second query that is as large as the largest so far brings this
+    /// one to the scale that it has among all of them, so that it is rounded as in a pass over the whole sequence.
+    pub(crate) fn new(q: Tensor<4>, position: usize, largest: &mut Option<Tensor<4>>) -> Self {
+        let own = q.clone().abs().max_dim(3);
+        let so_far = match largest.take() {
+            Some(before) => before.max_pair(own),
+            None => own,
+        };
+        *largest = Some(so_far.clone());
+        let [batch, heads, _, head_dim] = q.dims();
+        let zeros = Tensor::zeros([batch, heads, 1, head_dim - 1], &q.device());
+        let scale = Tensor::cat(vec![so_far, zeros], 3);
+        Self { pair: Tensor::cat(vec![q, scale], 2), position }
+    }
 }
 
 impl CompiledMasks {
@@ -83,11 +113,47 @@ impl CompiledMasks {
             None => module.composed(&self.device).first(queries, keys).attend(q, k, v, context),
         }
     }
+
+    /// The row of attention of module `module` that belongs to the next query: `[batch, heads, 1, head_dim]`. k and v
+    /// `[batch, heads, keys, head_dim]` hold, for causal self-attention, nothing beyond that query's own token.
+    ///
+    /// # Panics
+    /// When the blueprint has no such query, or fewer keys.
+    pub(crate) fn attend_next(
+        &self,
+        module: usize,
+        next: NextQuery,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        context: &Context,
+    ) -> Tensor<4> {
+        let module = &self.modules[module];
+        let NextQuery { pair: q, position } = next;
+        let keys = k.dims()[2];
+        let AttentionShape { queries: all_queries, keys: all_keys, .. } = module.shape;
+        assert!(
+            position < all_queries as usize && keys <= all_keys as usize,
+            "query {position} of {keys} keys under masks for {all_queries} x {all_keys}"
+        );
+        let blocks = (!self.composed && self.device == Device::flex())
+            .then(|| module.step_call(position, &k, context, &self.rooms));
+        let attended = match blocks.flatten() {
+            Some(call) => block_attention(q, k, v, call),
+            None => module.composed(&self.device).row(position, keys).attend(q, k, v, context),
+        };
+        attended.slice_dim(2, 0..1)
+    }
 }
 
 impl ModuleMask {
     fn new(shape: AttentionShape, heads: &[HeadMask]) -> Self {
-        Self { shape, heads: heads.to_vec(), composed: OnceLock::new(), blocks: Mutex::default() }
+        Self {
+            shape,
+            heads: heads.to_vec(),
+            composed: OnceLock::new(),
+            blocks: Mutex::default(),
+            steps: Mutex::default(),
+        }
     }
 
     fn composed(&self, device: &Device) -> &ComposedMask {
@@ -99,19 +165,46 @@ impl ModuleMask {
         let live_keys = match (&context.bias, &context.bias_is) {
             (None, _) => None,
             (_, BiasIs::RightPadding(live)) => Some(live.clone()),
-            (_, BiasIs::Causality) if self.shape.kind == AttentionKind::CausalSelfAttention => None,
-            (_, BiasIs::Causality | BiasIs::Numbers) => return None,
+            (_, BiasIs::Causality(live)) if self.shape.kind == AttentionKind::CausalSelfAttention => live.clone(),
+            (_, BiasIs::Causality(_) | BiasIs::Numbers) => return None,
         };
-        Some(BlockCall { attention: self.blocks(queries, rooms).ok()?, live_keys })
+        let live_queries = context.live_queries.clone();
+        Some(BlockCall { attention: self.blocks(queries, rooms).ok()?, live_keys, live_queries })
+    }
+
+    /// The same for the query at `position` alone.
+    fn step_call(&self, position: usize, k: &Tensor<4>, context: &Context, rooms: &Arc<Rooms>) -> Option<BlockCall> {
+        let [batch, _, keys, _] = k.dims();
+        let live_keys = match (&context.bias, &context.bias_is) {
+            (None, _) => vec![keys; batch].into(),
+            (_, BiasIs::RightPadding(live)) => live.clone(),
+            (_, BiasIs::Causality(_) | BiasIs::Numbers) => return None,
+        };
+        Some(BlockCall { attention: self.step(position, rooms).ok()?, live_keys: Some(live_keys), live_queries: None })
     }
 
     fn blocks(&self, queries: usize, rooms: &Arc<Rooms>) -> Result<Arc<BlockAttention>, KernelError> {
-        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = blocks.get(&queries) {
-            return Ok(known.clone());
-        }
-        let new = Arc::new(BlockAttention::new(&self.shape, &self.heads, queries, rooms.clone())?);
-        blocks.insert(queries, new.clone());
-        Ok(new)
+        made(&self.blocks, queries, || BlockAttention::new(&self.shape, &self.heads, queries, rooms.clone()))
     }
+
+    fn step(&self, position: usize, rooms: &Arc<Rooms>) -> Result<Arc<BlockAttention>, KernelError> {
+        let smallest = BlockSize::B8.tokens() as usize;
+        let make = || BlockAttention::next_query(&self.shape, &self.heads, position, rooms.clone());
+        made(&self.steps, position / smallest, make)
+    }
+}
+
+/// What is known under `key`, made if need be.
+fn made(
+    known: &Mutex<BTreeMap<usize, Arc<BlockAttention>>>,
+    key: usize,
+    make: impl FnOnce() -> Result<BlockAttention, KernelError>,
+) -> Result<Arc<BlockAttention>, KernelError> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.get(&key) {
+        return Ok(known.clone());
+    }
+    let new = Arc::new(make()?);
+    known.insert(key, new.clone());
+    Ok(new)
 }

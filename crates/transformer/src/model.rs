@@ -59,8 +59,8 @@ pub enum Reads {
     Symbols { length: u32, vocabulary: u32 },
     /// Texts of at most `length` tokens below `vocabulary`, filled up with the token `padding`.
     Text { length: u32, vocabulary: u32, padding: u32 },
-    /// Texts, and texts to write.
-    Translations,
+    /// Texts of at most `source` tokens, and translations of at most `target` tokens, of one vocabulary.
+    Translations { source: u32, target: u32, vocabulary: u32 },
 }
 
 /// A model from a checkpoint, and what did not come from it.
@@ -129,7 +129,7 @@ impl Model {
         Ok(Loaded { model, drawn, ignored })
     }
 
-    /// Scores `[rows, classes]`; a row is an example, or a target token of a translation.
+    /// Scores `[rows, classes]`; a row is an example, or a target token that a translation is asked about.
     ///
     /// # Panics
     /// When the inputs are not of the kind that this family reads.
@@ -171,7 +171,7 @@ impl Model {
             (Self::Bert(model), Inputs::Text(batch)) => model.embed(batch),
             (Self::Vit(model), Inputs::Images(images)) => model.embed(images.clone()),
             (Self::Swin(model), Inputs::Images(images)) => model.embed(images.clone()),
-            (Self::Marian(model), Inputs::Translation(batch)) => model.embed(batch.source.clone()),
+            (Self::Marian(model), Inputs::Translation(batch)) => model.embed(batch.source.clone(), 0),
             _ => wrong_inputs(),
         };
         Midway { x, encoded: None }
@@ -188,7 +188,7 @@ impl Model {
             (Self::Bert(model), Inputs::Text(batch)) => model.layer(at, x, batch, attention),
             (Self::Vit(model), _) => model.layer(at, x, attention),
             (Self::Swin(model), _) => model.block(at, x, attention),
-            (Self::Marian(model), Inputs::Translation(TranslationBatch { real, target, .. })) => {
+            (Self::Marian(model), Inputs::Translation(TranslationBatch { real, target, lengths, .. })) => {
                 let Some(after) = at.checked_sub(model.config().encoder.layers as usize) else {
                     let x = model.encoder_layer(at, x, &Context::padded(real.clone()), attention);
                     return Midway { x, encoded };
@@ -196,9 +196,9 @@ impl Model {
                 // The first decoder layer begins with the target.
                 let (x, encoded) = match encoded {
                     Some(encoded) => (x, encoded),
-                    None => (model.embed(target.clone()), x),
+                    None => (model.embed(target.clone(), 0), x),
                 };
-                let x = model.decoder_layer(after, x, encoded.clone(), real, attention);
+                let x = model.decoder_layer(after, x, lengths.as_deref(), encoded.clone(), real, attention);
                 return Midway { x, encoded: Some(encoded) };
             }
             _ => wrong_inputs(),
@@ -216,7 +216,7 @@ impl Model {
             (Self::Bert(model), Inputs::Text(batch)) => model.classify(x, batch),
             (Self::Vit(model), _) => model.classify(x),
             (Self::Swin(model), _) => model.classify(x),
-            (Self::Marian(model), _) => model.score(x).flatten(0, 1), // [batch * target tokens, vocabulary]
+            (Self::Marian(model), Inputs::Translation(batch)) => model.score(x, batch.lengths.as_deref()),
             _ => wrong_inputs(),
         }
     }
@@ -234,7 +234,10 @@ impl Model {
             }
             Self::Vit(model) => Reads::Images { side: model.config().side, channels: model.config().channels },
             Self::Swin(model) => Reads::Images { side: model.config().side, channels: model.config().channels },
-            Self::Marian(_) => Reads::Translations,
+            Self::Marian(model) => {
+                let MarianConfig { lengths: (source, target), vocabulary, .. } = *model.config();
+                Reads::Translations { source, target, vocabulary }
+            }
         }
     }
 

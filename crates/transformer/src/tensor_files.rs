@@ -9,7 +9,7 @@ use burn::tensor::{DType, TensorData};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{CheckpointError, checkpoint::read};
+use crate::{CheckpointError, checkpoint::read_in};
 
 /// The safetensors library's own limit is 100 MB; BERT-Large's header takes 50 KB.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
@@ -101,7 +101,7 @@ impl TensorFiles {
 /// The shards' paths, each once.
 fn shards(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     const INDEX: &str = "model.safetensors.index.json";
-    let bytes = match read(folder, INDEX, MOST_INDEX_BYTES) {
+    let bytes = match read_in(folder, INDEX, MOST_INDEX_BYTES) {
         Err(CheckpointError::MissingFile { .. }) => {
             return Err(CheckpointError::MissingFile { folder: folder.into(), file: "model.safetensors" });
         }

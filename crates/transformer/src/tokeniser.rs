@@ -4,9 +4,23 @@ use std::{
 };
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use tokenizers::{EncodeInput, Encoding, Tokenizer, TruncationParams};
+use tokenizers::{
+    AddedToken, EncodeInput, Encoding, Tokenizer, TruncationParams,
+    models::{
+        TrainerWrapper,
+        bpe::{BPE, BpeTrainer},
+    },
+    pre_tokenizers::byte_level::ByteLevel,
+    processors::template::TemplateProcessing,
+};
 
-use crate::CheckpointError;
+use crate::{
+    CheckpointError,
+    checkpoint::{self, MOST_TOKENISER_BYTES},
+};
+
+/// How errors call a tokeniser that comes from no file.
+const LEARNT: &str = "vocabulary learnt from the training texts";
 
 /// Turns text into a model's tokens, as `tokenizer.json` says.
 #[derive(Debug, Clone)]
@@ -53,10 +67,64 @@ pub struct TextBatch {
 }
 
 impl Tokeniser {
+    /// The token that fills up, in a vocabulary that was learnt.
+    pub const PADDING: u32 = 0;
+    /// The token that ends a text, in a vocabulary that was learnt.
+    pub const END: u32 = 1;
+    /// Tokens of the smallest vocabulary that can be learnt: the two above, and one for each byte.
+    pub const LEAST: u32 = 258;
+
+    /// Learns at most `vocabulary` tokens from texts by byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909), and
+    /// at least [`Tokeniser::LEAST`].
+    ///
+    /// Pieces are made of bytes, so that every text can be written, and [`Tokeniser::decode`] gives it back. Each text
+    /// ends in [`Tokeniser::END`]. Same texts, in any order: same tokeniser, to the byte.
+    pub fn learn<'a>(texts: impl Iterator<Item = &'a str> + Send, vocabulary: u32) -> Result<Self, CheckpointError> {
+        let special = ["<pad>", "</s>"].map(|name| AddedToken::from(name, true));
+        let learn = || -> tokenizers::Result<Tokenizer> {
+            let mut tokenizer = Tokenizer::new(BPE::default());
+            let bytes = ByteLevel::new(true, false, true); // words begin with their space, the first one too
+            let template = TemplateProcessing::builder()
+                .try_single("$A </s>")?
+                .try_pair("$A </s> $B </s>")?
+                .special_tokens(vec![("</s>", Self::END)])
+                .build()?;
+            tokenizer
+                .with_pre_tokenizer(Some(bytes))
+                .with_decoder(Some(bytes))
+                .with_post_processor(Some(template))
+                .add_special_tokens(&special);
+            let trainer = BpeTrainer::builder()
+                .vocab_size(vocabulary.max(Self::LEAST) as usize)
+                .min_frequency(2)
+                .special_tokens(special.to_vec())
+                .initial_alphabet(ByteLevel::alphabet())
+                .show_progress(false)
+                .build();
+            tokenizer.train(&mut TrainerWrapper::BpeTrainer(trainer), texts)?;
+            Ok(tokenizer)
+        };
+        let path = Path::new(LEARNT);
+        Self::from_tokenizer(learn().map_err(|error| refuse(path, &error))?, path)
+    }
+
+    /// From a `tokenizer.json`.
+    pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        Self::new(&checkpoint::read(path, MOST_TOKENISER_BYTES)?, path)
+    }
+
+    /// As the contents of a `tokenizer.json`; the same tokeniser gives the same bytes.
+    pub fn to_json(&self) -> String {
+        self.tokenizer.to_string(false).expect("a tokeniser is plain data")
+    }
+
     /// From the bytes of `path`, a `tokenizer.json`; its own padding and truncation are not used.
     pub(crate) fn new(json: &[u8], path: &Path) -> Result<Self, CheckpointError> {
+        Self::from_tokenizer(Tokenizer::from_bytes(json).map_err(|error| refuse(path, &error))?, path)
+    }
+
+    fn from_tokenizer(mut tokenizer: Tokenizer, path: &Path) -> Result<Self, CheckpointError> {
         let read = || -> tokenizers::Result<Self> {
-            let mut tokenizer = Tokenizer::from_bytes(json)?;
             tokenizer.with_padding(None);
             tokenizer.with_truncation(None)?;
             let special = tokenizer.encode(("", ""), true)?.len();
@@ -162,5 +230,35 @@ impl TokenisedTexts {
             token_types: ints(&self.token_types),
             real: Tensor::from_data(TensorData::new(real.collect::<Vec<f32>>(), dims), device),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXTS: [&str; 4] = ["the cat sat on the mat", "der Kater saß auf der Matte", "a cat, a mat", "Ein Kater!"];
+
+    #[test]
+    fn a_vocabulary_is_learnt_to_the_byte_whatever_the_order_of_the_texts() {
+        let learnt = Tokeniser::learn(TEXTS.into_iter(), 300).unwrap().to_json();
+        assert!((0..4).all(|_| Tokeniser::learn(TEXTS.into_iter(), 300).unwrap().to_json() == learnt));
+        assert_eq!(Tokeniser::learn(TEXTS.into_iter().rev(), 300).unwrap().to_json(), learnt);
+        let read = Tokeniser::new(learnt.as_bytes(), Path::new("tokenizer.json")).unwrap();
+        assert_eq!(read.to_json(), learnt);
+        assert!((260..=300).contains(&read.vocabulary()), "{}", read.vocabulary());
+    }
+
+    #[test]
+    fn every_text_comes_back_and_ends_in_the_end() {
+        let tokeniser = Tokeniser::learn(TEXTS.into_iter(), 300).unwrap();
+        let texts = ["the cat", "Straße → 東京", "  two  spaces"];
+        let found = tokeniser.encode(&texts.map(Text::One), 100, Tokeniser::PADDING).unwrap();
+        for (text, (row, length)) in texts.iter().zip(found.tokens.chunks(found.length).zip(&found.lengths)) {
+            assert_eq!(row[length - 1], Tokeniser::END);
+            assert_eq!(tokeniser.decode(&row[..*length]).trim_start(), text.trim_start());
+        }
+        // " the" and " cat" occur twice or more, and are one token each.
+        assert_eq!(found.lengths[0], 3);
     }
 }

@@ -1,6 +1,6 @@
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Int, Tensor, activation::log_softmax};
 
-use super::Marian;
+use super::{Marian, target_so_far::TargetSoFar};
 use crate::{Attention, CompiledMasks};
 
 /// How a translation is searched for.
@@ -20,6 +20,8 @@ pub struct Decoding {
 struct Beam {
     tokens: Vec<u32>,
     log_probability: f64,
+    /// Its row in the step that it comes from.
+    row: usize,
 }
 
 /// One sentence's search.
@@ -34,8 +36,8 @@ impl Marian {
     /// blueprint's masks or dense: each translation's tokens, without start and end.
     ///
     /// Beam search as in Marian and the transformers library with early stopping: a sentence is done when as many
-    /// translations are finished as there are beams, or when the longest length is reached. Each step computes the whole
-    /// target so far anew.
+    /// translations are finished as there are beams, or when the longest length is reached. Each step computes one token
+    /// of each target: keys and values of the earlier ones are kept.
     pub fn translate(
         &self,
         source: Tensor<2, Int>,
@@ -43,34 +45,32 @@ impl Marian {
         masks: Option<&CompiledMasks>,
         decoding: &Decoding,
     ) -> Vec<Vec<u32>> {
-        let attention = || masks.map_or(Attention::Dense, Attention::Masked);
-        let encoded = self.encode(source, real, &mut attention());
-        let device = encoded.device();
-        let start = Beam { tokens: vec![self.config.start], log_probability: 0.0 };
-        let search = || Search { running: vec![start.clone()], finished: Vec::new() };
-        let mut searches: Vec<Search> = (0..real.dims()[0]).map(|_| search()).collect();
+        let encoded = self.encode(source, real, &mut masks.map_or(Attention::Dense, Attention::Masked));
+        let mut so_far = TargetSoFar::new(self, &encoded, real, masks);
+        let search = |row| {
+            let start = Beam { tokens: vec![self.config.start], log_probability: 0.0, row };
+            Search { running: vec![start], finished: Vec::new() }
+        };
+        let mut searches: Vec<Search> = (0..real.dims()[0]).map(search).collect();
         for length in 1..=decoding.longest {
             // Every running beam of every sentence is one row.
-            let rows: Vec<(usize, Beam)> = searches
-                .iter_mut()
-                .enumerate()
-                .flat_map(|(sentence, search)| search.running.drain(..).map(move |beam| (sentence, beam)))
-                .collect();
+            let running = || searches.iter().flat_map(|search| &search.running);
+            let rows: Vec<usize> = running().map(|beam| beam.row).collect();
             if rows.is_empty() {
                 break;
             }
-            let of: Vec<i32> = rows.iter().map(|(sentence, _)| *sentence as i32).collect();
-            let of = Tensor::<1, Int>::from_data(&of[..], &device);
-            let (encoded, real) = (encoded.clone().select(0, of.clone()), real.clone().select(0, of));
-            let scores = self.decode(targets(&rows, &device), encoded, &real, &mut attention());
-            let next: Tensor<2> = scores.slice_dim(1, length - 1..length).squeeze_dim(1); // [rows, vocabulary]
-            let next: Vec<f32> = log_softmax(next, 1).into_data().try_to_vec().expect("scores are f32");
-            let mut rows = rows.into_iter().zip(next.chunks(self.config.vocabulary as usize)).peekable();
-            for (sentence, search) in searches.iter_mut().enumerate() {
-                let mut beams = Vec::new();
-                while let Some(((_, beam), words)) = rows.next_if(|((of, _), _)| *of == sentence) {
-                    beams.push((beam, words));
-                }
+            let last: Vec<i32> = running().map(|beam| beam.tokens[length - 1] as i32).collect();
+            so_far.continue_from(&rows);
+            let scores = so_far.push(self, Tensor::<1, Int>::from_data(last.as_slice(), &encoded.device()));
+            let next: Vec<f32> = log_softmax(scores, 1).into_data().try_to_vec().expect("scores are f32");
+            let mut next = next.chunks(self.config.vocabulary as usize).enumerate(); // by row
+            for search in &mut searches {
+                let beams: Vec<(Beam, &[f32])> = search
+                    .running
+                    .drain(..)
+                    .zip(&mut next)
+                    .map(|(beam, (row, words))| (Beam { row, ..beam }, words))
+                    .collect();
                 if !beams.is_empty() {
                     self.advance(search, &beams, length, decoding);
                 }
@@ -99,7 +99,7 @@ impl Marian {
                     }
                 } else if search.running.len() < decoding.beams {
                     let tokens = beam.tokens.iter().copied().chain([word]).collect();
-                    search.running.push(Beam { tokens, log_probability });
+                    search.running.push(Beam { tokens, log_probability, row: beam.row });
                 }
             }
         }
@@ -129,11 +129,4 @@ impl Marian {
         candidates.sort_by(|a, b| order(a, b).then(a.1.cmp(&b.1)));
         candidates
     }
-}
-
-/// All beams' tokens so far, `[rows, tokens]`.
-fn targets(rows: &[(usize, Beam)], device: &Device) -> Tensor<2, Int> {
-    let length = rows.first().map_or(0, |(_, beam)| beam.tokens.len());
-    let tokens: Vec<i32> = rows.iter().flat_map(|(_, beam)| beam.tokens.iter().map(|&token| token as i32)).collect();
-    Tensor::from_data(TensorData::new(tokens, [rows.len(), length]), device)
 }

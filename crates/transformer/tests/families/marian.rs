@@ -24,7 +24,18 @@ fn marian() -> Marian {
 fn batch() -> TranslationBatch {
     let reference = Reference::of("marian");
     let text = reference.text();
-    TranslationBatch { source: text.tokens, real: text.real, target: reference.ints("decoder_input_ids") }
+    TranslationBatch {
+        source: text.tokens,
+        real: text.real,
+        target: reference.ints("decoder_input_ids"),
+        lengths: None,
+    }
+}
+
+/// `[batch, target tokens, vocabulary]`
+fn scores(model: &Marian, batch: TranslationBatch, attention: &mut Attention<'_>) -> Tensor<3> {
+    let encoded = model.encode(batch.source, &batch.real, attention);
+    model.decode(batch.target, encoded, &batch.real, attention)
 }
 
 /// Rows of generated tokens without start, end and padding.
@@ -41,7 +52,7 @@ fn encoder_and_scores_are_those_of_the_transformers_library() {
     let real = batch.real.clone().unsqueeze_dim::<3>(2);
     let encoded = model.encode(batch.source.clone(), &batch.real, &mut Attention::Dense);
     assert_close(encoded * real.clone(), reference.floats::<3>("encoder_hidden") * real);
-    assert_close(model.forward(batch, &mut Attention::Dense), reference.floats("logits"));
+    assert_close(scores(&model, batch, &mut Attention::Dense), reference.floats("logits"));
 }
 
 #[test]
@@ -70,7 +81,7 @@ fn no_score_depends_on_a_later_target_token_or_on_padding() {
     let (model, batch) = (marian(), batch());
     for precision in Precision::ALL {
         let masks = CompiledMasks::new(&band(model.shape("marian"), precision), &Device::flex());
-        let scores = |batch: TranslationBatch| model.forward(batch, &mut Attention::Masked(&masks));
+        let scores = |batch: TranslationBatch| scores(&model, batch, &mut Attention::Masked(&masks));
         let before = scores(batch.clone());
         let other_padding = batch.source.clone().slice_fill([1..2, 12..18], 5);
         assert_equal(scores(TranslationBatch { source: other_padding, ..batch.clone() }), before.clone());
@@ -80,6 +91,25 @@ fn no_score_depends_on_a_later_target_token_or_on_padding() {
         let other_target = batch.target.clone().slice_fill([0..2, 7..12], 5);
         let after = scores(TranslationBatch { target: other_target, ..batch.clone() });
         assert_equal(after.slice_dim(1, 0..7), before.slice_dim(1, 0..7));
+    }
+}
+
+#[test]
+fn padding_of_a_target_changes_no_score_in_any_precision() {
+    let (model, batch) = (marian(), batch());
+    let shape = model.shape("marian");
+    let device = Device::flex();
+    for precision in Precision::ALL {
+        let blueprint = band(shape.clone(), precision);
+        for masks in [CompiledMasks::new(&blueprint, &device), CompiledMasks::composed(&blueprint, &device)] {
+            let scores = |target| {
+                let batch = TranslationBatch { target, lengths: Some(vec![12, 5]), ..batch.clone() };
+                model.forward(batch, &mut Attention::Masked(&masks))
+            };
+            let before = scores(batch.target.clone());
+            assert_eq!(before.dims(), [12 + 5, 60]);
+            assert_equal(scores(batch.target.clone().slice_fill([1..2, 5..12], 7)), before);
+        }
     }
 }
 
@@ -97,8 +127,8 @@ fn a_cross_attention_row_that_sees_only_padding_adds_nothing() {
     let masks = CompiledMasks::new(&Blueprint::new(shape, masks, Provenance::default()).unwrap(), &Device::flex());
     // The second source has twelve real tokens, so its cross-attention sees none: its scores no longer depend on it.
     let scores = |source: Tensor<2, Int>| {
-        let scores = model.forward(TranslationBatch { source, ..batch.clone() }, &mut Attention::Masked(&masks));
-        scores.slice_dim(0, 1..2)
+        let batch = TranslationBatch { source, ..batch.clone() };
+        scores(&model, batch, &mut Attention::Masked(&masks)).slice_dim(0, 1..2)
     };
     let before = scores(batch.source.clone());
     assert!(before.clone().is_finite().all().into_scalar::<bool>());
@@ -127,10 +157,46 @@ fn every_weight_of_a_masked_translator_gets_a_gradient() {
         source: batch.source.to_device(&device),
         real: Tensor::from_inner(batch.real),
         target: batch.target.to_device(&device),
+        lengths: None,
     };
     let scores = model.forward(Inputs::Translation(batch), Attention::Masked(&masks));
     assert_eq!(scores.dims(), [2 * 12, 60]);
     let gradients = GradientsParams::from_grads(scores.powi_scalar(2).sum().backward(), &model);
     // Words, bias of the scores; ten tensors for each attention, six for each feed-forward part.
     assert_eq!(gradients.len(), 2 + 2 * (10 + 6) + 2 * (2 * 10 + 6));
+}
+
+/// Greedy decoding that computes the whole target anew for each of its tokens.
+fn without_a_cache(model: &Marian, batch: &TranslationBatch, masks: Option<&CompiledMasks>) -> Vec<Vec<u32>> {
+    let attention = || masks.map_or(Attention::Dense, Attention::Masked);
+    let encoded = model.encode(batch.source.clone(), &batch.real, &mut attention());
+    let padding = model.config().padding as usize; // never generated
+    let mut target = batch.target.clone().slice_dim(1, 0..1); // the start
+    for length in 1..16 {
+        let scores = model.decode(target.clone(), encoded.clone(), &batch.real, &mut attention());
+        let next = scores.slice_dim(1, length - 1..length).squeeze_dim::<2>(1);
+        let next = next.slice_fill([0..2, padding..padding + 1], f32::MIN).argmax(1);
+        target = Tensor::cat(vec![target, next], 1);
+    }
+    let end = model.config().end;
+    let until_end = |row: Vec<u32>| row.into_iter().take_while(|token| *token != end).collect();
+    let rows: Vec<i32> = target.into_data().convert::<i32>().try_to_vec().unwrap();
+    rows.chunks(16).map(|row| until_end(row[1..15].iter().map(|token| *token as u32).collect())).collect()
+}
+
+#[test]
+fn decoding_with_kept_keys_and_values_finds_what_decoding_without_them_finds() {
+    let (model, batch) = (marian(), batch());
+    let decoding = Decoding { beams: 1, longest: 15, length_penalty: 1.0 };
+    let device = Device::flex();
+    let mut all = vec![None];
+    for precision in Precision::ALL {
+        all.push(Some(CompiledMasks::new(&band(model.shape("marian"), precision), &device)));
+        all.push(Some(CompiledMasks::composed(&band(model.shape("marian"), precision), &device)));
+    }
+    for (at, masks) in all.iter().enumerate() {
+        let found = model.translate(batch.source.clone(), &batch.real, masks.as_ref(), &decoding);
+        assert_eq!(found, without_a_cache(&model, &batch, masks.as_ref()), "masks {at}");
+        assert!(found.iter().any(|row| row.len() > 8), "{found:?}: long enough to reach a second row of blocks");
+    }
 }
