@@ -31,7 +31,9 @@ pub use head_mask::HeadMask;
 pub use mask_library::MaskLibrary;
 pub use model_shape::{Linear, ModelShape, ModuleShape};
 pub use precision::Precision;
-pub use provenance::{Accuracy, AccuracyDrop, Measured, Predicted, Provenance};
+pub use provenance::{
+    Accuracy, AccuracyDrop, Measured, Predicted, Provenance, TranslationAccuracy, TranslationQuality,
+};
 pub use ron_file::{RonError, nearest, parse_ron, read_ron, to_ron};
 pub use safetensors_file::SafetensorsError;
 pub use units::{Bytes, BytesPerSecond, Hertz, Joules, Seconds, Watts};

@@ -70,6 +70,27 @@ pub struct Accuracy {
     pub dense: f64,
     pub masked: f64,
     pub drop: AccuracyDrop,
+    /// Of tasks that ask for a translation; left out of the files of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translation: Option<TranslationAccuracy>,
+}
+
+/// How well the dense and the masked model translate, measured on the same sentences.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranslationAccuracy {
+    pub dense: TranslationQuality,
+    pub masked: TranslationQuality,
+}
+
+/// How well translations match their references, in points from 0 to 100 as tables of results have them; higher is better.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranslationQuality {
+    /// Papineni et al. 2002, as sacrebleu computes it.
+    pub bleu: f64,
+    /// Popović 2015, as sacrebleu computes it.
+    pub chrf: f64,
 }
 
 /// Dense accuracy minus masked accuracy, in points of [0, 1]; positive is worse.

@@ -8,7 +8,7 @@ use maskwright_transformer::{Attention, Model, Probe, SeenAttention, fake_quanti
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use rayon::prelude::*;
 
-use crate::Examples;
+use crate::{Examples, examples::RealTokens};
 
 /// Examples of one probing pass, and scores of its largest module: bound memory.
 const BATCH: usize = 64;
@@ -65,26 +65,28 @@ impl Calibration {
         let scores = |of: &AttentionShape| u64::from(of.heads) * u64::from(of.windows) * of.scores();
         let most = shape.modules.iter().map(|of| scores(&of.shape)).max().unwrap_or(1);
         for batch in indices.chunks((BATCH_SCORES / most).clamp(1, BATCH as u64) as usize) {
-            let lengths: Option<Vec<usize>> = batch.iter().map(|at| examples.length(*at)).collect();
-            // Texts are padded to the longest of the batch only.
-            let tokens =
-                |most: u32| examples.padded_length(batch).map_or(most as usize, |longest| longest.min(most as usize));
-            let offset = |of: &AttentionShape| {
+            let real: Vec<_> = shape.modules.iter().map(|of| examples.queries_and_keys(batch, of.shape.kind)).collect();
+            let offset = |of: &AttentionShape, real: &Option<[RealTokens; 2]>| {
                 let examples = batch.len() * of.windows as usize;
-                let dims = [examples, of.heads as usize, tokens(of.queries), tokens(of.keys)];
-                Tensor::<4>::zeros(dims, &device).require_grad()
+                // Texts are padded to the longest of the batch only.
+                let [queries, keys] = match real {
+                    Some([queries, keys]) => [queries.padded, keys.padded],
+                    None => [of.queries as usize, of.keys as usize],
+                };
+                Tensor::<4>::zeros([examples, of.heads as usize, queries, keys], &device).require_grad()
             };
-            let mut probe =
-                Probe { offsets: shape.modules.iter().map(|of| offset(&of.shape)).collect(), seen: Vec::new() };
+            let offsets = shape.modules.iter().zip(&real).map(|(of, real)| offset(&of.shape, real)).collect();
+            let mut probe = Probe { offsets, seen: Vec::new() };
             let logits = model.forward(examples.batch(batch, &device), Attention::Probed(&mut probe));
             let labels = draw_labels(logits.clone(), &mut generator);
-            let labels = Tensor::from_data(TensorData::new(labels, [batch.len()]), &device);
+            let answers = labels.len();
+            let labels = Tensor::from_data(labels.as_slice(), &device);
             let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, labels);
-            // The loss is a mean over the batch; an example's own gradient is `batch` times what arrives at it.
-            let gradients = loss.mul_scalar(batch.len() as f32).backward();
-            for ((sums, offset), seen) in sums.iter_mut().zip(&probe.offsets).zip(&probe.seen) {
+            // The loss is a mean over all answers; an example's own gradient is as many times what arrives at it.
+            let gradients = loss.mul_scalar(answers as f32).backward();
+            for (((sums, offset), seen), real) in sums.iter_mut().zip(&probe.offsets).zip(&probe.seen).zip(&real) {
                 let gradient = offset.grad(&gradients).expect("every offset takes part in the loss");
-                sums.add(&values(gradient), seen, lengths.as_deref());
+                sums.add(&values(gradient), seen, real.as_ref());
             }
         }
         let heads = sums.into_iter().map(ModuleSums::finish).collect();
@@ -125,7 +127,7 @@ fn index(size: BlockSize) -> usize {
     }
 }
 
-/// One label for each example, drawn from the model's own class probabilities.
+/// One label for each answer, drawn from the model's own class probabilities.
 fn draw_labels(logits: Tensor<2>, generator: &mut ChaCha12Rng) -> Vec<i32> {
     let classes = logits.dims()[1];
     let probabilities: Vec<f32> = softmax(logits, 1).into_data().try_to_vec().expect("probabilities are f32");
@@ -212,11 +214,12 @@ impl ModuleSums {
         Self { shape, examples: 0, heads: (0..shape.heads).map(head).collect() }
     }
 
-    /// `lengths` are the examples' real tokens, where examples differ in them.
-    fn add(&mut self, gradient: &[f32], seen: &SeenAttention, lengths: Option<&[usize]>) {
+    /// `real` are the examples' queries and keys that are no padding, where examples differ in them.
+    fn add(&mut self, gradient: &[f32], seen: &SeenAttention, real: Option<&[RealTokens; 2]>) {
         let inner = |tensor: &Tensor<4>| tensor.clone().inner();
         // Padding must not set the scale of the 8-bit values.
-        let (q, k) = (only(inner(&seen.q), lengths), only(inner(&seen.k), lengths));
+        let lengths = |of: usize| real.map(|real| &real[of].lengths[..]);
+        let (q, k) = (only(inner(&seen.q), lengths(0)), only(inner(&seen.k), lengths(1)));
         let scores = inner(&seen.scores);
         // Scores hold biases as well, which are not rounded.
         let exact = q.clone().matmul(k.clone().swap_dims(2, 3));
@@ -242,7 +245,7 @@ impl ModuleSums {
                     debug_assert!(of.len() >= at + each);
                     at..at + each
                 };
-                let real = lengths.map_or(queries, |lengths| lengths[example].min(queries));
+                let real = lengths(0).map_or(queries, |lengths| lengths[example].min(queries));
                 let scores = Scores {
                     keys,
                     real,

@@ -1,18 +1,18 @@
 use std::{fs, io, ops::ControlFlow, path::Path, sync::OnceLock};
 
-use burn::tensor::{Device, Tensor, activation::log_softmax};
+use burn::tensor::{Device, Tensor};
 use maskwright_blueprint::{Blueprint, Digest, ModelShape};
-use maskwright_transformer::{CheckpointError, Model, WeightsError, load_weights, weights_digest};
-use rayon::prelude::*;
+use maskwright_transformer::{
+    CheckpointError, CompiledMasks, Model, Tokeniser, WeightsError, load_weights, weights_digest,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Calibration, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Trained, Training,
-    TrainingError, TrainingProgress, Treatment, shared_layers::SharedLayers,
+    Calibration, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Teacher, Trained,
+    Training, TrainingError, TrainingProgress, Translated, Treatment,
+    class_scores::{MOST_SCORES, Reference, answers, count_scores, effect, logits, share},
+    shared_layers::SharedLayers,
 };
-
-/// Tokens of one inference pass: bounds memory, changes nothing else.
-const BATCH_TOKENS: usize = 8192;
 
 /// Why an evaluation could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,8 @@ pub struct DenseModel {
     pub model: Model,
     pub shape: ModelShape,
     pub data: TaskData,
+    /// What turned the task's texts into tokens, if it has texts.
+    pub tokeniser: Option<Tokeniser>,
     /// Whether the weights came from the cache.
     pub cached: bool,
 }
@@ -47,10 +49,24 @@ pub struct DenseModel {
 impl DenseModel {
     /// A model with its first weights, and the examples as it reads them.
     pub fn untrained(name: &str, source: &ModelSource, task: &Task, seed: u64) -> Result<Self, EvaluatorError> {
+        Self::untrained_with(name, source, task, seed, None)
+    }
+
+    /// The same with a vocabulary that was learnt before, if there is one.
+    pub fn untrained_with(
+        name: &str,
+        source: &ModelSource,
+        task: &Task,
+        seed: u64,
+        vocabulary: Option<Tokeniser>,
+    ) -> Result<Self, EvaluatorError> {
         let model = source.build(task.classes()?, seed, &Device::flex())?;
-        let tokeniser = source.tokeniser(&model)?;
+        let tokeniser = match vocabulary {
+            Some(learnt) => Some(learnt),
+            None => source.tokeniser(&model, task)?,
+        };
         let data = task.load(&model, tokeniser.as_ref())?;
-        Ok(Self { shape: model.shape(name), model, data, cached: false })
+        Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: false })
     }
 
     /// Trains a model, or takes it from `cache`, where it lies under a digest of first weights, data, recipe and seed.
@@ -65,7 +81,7 @@ impl DenseModel {
         cache: &Path,
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Self, EvaluatorError> {
-        let Self { model, shape, data, .. } = Self::untrained(name, source, task, seed)?;
+        let Self { model, shape, data, tokeniser, .. } = Self::untrained(name, source, task, seed)?;
         fs::create_dir_all(cache).map_err(|source| EvaluatorError::Write { path: cache.into(), source })?;
         let training = Training {
             examples: &data.train.clone().with_mirrored(),
@@ -74,13 +90,13 @@ impl DenseModel {
             teacher: None,
             judge: Some(Judge {
                 examples: &data.validation,
-                accuracy: &|model| right(logits(model, &shape, &data.validation, Treatment::Dense), &data.validation),
+                accuracy: &|model| share(&answers(model, &shape, &data.validation, Treatment::Dense)),
             }),
             seed,
             store: Some(Store { folder: cache, prefix: name }),
         };
         let Trained { model, kept } = training.run(model, watch)?;
-        Ok(Self { shape: model.shape(name), model, data, cached: kept })
+        Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: kept })
     }
 
     /// The same examples with the weights of a file, which must be those of a model of this architecture.
@@ -99,9 +115,9 @@ impl DenseModel {
 /// What masks do to the dense model, without fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
-    /// Share of examples labelled rightly.
+    /// Share of answers that are right.
     pub accuracy: f64,
-    /// Mean `KL(dense || masked)` in nats.
+    /// Mean `KL(dense || masked)` over all answers, in nats.
     pub distortion: f64,
 }
 
@@ -110,12 +126,11 @@ pub struct Evaluator {
     dense: DenseModel,
     loop_examples: Examples,
     selection: Examples,
-    /// Dense log-probabilities `[examples, classes]` on the loop's examples.
-    loop_reference: Tensor<2>,
-    /// The same on the examples that select.
-    selection_reference: OnceLock<Tensor<2>>,
+    loop_reference: Reference,
+    /// On the examples that select.
+    selection_reference: OnceLock<Reference>,
     shared_layers: SharedLayers,
-    /// Dense class scores on the training examples, for distillation.
+    /// Dense class scores on the training examples, for distillation, where they can be held at once.
     teacher: OnceLock<Tensor<2>>,
 }
 
@@ -123,7 +138,7 @@ impl Evaluator {
     /// `loop_examples` of the validation examples drive the search, the others select.
     pub fn new(dense: DenseModel, loop_examples: usize) -> Self {
         let (loop_examples, selection) = dense.data.validation.split_at(loop_examples);
-        let loop_reference = log_softmax(logits(&dense.model, &dense.shape, &loop_examples, Treatment::Dense), 1);
+        let loop_reference = Reference::of(&dense, &loop_examples);
         Self {
             dense,
             loop_examples,
@@ -147,8 +162,16 @@ impl Evaluator {
 
     /// What each of several blueprints does to the dense model on the loop's examples, in their order.
     pub fn measure(&self, blueprints: &[Blueprint]) -> Vec<Effect> {
-        let masked = self.shared_layers.logits(self.dense(), self.shape(), &self.loop_examples, blueprints);
-        masked.into_iter().map(|masked| effect(masked, &self.loop_examples, &self.loop_reference)).collect()
+        let (model, examples, reference) = (self.dense(), &self.loop_examples, &self.loop_reference);
+        let scores = count_scores(examples, model);
+        if scores > MOST_SCORES {
+            return blueprints.iter().map(|of| effect(&self.dense, of, examples, reference)).collect();
+        }
+        // As many side by side as there is memory for; layers are shared all the same.
+        let together = (MOST_SCORES / scores.max(1)).max(1);
+        let masked =
+            blueprints.chunks(together).flat_map(|some| self.shared_layers.logits(model, self.shape(), examples, some));
+        masked.map(|masked| reference.effect(masked, examples)).collect()
     }
 
     /// Share of the layers that [`Evaluator::measure`] did not have to compute so far, because candidates had the masks of
@@ -159,16 +182,30 @@ impl Evaluator {
 
     /// What a blueprint does to the dense model on the selection split, to which no search has fitted itself.
     pub fn select(&self, blueprint: &Blueprint) -> Effect {
-        let dense = || log_softmax(self.logits(self.dense(), &self.selection, Treatment::Dense), 1);
-        let masked = self.logits(self.dense(), &self.selection, Treatment::Masked(blueprint));
-        effect(masked, &self.selection, self.selection_reference.get_or_init(dense))
+        let reference = self.selection_reference.get_or_init(|| Reference::of(&self.dense, &self.selection));
+        effect(&self.dense, blueprint, &self.selection, reference)
     }
 
-    /// Share of a split's examples that `model` labels rightly, under masks or dense.
+    /// Share of a split's answers that `model` gives rightly, under masks or dense.
     pub fn accuracy(&self, model: &Model, masks: Option<&Blueprint>, split: Split) -> f64 {
-        let examples = self.examples(split);
         let treatment = masks.map_or(Treatment::Dense, Treatment::Masked);
-        right(self.logits(model, examples, treatment), examples)
+        share(&answers(model, self.shape(), self.examples(split), treatment))
+    }
+
+    /// What `model` translates a split to, under masks or dense, by greedy decoding; none for tasks that ask for a class.
+    pub fn translate(&self, model: &Model, masks: Option<&Blueprint>, split: Split) -> Option<Translated> {
+        let (Model::Marian(translator), Some(tokeniser)) = (model, &self.dense.tokeniser) else { return None };
+        let device = Device::flex();
+        let masks = match masks {
+            Some(blueprint) => CompiledMasks::new(blueprint, &device),
+            None => CompiledMasks::dense(&self.shape().modules, &device),
+        };
+        Translated::by(translator, tokeniser, self.shape(), self.examples(split), &masks)
+    }
+
+    /// What turns the task's texts into tokens, and tokens into texts.
+    pub fn tokeniser(&self) -> Option<&Tokeniser> {
+        self.dense.tokeniser.as_ref()
     }
 
     /// Attention statistics of the dense model on the first `count` training examples.
@@ -187,7 +224,12 @@ impl Evaluator {
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Model, EvaluatorError> {
         let train_on = &self.dense.data.train;
-        let teacher = self.teacher.get_or_init(|| self.logits(&self.dense.model, train_on, Treatment::Dense));
+        let teacher = match count_scores(train_on, self.dense()) > MOST_SCORES {
+            true => Teacher::Model(self.dense()),
+            false => {
+                Teacher::Scores(self.teacher.get_or_init(|| self.logits(self.dense(), train_on, Treatment::Dense)))
+            }
+        };
         fs::create_dir_all(store).map_err(|source| EvaluatorError::Write { path: store.into(), source })?;
         let training = Training {
             examples: train_on,
@@ -197,9 +239,7 @@ impl Evaluator {
             // Not the selection split, which decides between finished models.
             judge: Some(Judge {
                 examples: &self.loop_examples,
-                accuracy: &|model| {
-                    right(self.logits(model, &self.loop_examples, Treatment::Masked(blueprint)), &self.loop_examples)
-                },
+                accuracy: &|model| self.accuracy(model, Some(blueprint), Split::Loop),
             }),
             seed,
             store: Some(Store { folder: store, prefix: "tuned" }),
@@ -220,76 +260,4 @@ impl Evaluator {
             Split::Test => &self.dense.data.test,
         }
     }
-}
-
-/// Share of examples whose highest class score is their label's.
-pub(crate) fn right(logits: Tensor<2>, examples: &Examples) -> f64 {
-    let answers = answers(logits, examples);
-    answers.iter().filter(|right| **right).count() as f64 / answers.len() as f64
-}
-
-/// Of each example, whether its highest class score is its label's.
-pub(crate) fn answers(logits: Tensor<2>, examples: &Examples) -> Vec<bool> {
-    let found = logits.argmax(1).into_data().convert::<i32>();
-    let found: Vec<i32> = found.try_to_vec().expect("just converted to i32");
-    found.iter().zip(examples.labels()).map(|(found, label)| *found as u32 == *label).collect()
-}
-
-/// What masked class scores say, beside the dense model's log-probabilities.
-fn effect(masked: Tensor<2>, examples: &Examples, reference: &Tensor<2>) -> Effect {
-    Effect { accuracy: right(masked.clone(), examples), distortion: divergence(masked, reference) }
-}
-
-/// Mean `KL(reference || masked)` in nats, from class scores and log-probabilities `[examples, classes]`.
-fn divergence(masked: Tensor<2>, reference: &Tensor<2>) -> f64 {
-    let divergence = (reference.clone().exp() * (reference.clone() - log_softmax(masked, 1))).sum_dim(1).mean();
-    f64::from(divergence.into_scalar::<f32>())
-}
-
-/// Rows of a model's largest product, which its memory goes by.
-fn tokens(shape: &ModelShape) -> usize {
-    shape.linears.iter().map(|linear| linear.rows as usize).max().unwrap_or(1)
-}
-
-/// Class scores `[examples, classes]` of all examples by a model of this shape.
-pub(crate) fn logits(model: &Model, shape: &ModelShape, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
-    let device = Device::flex();
-    let treated = treatment.on(&shape.modules, &device);
-    let batches = batches(examples, shape);
-    let parts = batches.par_iter().map(|batch| model.forward(examples.batch(batch, &device), treated.attention()));
-    in_order(parts.collect(), &batches)
-}
-
-/// Each batch's rows, put in the order of the examples.
-pub(crate) fn in_order(parts: Vec<Tensor<2>>, batches: &[Vec<usize>]) -> Tensor<2> {
-    let together = Tensor::cat(parts, 0);
-    // Row `places[at]` is example `at`.
-    let mut places = vec![0; batches.iter().map(Vec::len).sum()];
-    for (row, at) in batches.iter().flatten().enumerate() {
-        places[*at] = row as i32;
-    }
-    match places.is_sorted() {
-        true => together,
-        false => {
-            let places = Tensor::from_data(places.as_slice(), &together.device());
-            together.select(0, places)
-        }
-    }
-}
-
-/// All examples in batches of at most [`BATCH_TOKENS`]; texts of like length together, so that little of a batch is padding.
-pub(crate) fn batches(examples: &Examples, shape: &ModelShape) -> Vec<Vec<usize>> {
-    let tokens = tokens(shape);
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by_key(|at| examples.length(*at)); // stable
-    let mut batches: Vec<Vec<usize>> = Vec::new();
-    for at in order {
-        // Examples come in order of length: the newest is the longest of its batch.
-        let size = BATCH_TOKENS / examples.length(at).unwrap_or(tokens).max(1);
-        match batches.last_mut().filter(|batch| batch.len() < size) {
-            Some(batch) => batch.push(at),
-            None => batches.push(vec![at]),
-        }
-    }
-    batches
 }

@@ -1,24 +1,43 @@
+use std::ops::Range;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use maskwright_blueprint::Digest;
+use maskwright_blueprint::{AttentionKind, Digest};
 use maskwright_transformer::{Inputs, Reads, TokenisedTexts};
 
+use crate::translations::{Translations, begins};
+
 /// Labelled examples of one kind of input.
+///
+/// An example asks for one answer or several: its class, or each token of its translation. Labels, scores and what is
+/// right are counted by answers, in the order of the examples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Examples {
     inputs: Values,
     /// Values of one example.
     stride: usize,
+    /// One for each answer.
     labels: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Values {
     /// `channels * side * side` values an example.
-    Images { side: usize, channels: usize, pixels: Vec<f32> },
+    Images {
+        side: usize,
+        channels: usize,
+        pixels: Vec<f32>,
+    },
     /// `stride` symbols an example.
     Symbols(Vec<u32>),
     /// Rows of `stride` tokens, the last of them padding.
     Texts(TokenisedTexts),
+    Translations(Translations),
+}
+
+/// Tokens of a batch's examples that are no padding, and how many there are with it.
+pub(crate) struct RealTokens {
+    pub lengths: Vec<usize>,
+    pub padded: usize,
 }
 
 impl Examples {
@@ -50,17 +69,64 @@ impl Examples {
         Self { stride: texts.length, inputs: Values::Texts(texts), labels }
     }
 
+    /// Sentences of any length with their translations, whose tokens are the labels; `references` are the translations
+    /// as they were written.
+    ///
+    /// # Panics
+    /// When there is not one translation and one reference for each source.
+    pub fn translations(
+        sources: TokenisedTexts,
+        targets: &TokenisedTexts,
+        start: u32,
+        references: Vec<String>,
+    ) -> Self {
+        let counts = [sources.lengths.len(), targets.lengths.len()];
+        assert_eq!(counts, [references.len(); 2], "one translation for each source");
+        let rows = targets.tokens.chunks(targets.length).zip(&targets.lengths);
+        let labels = rows.flat_map(|(row, length)| &row[..*length]).copied().collect();
+        let begins = begins(targets.lengths.iter().copied());
+        let truncated = sources.truncated + targets.truncated;
+        let stride = sources.length;
+        let translations = Translations { sources, begins, start, references, truncated };
+        Self { stride, inputs: Values::Translations(translations), labels }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        match &self.inputs {
+            Values::Translations(translations) => translations.len(),
+            _ => self.labels.len(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
+    /// Of every answer.
     pub fn labels(&self) -> &[u32] {
         &self.labels
+    }
+
+    /// Translations as they were written, where that is what is asked for.
+    pub fn references(&self) -> Option<&[String]> {
+        match &self.inputs {
+            Values::Translations(translations) => Some(&translations.references),
+            _ => None,
+        }
+    }
+
+    /// Places of an example's answers among all.
+    pub(crate) fn answers(&self, at: usize) -> Range<usize> {
+        match &self.inputs {
+            Values::Translations(translations) => translations.begins[at]..translations.begins[at + 1],
+            _ => at..at + 1,
+        }
+    }
+
+    /// How many answers the examples at `indices` ask for.
+    pub(crate) fn count_answers(&self, indices: &[usize]) -> usize {
+        indices.iter().map(|at| self.answers(*at).len()).sum()
     }
 
     /// What a model must read to take these examples, and how many classes it must tell apart.
@@ -71,6 +137,11 @@ impl Examples {
             Values::Images { side, channels, .. } => Reads::Images { side: *side as u32, channels: *channels as u32 },
             Values::Symbols(symbols) => Reads::Symbols { length, vocabulary: most(symbols) },
             Values::Texts(texts) => Reads::Text { length, vocabulary: most(&texts.tokens), padding: 0 },
+            Values::Translations(translations) => Reads::Translations {
+                source: length,
+                target: (0..self.len()).map(|at| translations.target_length(at) as u32).max().unwrap_or(0),
+                vocabulary: most(&translations.sources.tokens).max(most(&self.labels)),
+            },
         };
         (reads, most(&self.labels))
     }
@@ -79,23 +150,47 @@ impl Examples {
     pub fn truncated(&self) -> usize {
         match &self.inputs {
             Values::Texts(texts) => texts.truncated,
-            _ => 0,
+            Values::Translations(translations) => translations.truncated,
+            Values::Images { .. } | Values::Symbols(_) => 0,
         }
     }
 
-    /// Real tokens of an example, where examples differ in it.
+    /// How many texts there are; a sentence and its translation are two.
+    pub(crate) fn count_texts(&self) -> usize {
+        match &self.inputs {
+            Values::Texts(_) => self.len(),
+            Values::Translations(_) => 2 * self.len(),
+            Values::Images { .. } | Values::Symbols(_) => 0,
+        }
+    }
+
+    /// Real tokens of an example, of the longer text where there are two; none where examples do not differ in it.
     pub(crate) fn length(&self, at: usize) -> Option<usize> {
         match &self.inputs {
             Values::Texts(texts) => Some(texts.lengths[at]),
-            _ => None,
+            Values::Translations(of) => Some(of.sources.lengths[at].max(of.target_length(at))),
+            Values::Images { .. } | Values::Symbols(_) => None,
         }
     }
 
-    /// Tokens that a batch of the examples at `indices` is padded to, where examples differ in that.
-    pub(crate) fn padded_length(&self, indices: &[usize]) -> Option<usize> {
-        match &self.inputs {
-            Values::Texts(texts) => Some(texts.rows(indices).length),
-            _ => None,
+    /// Tokens of the examples at `indices` as queries and as keys of such a module, where examples differ in that.
+    pub(crate) fn queries_and_keys(&self, indices: &[usize], kind: AttentionKind) -> Option<[RealTokens; 2]> {
+        let of_texts = |texts: &TokenisedTexts| {
+            let rows = texts.rows(indices);
+            RealTokens { lengths: rows.lengths, padded: rows.length }
+        };
+        let of_targets = |of: &Translations| RealTokens {
+            lengths: indices.iter().map(|at| of.target_length(*at)).collect(),
+            padded: of.padded_target(indices),
+        };
+        match (&self.inputs, kind) {
+            (Values::Images { .. } | Values::Symbols(_), _) => None,
+            (Values::Texts(texts), _) => Some([of_texts(texts), of_texts(texts)]),
+            (Values::Translations(of), AttentionKind::SelfAttention) => {
+                Some([of_texts(&of.sources), of_texts(&of.sources)])
+            }
+            (Values::Translations(of), AttentionKind::CausalSelfAttention) => Some([of_targets(of), of_targets(of)]),
+            (Values::Translations(of), AttentionKind::CrossAttention) => Some([of_targets(of), of_texts(&of.sources)]),
         }
     }
 
@@ -115,13 +210,18 @@ impl Examples {
                 Inputs::Tokens(Tensor::from_data(TensorData::new(values, [indices.len(), self.stride]), device))
             }
             Values::Texts(texts) => Inputs::Text(texts.rows(indices).batch(device)),
+            Values::Translations(of) => Inputs::Translation(of.batch(indices, &self.labels, device)),
         }
     }
 
-    /// Labels at `indices` as a tensor `[batch]`.
+    /// Labels of the examples at `indices` as a tensor `[answers]`.
     pub fn label_batch(&self, indices: &[usize], device: &Device) -> Tensor<1, Int> {
-        let labels: Vec<i32> = indices.iter().map(|&at| self.labels[at] as i32).collect();
-        Tensor::from_data(TensorData::new(labels, [indices.len()]), device)
+        let labels: Vec<i32> = self.labels_of(indices).into_iter().map(|label| label as i32).collect();
+        Tensor::from_data(labels.as_slice(), device)
+    }
+
+    fn labels_of(&self, indices: &[usize]) -> Vec<u32> {
+        indices.iter().flat_map(|at| &self.labels[self.answers(*at)]).copied().collect()
     }
 
     /// The same images followed by their mirror images; other inputs stay as they are.
@@ -146,13 +246,17 @@ impl Examples {
         fn pick<T: Copy>(values: &[T], stride: usize, indices: &[usize]) -> Vec<T> {
             indices.iter().flat_map(|at| &values[at * stride..(at + 1) * stride]).copied().collect()
         }
-        let labels = indices.iter().map(|at| self.labels[*at]).collect();
+        let labels = self.labels_of(indices);
         match &self.inputs {
             Values::Images { side, channels, pixels } => {
                 Self::images(*side, *channels, pick(pixels, self.stride, indices), labels)
             }
             Values::Symbols(symbols) => Self::symbols(self.stride, pick(symbols, self.stride, indices), labels),
             Values::Texts(texts) => Self::texts(texts.rows(indices), labels),
+            Values::Translations(of) => {
+                let of = of.select(indices);
+                Self { stride: of.sources.length, inputs: Values::Translations(of), labels }
+            }
         }
     }
 
@@ -170,6 +274,10 @@ impl Examples {
                 Self::symbols(self.stride, [&symbols[..], more].concat(), labels)
             }
             (Values::Texts(texts), Values::Texts(more)) => Self::texts(texts.followed_by(more), labels),
+            (Values::Translations(of), Values::Translations(more)) => {
+                let of = of.followed_by(more);
+                Self { stride: of.sources.length, inputs: Values::Translations(of), labels }
+            }
             _ => panic!("images follow images, symbols symbols, texts texts"),
         }
     }
@@ -179,13 +287,19 @@ impl Examples {
         fn bytes<const N: usize>(values: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
             values.flatten().collect()
         }
+        let of_texts = |texts: &TokenisedTexts| {
+            let lengths = texts.lengths.iter().map(|length| *length as u32);
+            let all = texts.tokens.iter().chain(&texts.token_types).copied().chain(lengths);
+            bytes(all.map(|value| value.to_le_bytes()))
+        };
         let values = match &self.inputs {
             Values::Images { pixels, .. } => bytes(pixels.iter().map(|value| value.to_le_bytes())),
             Values::Symbols(symbols) => bytes(symbols.iter().map(|symbol| symbol.to_le_bytes())),
-            Values::Texts(texts) => {
-                let lengths = texts.lengths.iter().map(|length| *length as u32);
-                let all = texts.tokens.iter().chain(&texts.token_types).copied().chain(lengths);
-                bytes(all.map(|value| value.to_le_bytes()))
+            Values::Texts(texts) => of_texts(texts),
+            Values::Translations(of) => {
+                let begins = bytes(of.begins.iter().map(|begin| (*begin as u64).to_le_bytes()));
+                let references = of.references.iter().flat_map(|text| [text.as_bytes(), &[0]].concat());
+                [of_texts(&of.sources), begins, references.collect()].concat()
             }
         };
         Digest::of([values, bytes(self.labels.iter().map(|label| label.to_le_bytes()))])

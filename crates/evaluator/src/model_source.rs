@@ -1,9 +1,13 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use maskwright_transformer::{Checkpoint, CheckpointError, EncoderConfig, Loading, Model, Pooling, Tokeniser};
+use maskwright_transformer::{
+    Checkpoint, CheckpointError, EncoderConfig, Loading, Model, Pooling, Tokeniser, TranslatorConfig,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::{EvaluatorError, Task};
 
 /// Where a model's architecture and first weights come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub enum ModelSource {
     /// A small Transformer whose weights are drawn from the seed.
     New { encoder: EncoderConfig },
+    /// A small encoder-decoder whose weights are drawn from the seed, and whose sub-words are learnt from the training
+    /// examples.
+    NewTranslator { translator: TranslatorConfig },
     /// A folder in Hugging Face's layout (`docs/models.md`). A classifier that it lacks, or has for other classes, is
     /// drawn from the seed.
     Pretrained {
@@ -18,6 +25,9 @@ pub enum ModelSource {
         /// Tokens that a text is cut to, and that masks and costs are made for; by default the model's positions.
         #[serde(default)]
         length: Option<u32>,
+        /// The same for a translation, of models that write one.
+        #[serde(default)]
+        target_length: Option<u32>,
         /// How a text's tokens become one vector.
         #[serde(default)]
         pooling: Pooling,
@@ -29,25 +39,35 @@ impl ModelSource {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::New { encoder } => encoder.check().map_err(|why| format!("`model.source.New.encoder`: {why}")),
+            Self::NewTranslator { translator } => {
+                translator.check().map_err(|why| format!("`model.source.NewTranslator.translator`: {why}"))
+            }
             Self::Pretrained { .. } => Ok(()),
         }
     }
 
     /// The model with its first weights, for `classes` classes where it does not say how many.
-    pub fn build(&self, classes: u32, seed: u64, device: &Device) -> Result<Model, CheckpointError> {
+    pub fn build(&self, classes: Option<u32>, seed: u64, device: &Device) -> Result<Model, CheckpointError> {
         match self {
             Self::New { encoder } => Ok(Model::Encoder(encoder.init(seed, device))),
-            Self::Pretrained { folder, length, pooling } => {
-                let loading =
-                    Loading { length: *length, target_length: None, classes: Some(classes), pooling: *pooling, seed };
+            Self::NewTranslator { translator } => Ok(Model::Marian(translator.init(seed, device))),
+            Self::Pretrained { folder, length, target_length, pooling } => {
+                let (length, target_length, pooling) = (*length, *target_length, *pooling);
+                let loading = Loading { length, target_length, classes, pooling, seed };
                 Ok(Model::load(folder, &loading, device)?.model)
             }
         }
     }
 
-    /// What turns texts into the model's tokens, if it reads texts.
-    pub fn tokeniser(&self, model: &Model) -> Result<Option<Tokeniser>, CheckpointError> {
+    /// What turns texts into the model's tokens, if it reads texts; a vocabulary of the model's own is learnt from the
+    /// task's training examples.
+    pub fn tokeniser(&self, model: &Model, task: &Task) -> Result<Option<Tokeniser>, EvaluatorError> {
         match (self, model) {
+            (Self::NewTranslator { translator }, _) => {
+                let pairs = task.training_pairs()?;
+                let texts = pairs.iter().flat_map(|pair| [&pair.source[..], &pair.target]);
+                Ok(Some(Tokeniser::learn(texts, translator.vocabulary)?))
+            }
             (Self::Pretrained { folder, .. }, Model::Bert(_) | Model::Marian(_)) => {
                 Ok(Some(Checkpoint::open(folder)?.tokeniser()?))
             }

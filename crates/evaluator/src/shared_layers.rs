@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::{
     Examples,
-    evaluator::{batches, in_order},
+    class_scores::{batches, in_order},
 };
 
 /// What is kept between layers takes at most this much memory, in bytes.
@@ -40,7 +40,7 @@ struct Kept {
 }
 
 impl SharedLayers {
-    /// Class scores `[examples, classes]` of each candidate, to the bit those of [`Model::forward`]. Always of the same
+    /// Class scores `[answers, classes]` of each candidate, to the bit those of [`Model::forward`]. Always of the same
     /// model and examples.
     pub(crate) fn logits(
         &self,
@@ -55,7 +55,7 @@ impl SharedLayers {
         let run = |(number, batch): (usize, &Vec<usize>)| self.run(model, examples, &candidates, number, batch);
         let parts: Vec<Vec<Tensor<2>>> = batches.par_iter().enumerate().map(run).collect();
         let of = |candidate: usize| parts.iter().map(|part| part[candidate].clone()).collect();
-        (0..candidates.len()).map(|candidate| in_order(of(candidate), &batches)).collect()
+        (0..candidates.len()).map(|candidate| in_order(of(candidate), &batches, examples)).collect()
     }
 
     /// Share of the layers that did not have to be computed, of all asked for so far.

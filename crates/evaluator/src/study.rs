@@ -1,9 +1,9 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use crate::{
-    DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Training, TrainingProgress,
+    DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Teacher, Training, TrainingProgress,
     Treatment,
-    evaluator::{answers, logits},
+    class_scores::{answers, logits},
 };
 
 /// A cross-validation: a model trained dense on each fold and seed, then fine-tuned under each treatment, and asked about
@@ -70,8 +70,8 @@ impl Study<'_> {
                     treatment: treatment.into(),
                     fold: number,
                     seed,
-                    held_out: answers(logits(model, &shape, &held_out, of), &held_out),
-                    test: answers(logits(model, &shape, &data.test, of), &data.test),
+                    held_out: answers(model, &shape, &held_out, of),
+                    test: answers(model, &shape, &data.test, of),
                 };
                 let mirrored = train.clone().with_mirrored();
                 let mut training = |examples: &Examples, recipe, treatment, teacher, name: &str, model| {
@@ -95,8 +95,15 @@ impl Study<'_> {
                 let teacher = logits(&dense, &shape, &train, Treatment::Dense);
                 let mut found = vec![trial(DENSE, &dense, Treatment::Dense)];
                 for (name, treatment) in self.treatments {
-                    let tuned =
-                        training(&train, self.fine_tune, *treatment, Some(&teacher), name, dense.clone())?.model;
+                    let tuned = training(
+                        &train,
+                        self.fine_tune,
+                        *treatment,
+                        Some(Teacher::Scores(&teacher)),
+                        name,
+                        dense.clone(),
+                    )?
+                    .model;
                     found.push(trial(name, &tuned, *treatment));
                 }
                 trials.extend(found);

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Examples, GlueError, GlueTask, IdxError, ImageFolder, ImageFolderError, ListOps, ListOpsError, TextTable,
-    TextTableError, block_recall, fashion_mnist, image_task, text_task,
+    Examples, GlueError, GlueTask, IdxError, ImageFolder, ImageFolderError, ListOps, ListOpsError, ParallelFiles,
+    ParallelTextError, SentencePair, TextTable, TextTableError, block_recall, fashion_mnist, image_task, text_task,
+    translation_task::TranslationFiles,
 };
 
 /// What a model is asked to do, and where the examples come from. Relative paths count from the working directory.
@@ -40,6 +41,19 @@ pub enum Task {
         validation: Option<PathBuf>,
         test: PathBuf,
         table: TextTable,
+    },
+    /// Sentences to translate. An answer is a token of the translation; BLEU and chrF are measured on the test split.
+    Translation {
+        /// For people and file names.
+        name: String,
+        train: ParallelFiles,
+        /// By default a tenth of the training pairs.
+        #[serde(default)]
+        validation: Option<ParallelFiles>,
+        test: ParallelFiles,
+        /// Only so many training pairs, the first of their file; by default all.
+        #[serde(default)]
+        most: Option<u32>,
     },
     /// A task of GLUE. A tenth of its training examples validates; its dev split tests, for labels of GLUE's own test
     /// splits are not public.
@@ -82,6 +96,8 @@ pub enum TaskError {
     #[error(transparent)]
     TextTable(#[from] TextTableError),
     #[error(transparent)]
+    ParallelText(#[from] ParallelTextError),
+    #[error(transparent)]
     Glue(#[from] GlueError),
     #[error(transparent)]
     Tokeniser(#[from] CheckpointError),
@@ -93,6 +109,11 @@ pub enum TaskError {
         "{found} training examples are too few to take a tenth of them for validation: bring a validation part, or more of them"
     )]
     TooFew { found: usize },
+    #[error(
+        "the model's tokenizer.json does not end each text with token {end}, which ends a translation: save it with a \
+         post-processor that does"
+    )]
+    Unended { end: u32 },
     #[error("the model reads {model}, the task gives {task}: change `model.source` or `task`")]
     Unfit { model: String, task: String },
 }
@@ -104,22 +125,42 @@ impl Task {
             Self::FashionMnist { .. } => "fashion-mnist",
             Self::BlockRecall => "block-recall",
             Self::ListOps { .. } => "list-ops",
-            Self::Texts { name, .. } | Self::Images { name, .. } => name,
+            Self::Texts { name, .. } | Self::Images { name, .. } | Self::Translation { name, .. } => name,
             Self::Glue { task: GlueTask::Mrpc, .. } => "mrpc",
             Self::Glue { task: GlueTask::Sst2, .. } => "sst-2",
             Self::Glue { task: GlueTask::Mnli, .. } => "mnli",
         }
     }
 
-    /// How many classes there are to tell apart.
-    pub fn classes(&self) -> Result<u32, TaskError> {
-        Ok(match self {
+    /// How many classes there are to tell apart; none where the answer is a text.
+    pub fn classes(&self) -> Result<Option<u32>, TaskError> {
+        Ok(Some(match self {
             Self::FashionMnist { .. } | Self::ListOps { .. } => 10,
             Self::BlockRecall => 8,
             Self::Images { folder, preparation, .. } => preparation.classes(folder)?.len() as u32,
             Self::Texts { table, .. } => table.labels.classes(),
             Self::Glue { task, .. } => task.classes(),
-        })
+            Self::Translation { .. } => return Ok(None),
+        }))
+    }
+
+    /// The training pairs of a translation task.
+    pub(crate) fn training_pairs(&self) -> Result<Vec<SentencePair>, TaskError> {
+        match self.translation_files() {
+            Some(files) => files.training_pairs(),
+            None => {
+                Err(TaskError::Unfit { model: TO_TRANSLATE.into(), task: format!("`{}`, something else", self.name()) })
+            }
+        }
+    }
+
+    fn translation_files(&self) -> Option<TranslationFiles<'_>> {
+        match self {
+            Self::Translation { train, validation, test, most, .. } => {
+                Some(TranslationFiles { train, validation: validation.as_ref(), test, most: *most })
+            }
+            _ => None,
+        }
     }
 
     /// Reads or generates the examples as `model` takes them; texts through its tokeniser.
@@ -131,10 +172,19 @@ impl Task {
             Self::Images { folder, preparation, .. } => image_task::read(folder, preparation)?,
             Self::Texts { .. } | Self::Glue { .. } => {
                 let (Some(tokeniser), Reads::Text { length, padding, .. }) = (tokeniser, model.reads()) else {
-                    let task = format!("texts and {} classes", self.classes()?);
+                    let task = format!("texts and {} classes", self.classes()?.unwrap_or(0));
                     return Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task });
                 };
                 text_task::read(self, &|texts| tokeniser.encode(texts, length as usize, padding))?
+            }
+            Self::Translation { .. } => {
+                let (Some(tokeniser), Model::Marian(translator), Some(files)) =
+                    (tokeniser, model, self.translation_files())
+                else {
+                    let model = describe(model.reads(), model.classes());
+                    return Err(TaskError::Unfit { model, task: TO_TRANSLATE.into() });
+                };
+                files.read(translator.config(), tokeniser)?
             }
         };
         data.check(model)?;
@@ -157,7 +207,7 @@ impl TaskData {
     pub fn truncated(&self) -> Option<(usize, usize)> {
         let splits = [&self.train, &self.validation, &self.test];
         let truncated = splits.iter().map(|examples| examples.truncated()).sum();
-        (truncated > 0).then(|| (truncated, splits.iter().map(|examples| examples.len()).sum()))
+        (truncated > 0).then(|| (truncated, splits.iter().map(|examples| examples.count_texts()).sum()))
     }
 
     /// Refuses a model that cannot read these examples or name their classes.
@@ -170,6 +220,10 @@ impl TaskData {
             (Reads::Text { length, vocabulary, .. }, Reads::Text { length: l, vocabulary: v, .. }) => {
                 length >= l && vocabulary >= v
             }
+            (
+                Reads::Translations { source, target, vocabulary },
+                Reads::Translations { source: s, target: t, vocabulary: v },
+            ) => source >= s && target >= t && vocabulary >= v,
             (model, task) => model == task,
         };
         if fits && model.classes() >= classes {
@@ -178,6 +232,9 @@ impl TaskData {
         Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task: describe(needed, classes) })
     }
 }
+
+/// What a translator reads, and a translation task gives.
+const TO_TRANSLATE: &str = "texts to translate";
 
 fn describe(reads: Reads, classes: u32) -> String {
     match reads {
@@ -190,6 +247,6 @@ fn describe(reads: Reads, classes: u32) -> String {
         Reads::Text { length, vocabulary, .. } => {
             format!("texts of {length} tokens out of {vocabulary} and {classes} classes")
         }
-        Reads::Translations => "texts to translate".into(),
+        Reads::Translations { .. } => TO_TRANSLATE.into(),
     }
 }

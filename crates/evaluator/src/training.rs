@@ -15,7 +15,7 @@ use burn::{
     },
 };
 use maskwright_blueprint::{Digest, write_whole};
-use maskwright_transformer::{Model, load_weights, weights_to_bytes};
+use maskwright_transformer::{Attention, Model, load_weights, weights_to_bytes};
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 use rayon::prelude::*;
 
@@ -77,13 +77,22 @@ pub struct Training<'a> {
     pub recipe: &'a Recipe,
     /// How attention is computed meanwhile; masks with fake quantisation.
     pub treatment: Treatment<'a>,
-    /// The dense model's class scores, one row for each example, which `recipe.distillation` follows.
-    pub teacher: Option<&'a Tensor<2>>,
+    /// What `recipe.distillation` follows.
+    pub teacher: Option<Teacher<'a>>,
     /// A model's accuracy on examples that it does not train on, after each epoch; for `recipe.patience`.
     pub judge: Option<Judge<'a>>,
     pub seed: u64,
     /// Where the trained weights are kept, and the state of a training that was stopped.
     pub store: Option<Store<'a>>,
+}
+
+/// A dense model's opinion of the examples.
+#[derive(Clone, Copy)]
+pub enum Teacher<'a> {
+    /// Its class scores, one row for each answer.
+    Scores(&'a Tensor<2>),
+    /// The model, asked at each step: for examples whose scores would take too much memory.
+    Model(&'a Model),
 }
 
 /// What decides between epochs.
@@ -241,9 +250,9 @@ impl Training<'_> {
         batches
     }
 
-    /// Mean loss and gradients of some batches, each weighted by its examples.
+    /// Mean loss and gradients of some batches, each weighted by its answers.
     fn gradients(&self, model: &Model, treated: &Treated, batches: &[Vec<usize>]) -> (f64, GradientsParams) {
-        let all: usize = batches.iter().map(Vec::len).sum();
+        let all: usize = batches.iter().map(|batch| self.examples.count_answers(batch)).sum();
         let mut sum = GradientsAccumulator::new();
         let mut loss = 0.0;
         for batch in batches {
@@ -258,32 +267,36 @@ impl Training<'_> {
         (loss, sum.grads())
     }
 
-    /// What some examples add to the loss of a step over `all` examples, and its gradients.
+    /// What some examples add to the loss of a step over `all` answers, and its gradients.
     fn shard(&self, model: &Model, treated: &Treated, shard: &[usize], all: usize) -> (f64, GradientsParams) {
         // Leaves of its own: two graphs that share leaves cannot run backward side by side.
         let device = Device::flex().autodiff();
         let model = model.clone().fork(&device);
-        let logits = model.forward(self.examples.batch(shard, &device), treated.attention()); // [shard, classes]
+        let logits = model.forward(self.examples.batch(shard, &device), treated.attention()); // [answers, classes]
         let smoothing = (self.recipe.label_smoothing > 0.0).then_some(self.recipe.label_smoothing);
         let cross_entropy = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device);
         let hard = cross_entropy.forward(logits.clone(), self.examples.label_batch(shard, &device));
         let share = self.recipe.distillation;
         let loss = match self.teacher.filter(|_| share > 0.0) {
             Some(teacher) => {
-                let wanted = Tensor::from_inner(rows(teacher, shard));
+                let wanted = Tensor::from_inner(teacher.scores(self.examples, shard));
                 let soft = -(softmax(wanted, 1) * log_softmax(logits, 1)).sum_dim(1).mean();
                 hard.mul_scalar(1.0 - share) + soft.mul_scalar(share)
             }
             None => hard,
         };
-        let loss = loss.mul_scalar(shard.len() as f64 / all as f64);
+        let loss = loss.mul_scalar(self.examples.count_answers(shard) as f64 / all as f64);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         (value, GradientsParams::from_grads(loss.backward(), &model))
     }
 
     /// Of everything that decides the outcome: a checkpoint of another training is not followed.
     fn key(&self, model: &Model) -> Digest {
-        let teacher = self.teacher.map(|teacher| teacher.to_data().bytes().to_vec()).unwrap_or_default();
+        let teacher = match self.teacher {
+            Some(Teacher::Scores(scores)) => scores.to_data().bytes().to_vec(),
+            Some(Teacher::Model(model)) => model.shape("").digest.to_string().into_bytes(),
+            None => Vec::new(),
+        };
         let judge = self.judge.filter(|_| self.recipe.patience.is_some());
         let judged = judge.map_or(String::new(), |judge| judge.examples.digest().to_string());
         Digest::of([
@@ -327,7 +340,15 @@ fn is_finite(model: &Model) -> bool {
     finite.0
 }
 
-fn rows(of: &Tensor<2>, indices: &[usize]) -> Tensor<2> {
-    let indices: Vec<i32> = indices.iter().map(|&at| at as i32).collect();
-    of.clone().select(0, Tensor::from_data(indices.as_slice(), &of.device()))
+impl Teacher<'_> {
+    /// Of the examples at `indices`, `[answers, classes]`.
+    fn scores(self, examples: &Examples, indices: &[usize]) -> Tensor<2> {
+        match self {
+            Self::Scores(all) => {
+                let rows: Vec<i32> = indices.iter().flat_map(|at| examples.answers(*at)).map(|at| at as i32).collect();
+                all.clone().select(0, Tensor::from_data(rows.as_slice(), &all.device()))
+            }
+            Self::Model(model) => model.forward(examples.batch(indices, &Device::flex()), Attention::Dense),
+        }
+    }
 }

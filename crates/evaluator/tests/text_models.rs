@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 fn tiny_bert() -> ModelSource {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../transformer/tests/references/bert"));
-    ModelSource::Pretrained { folder, length: Some(16), pooling: Pooling::Mean }
+    ModelSource::Pretrained { folder, length: Some(16), target_length: None, pooling: Pooling::Mean }
 }
 
 /// Sixty texts of one to twenty words; the label says whether their number is even.
@@ -69,7 +69,7 @@ fn a_model_that_reads_no_text_is_refused() {
     let input = EncoderInput::Tokens { length: 16, vocabulary: 60 };
     let source =
         ModelSource::New { encoder: EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes: 2 } };
-    let model = source.build(2, 1, &burn::tensor::Device::flex()).unwrap();
+    let model = source.build(Some(2), 1, &burn::tensor::Device::flex()).unwrap();
     let Err(TaskError::Unfit { model, task }) = task.load(&model, None) else { panic!("it was taken") };
     assert_eq!((model.as_str(), task.as_str()), ("16 symbols out of 60 and 2 classes", "texts and 2 classes"));
 }

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::Path, sync::Mutex};
 
 use burn::tensor::{Device, Tensor};
-use maskwright_evaluator::{Examples, Judge, Recipe, Store, Training, TrainingError, Treatment};
+use maskwright_evaluator::{Examples, Judge, Recipe, Store, Teacher, Training, TrainingError, Treatment};
 use maskwright_transformer::{EncoderConfig, EncoderInput, Model, weights_digest};
 
 /// Sequences of eight symbols whose label is the first.
@@ -97,7 +97,8 @@ fn a_loss_that_is_no_number_ends_the_training_and_keeps_the_state_before() {
     let (examples, recipe) = (examples(16), Recipe { epochs: 1, batch: 8, distillation: 0.5, ..Recipe::default() });
     let teacher = Tensor::<2>::full([16, 4], f32::NAN, &Device::flex());
     let folder = tempfile::tempdir().unwrap();
-    let training = Training { teacher: Some(&teacher), ..training(&examples, &recipe, Some(folder.path())) };
+    let training =
+        Training { teacher: Some(Teacher::Scores(&teacher)), ..training(&examples, &recipe, Some(folder.path())) };
     let error = training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap_err();
     let text = error.to_string();
     assert!(

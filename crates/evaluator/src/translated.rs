@@ -1,0 +1,52 @@
+use burn::tensor::Device;
+use maskwright_blueprint::{ModelShape, TranslationQuality};
+use maskwright_transformer::{CompiledMasks, Decoding, Inputs, Marian, Tokeniser};
+use rayon::prelude::*;
+
+use crate::{Bleu, Examples, chrf, class_scores::batches};
+
+/// Sentences that are decoded side by side: bounds memory, and changes the result no more than another order of sums.
+const SENTENCES: usize = 64;
+
+/// What a model made of some sentences.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Translated {
+    /// In the order of the examples.
+    pub texts: Vec<String>,
+    pub quality: TranslationQuality,
+}
+
+impl Translated {
+    /// The examples' sentences, each decoded greedily up to the length that the model's masks are made for; none where
+    /// the examples are no sentences to translate.
+    pub(crate) fn by(
+        translator: &Marian,
+        tokeniser: &Tokeniser,
+        shape: &ModelShape,
+        examples: &Examples,
+        masks: &CompiledMasks,
+    ) -> Option<Self> {
+        let references = examples.references()?;
+        let device = Device::flex();
+        let longest = translator.config().lengths.1 as usize;
+        let decoding = Decoding { beams: 1, longest, length_penalty: 0.0 };
+        let batches = batches(examples, shape);
+        let batches: Vec<&[usize]> = batches.iter().flat_map(|batch| batch.chunks(SENTENCES)).collect();
+        let decode = |batch: &&[usize]| {
+            let Inputs::Translation(inputs) = examples.batch(batch, &device) else { return Vec::new() };
+            translator.translate(inputs.source, &inputs.real, Some(masks), &decoding)
+        };
+        let found: Vec<Vec<Vec<u32>>> = batches.par_iter().map(decode).collect();
+        let mut texts = vec![String::new(); examples.len()];
+        for (at, tokens) in batches.iter().copied().flatten().zip(found.into_iter().flatten()) {
+            texts[*at] = tokeniser.decode(&tokens).trim().to_owned();
+        }
+        Some(Self { quality: quality(&texts, references), texts })
+    }
+}
+
+/// Of translations, each with its reference.
+fn quality(texts: &[String], references: &[String]) -> TranslationQuality {
+    let pairs = || texts.iter().zip(references).map(|(text, reference)| (&text[..], [&reference[..]]));
+    TranslationQuality { bleu: Bleu::of(pairs()).score, chrf: chrf(pairs()) }
+}
