@@ -1,4 +1,5 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use maskwright_blueprint::TranslationQuality;
 
 /// One line under the headings and nothing else.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
@@ -40,6 +41,14 @@ pub(crate) fn percent(share: f64) -> String {
 pub(crate) fn points(difference: f64) -> String {
     let rounded = format!("{:+.1}", 100.0 * difference);
     if rounded == "-0.0" { "+0.0".into() } else { rounded }
+}
+
+/// BLEU and chrF, each in points: `31.2`.
+pub(crate) fn translation_points(quality: Option<TranslationQuality>) -> [String; 2] {
+    match quality {
+        Some(TranslationQuality { bleu, chrf }) => [bleu, chrf].map(|points| format!("{points:.1}")),
+        None => ["–", "–"].map(String::from),
+    }
 }
 
 /// A ratio: `12.4x`.

@@ -88,6 +88,9 @@ pub fn cross_validate(
 ) -> Result<CrossValidation, SearchError> {
     let blueprint = evaluation::load(file, config)?;
     let model = untrained(config)?;
+    if model.data.test.references().is_some() {
+        return Err(SearchError::NoSingleAnswer { path: file.into() });
+    }
     if model.shape.modules != blueprint.model().modules {
         // The digest differs for every fold's weights; its modules must not.
         blueprint.check_model(&model.shape).map_err(|source| SearchError::OtherModel { path: file.into(), source })?;

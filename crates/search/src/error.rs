@@ -65,6 +65,12 @@ pub enum SearchError {
          and one seed or more, each once"
     )]
     Folds { folds: usize, seeds: usize, examples: usize },
+    #[error(
+        "{} is of a translator, and cross-validation asks of each example whether it was answered rightly: leave `--report` \
+         out, and run the search with other seeds",
+        path.display()
+    )]
+    NoSingleAnswer { path: PathBuf },
     #[error("{} is no run directory: it has no `{missing}`", run.display())]
     NotARun { run: PathBuf, missing: &'static str },
     #[error("another process works in {}: wait for it, or stop it", run.display())]

@@ -1,13 +1,11 @@
 use std::path::Path;
 
-use maskwright_blueprint::Blueprint;
-use maskwright_evaluator::{DenseModel, Evaluator, Split};
+use maskwright_blueprint::{Blueprint, TranslationAccuracy};
+use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Split};
+use maskwright_transformer::Tokeniser;
 use serde::Serialize;
 
-use crate::{
-    SearchConfig, SearchError, Watch,
-    search::{dense_model, untrained},
-};
+use crate::{ModelConfig, SearchConfig, SearchError, Watch, search::dense_model};
 
 /// A blueprint's accuracy, *measured* on the test split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,14 +18,17 @@ pub struct Evaluation {
     pub dense: f64,
     pub masked: f64,
     pub drop: f64,
+    /// Of tasks that ask for a translation, by greedy decoding; the dense model's is the recorded one as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub translation: Option<TranslationAccuracy>,
     /// Whether the weights were those fine-tuned under this mask; else the dense model's own.
     pub fine_tuned: bool,
 }
 
 /// Measures a blueprint on the test split of `config`'s task.
 ///
-/// The weights that were fine-tuned under its masks lie beside it (`x.safetensors` for `x.ron`), and its provenance holds
-/// their digest and the dense accuracy. Without them the dense model is taken from `cache` or trained, and must be the one
+/// The weights that were fine-tuned under its masks lie beside it (`x.safetensors` for `x.ron`, and `x.tokenizer.json`
+/// where a vocabulary was learnt for them), and its provenance holds their digest and the dense accuracy. Without them the dense model is taken from `cache` or trained, and must be the one
 /// that the blueprint was made for.
 pub fn evaluate(
     file: &Path,
@@ -45,9 +46,17 @@ pub fn evaluate(
     let fits = blueprint.check_model(&dense_model.shape);
     fits.map_err(|source| SearchError::OtherModel { path: file.into(), source })?;
     let evaluator = Evaluator::new(dense_model, config.loop_examples as usize);
-    let recorded = blueprint.provenance.accuracy.as_ref().filter(|_| fine_tuned).map(|accuracy| accuracy.dense);
-    let dense = recorded.unwrap_or_else(|| evaluator.accuracy(evaluator.dense(), None, Split::Test));
+    let recorded = blueprint.provenance.accuracy.as_ref().filter(|_| fine_tuned);
+    let dense = recorded.map(|accuracy| accuracy.dense);
+    let dense = dense.unwrap_or_else(|| evaluator.accuracy(evaluator.dense(), None, Split::Test));
     let masked = evaluator.accuracy(evaluator.dense(), Some(&blueprint), Split::Test);
+    let translate = |masks| evaluator.translate(evaluator.dense(), masks, Split::Test).map(|found| found.quality);
+    let translated = match recorded {
+        Some(recorded) => recorded.translation.map(|translation| translation.dense),
+        None => translate(None),
+    };
+    let translation =
+        translated.zip(translate(Some(&blueprint))).map(|(dense, masked)| TranslationAccuracy { dense, masked });
     Ok(Evaluation {
         blueprint: file.display().to_string(),
         density: blueprint.density(),
@@ -56,6 +65,7 @@ pub fn evaluate(
         dense,
         masked,
         drop: dense - masked,
+        translation,
         fine_tuned,
     })
 }
@@ -74,7 +84,14 @@ pub(crate) fn load(file: &Path, config: &SearchConfig) -> Result<Blueprint, Sear
 fn tuned_weights(blueprint: &Blueprint, file: &Path, config: &SearchConfig) -> Result<Option<DenseModel>, SearchError> {
     let beside = file.with_extension("safetensors");
     let Some(expected) = blueprint.provenance.tuned_weights.filter(|_| beside.is_file()) else { return Ok(None) };
-    let model = untrained(config)?.with_weights(&beside)?;
+    let vocabulary = file.with_extension("tokenizer.json");
+    let vocabulary = match vocabulary.is_file() {
+        true => Some(Tokeniser::load(&vocabulary).map_err(EvaluatorError::from)?),
+        false => None,
+    };
+    let ModelConfig { name, source, .. } = &config.model;
+    let model =
+        DenseModel::untrained_with(name, source, &config.task, config.seed, vocabulary)?.with_weights(&beside)?;
     let found = model.weights_digest();
     if found != expected || model.shape.modules != blueprint.model().modules {
         return Err(SearchError::TunedWeights { path: beside, found: found.short(), expected: expected.short() });

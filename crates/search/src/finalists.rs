@@ -1,10 +1,17 @@
 use std::{ops::ControlFlow, path::Path};
 
-use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance};
+use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance, TranslationAccuracy, TranslationQuality};
 use maskwright_evaluator::{Effect, Evaluator, Recipe, Split};
 use maskwright_transformer::{Model, weights_digest};
 
 use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch, trial::Trials};
+
+/// What the dense model reaches on the test split.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DenseResult {
+    pub accuracy: f64,
+    pub translation: Option<TranslationQuality>,
+}
 
 /// A candidate after fine-tuning.
 pub(crate) struct Finalist {
@@ -149,11 +156,13 @@ pub(crate) fn blueprint_of(
     finalist: &Finalist,
     evaluator: &Evaluator,
     pricing: &Pricing,
-    dense_accuracy: f64,
+    dense: DenseResult,
     provenance: Provenance,
 ) -> Result<Blueprint, SearchError> {
     let mut blueprint = finalist.candidate.blueprint(evaluator.shape(), provenance);
     let masked = evaluator.accuracy(&finalist.model, Some(&blueprint), Split::Test);
+    let translated = evaluator.translate(&finalist.model, Some(&blueprint), Split::Test);
+    let translation = dense.translation.zip(translated);
     let predicted = pricing.predicted(&blueprint)?;
     let provenance = &mut blueprint.provenance;
     provenance.tuned_weights = Some(weights_digest(&finalist.model));
@@ -161,9 +170,10 @@ pub(crate) fn blueprint_of(
     provenance.accuracy = Some(Accuracy {
         split: "test".into(),
         examples: evaluator.examples(Split::Test).len() as u64,
-        dense: dense_accuracy,
+        dense: dense.accuracy,
         masked,
-        drop: AccuracyDrop(dense_accuracy - masked),
+        drop: AccuracyDrop(dense.accuracy - masked),
+        translation: translation.map(|(dense, masked)| TranslationAccuracy { dense, masked: masked.quality }),
     });
     Ok(blueprint)
 }

@@ -1,4 +1,4 @@
-use maskwright_blueprint::Predicted;
+use maskwright_blueprint::{Predicted, TranslationQuality};
 use maskwright_evaluator::Effect;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub enum StopReason {
 pub struct Dense {
     /// Measured, test split.
     pub accuracy: f64,
+    /// Of tasks that ask for a translation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translation: Option<TranslationQuality>,
     /// Predicted, attention at the device's finest precision.
     pub seconds: f64,
 }
@@ -52,6 +55,9 @@ pub struct Best {
     /// Measured, test split, after fine-tuning.
     pub accuracy: f64,
     pub accuracy_drop: f64,
+    /// Of tasks that ask for a translation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translation: Option<TranslationQuality>,
     pub predicted: BestPredicted,
 }
 
@@ -83,6 +89,9 @@ pub struct Row {
     /// Measured on the test split; fine-tuned unless dense.
     pub accuracy: f64,
     pub accuracy_drop: f64,
+    /// Of tasks that ask for a translation: of greedy decoding of the test split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translation: Option<TranslationQuality>,
     /// Measured on the selection split; what the choice was made by.
     pub selection_drop: f64,
     /// Whether the selection drop is within the tolerance. A row that is not is the searcher's closest attempt.
@@ -111,10 +120,13 @@ pub struct Details {
     pub fidelity_correlation: Option<f64>,
     /// Of the search's own improvements of its best, how many came from each origin (`scan`, `policy`, `unlearned`).
     pub improvements: Vec<(String, u64)>,
-    /// Accuracy of always answering the commonest class, test split.
+    /// Accuracy of always answering the commonest class, or token, test split.
     pub majority_accuracy: f64,
     /// Examples of the test split.
     pub test_examples: u64,
+    /// Answers that they ask for, where an example asks for several: accuracies are shares of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_answers: Option<u64>,
 }
 
 /// One evaluated candidate: a line of `episodes.jsonl`. No times: they lie in `times.jsonl`.

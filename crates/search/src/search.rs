@@ -7,7 +7,7 @@ use std::{
 
 use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, ModelShape, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
-use maskwright_evaluator::{DenseModel, Effect, Evaluator, Split};
+use maskwright_evaluator::{DenseModel, Effect, Evaluator, ModelSource, Split};
 use maskwright_transformer::weights_to_bytes;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
-    finalists::{Contender, Finalist, blueprint_of, contenders, fine_tuned, shortlist},
+    finalists::{Contender, DenseResult, Finalist, blueprint_of, contenders, fine_tuned, shortlist},
     knapsack::multipliers,
     run_directory::{RunDirectory, config_digest, now, tool},
     searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled},
@@ -182,23 +182,27 @@ impl Search {
     ) -> Result<Outcome, SearchError> {
         let config = &self.config;
         watch.begin(&Stage::Test, finals.len() as u64 + 2);
-        let dense_accuracy = evaluator.accuracy(evaluator.dense(), None, Split::Test);
+        let measured = |masks| DenseResult {
+            accuracy: evaluator.accuracy(evaluator.dense(), masks, Split::Test),
+            translation: evaluator.translate(evaluator.dense(), masks, Split::Test).map(|found| found.quality),
+        };
+        let dense = measured(None);
         let mut table = Vec::new();
-        table.push(dense_row("dense", &pricing.dense(pricing.finest()), dense_accuracy, 0.0, pricing)?);
+        table.push(dense_row("dense", &pricing.dense(pricing.finest()), dense, 0.0, pricing)?);
         if pricing.finest() != config.space.precisions[0] {
             let coarse = pricing.dense(config.space.precisions[0]);
-            let drop = |split, dense| dense - evaluator.accuracy(evaluator.dense(), Some(&coarse), split);
-            let selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
-            let (on_test, on_selection) = (drop(Split::Test, dense_accuracy), drop(Split::Selection, selection));
+            let selected = |masks| evaluator.accuracy(evaluator.dense(), masks, Split::Selection);
+            let on_selection = selected(None) - selected(Some(&coarse));
+            let on_test = measured(Some(&coarse));
             let name = format!("dense {}", config.space.precisions[0]);
-            let row = dense_row(&name, &coarse, dense_accuracy - on_test, on_test, pricing)?;
+            let row = dense_row(&name, &coarse, on_test, dense.accuracy - on_test.accuracy, pricing)?;
             let within_tolerance = on_selection <= limit.tolerance;
             table.push(Row { selection_drop: on_selection, within_tolerance, ..row });
         }
         watch.advance(2, "");
         let mut best = None;
         for (at, (name, finalist, evaluations)) in finals.iter().enumerate() {
-            let blueprint = blueprint_of(finalist, evaluator, pricing, dense_accuracy, self.provenance(name))?;
+            let blueprint = blueprint_of(finalist, evaluator, pricing, dense, self.provenance(name))?;
             let text = blueprint.to_ron();
             let weights = weights_to_bytes(&finalist.model);
             self.run.write(&format!("rows/{name}.ron"), text.as_bytes())?;
@@ -207,6 +211,11 @@ impl Search {
             if name == "searched" {
                 self.run.write("best/searched.ron", text.as_bytes())?;
                 self.run.write("best/searched.safetensors", &weights)?;
+                // Weights are of no use without the vocabulary that was learnt for them.
+                if let (ModelSource::NewTranslator { .. }, Some(learnt)) = (&config.model.source, evaluator.tokeniser())
+                {
+                    self.run.write("best/searched.tokenizer.json", learnt.to_json().as_bytes())?;
+                }
                 best = within_tolerance.then(|| best_of(&self.run.path().join("best/searched.ron"), &row, &blueprint));
             }
             table.push(row);
@@ -214,12 +223,13 @@ impl Search {
         }
         watch.end(&format!(
             "dense {:.1} % on {} test examples",
-            100.0 * dense_accuracy,
+            100.0 * dense.accuracy,
             evaluator.examples(Split::Test).len()
         ));
         self.write_pareto_set(searched, evaluator)?;
 
         let stop_reason = if searched.exhausted { StopReason::NothingNew } else { StopReason::EvaluationsUsed };
+        let test_examples = evaluator.examples(Split::Test).len() as u64;
         let labels = evaluator.examples(Split::Test).labels();
         let commonest = (0..evaluator.dense().classes()).map(|c| labels.iter().filter(|l| **l == c).count()).max();
         let outcome = Outcome {
@@ -227,7 +237,11 @@ impl Search {
             stop_reason,
             episodes: searched.evaluated.len() as u64,
             evaluations: searched.evaluated.len() as u64,
-            dense: Dense { accuracy: dense_accuracy, seconds: table[0].predicted.seconds.0 },
+            dense: Dense {
+                accuracy: dense.accuracy,
+                translation: dense.translation,
+                seconds: table[0].predicted.seconds.0,
+            },
             best,
             baselines: table.iter().filter(|row| is_baseline(row)).map(baseline_row).collect(),
             table,
@@ -243,7 +257,8 @@ impl Search {
                 fidelity_correlation: spearman(fidelity),
                 improvements: counted(&searched.improvements),
                 majority_accuracy: commonest.unwrap_or(0) as f64 / labels.len() as f64,
-                test_examples: labels.len() as u64,
+                test_examples,
+                test_answers: Some(labels.len() as u64).filter(|answers| *answers != test_examples),
             },
         };
         let json = serde_json::to_vec_pretty(&outcome).expect("an outcome is plain data");
@@ -443,7 +458,7 @@ fn counted(origins: &[&'static str]) -> Vec<(String, u64)> {
 fn dense_row(
     name: &str,
     blueprint: &Blueprint,
-    accuracy: f64,
+    DenseResult { accuracy, translation }: DenseResult,
     accuracy_drop: f64,
     pricing: &Pricing,
 ) -> Result<Row, SearchError> {
@@ -454,6 +469,7 @@ fn dense_row(
         predicted: pricing.predicted(blueprint)?,
         accuracy,
         accuracy_drop,
+        translation,
         selection_drop: 0.0,
         within_tolerance: true,
         evaluations: 0,
@@ -471,6 +487,7 @@ fn row(name: &str, blueprint: &Blueprint, finalist: &Finalist, evaluations: u64,
         predicted: provenance.predicted.clone().expect("a finalist was priced"),
         accuracy: accuracy.masked,
         accuracy_drop: accuracy.drop.0,
+        translation: accuracy.translation.map(|translation| translation.masked),
         selection_drop: finalist.selection_drop,
         within_tolerance,
         evaluations,
@@ -485,6 +502,7 @@ fn best_of(path: &Path, row: &Row, blueprint: &Blueprint) -> Best {
         block_sizes: blueprint.block_sizes().into_iter().map(|size| size.tokens()).collect(),
         accuracy: row.accuracy,
         accuracy_drop: row.accuracy_drop,
+        translation: row.translation,
         predicted: BestPredicted {
             seconds: row.predicted.seconds.0,
             speedup: row.predicted.speedup,

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use maskwright_blueprint::write_whole;
+use maskwright_blueprint::{TranslationAccuracy, write_whole};
 use maskwright_search::{CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config};
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::{
     picture::read_blueprint,
     progress::Progress,
     report,
-    table::{percent, points, table},
+    table::{percent, points, table, translation_points},
 };
 
 /// What `--json` prints.
@@ -51,7 +51,7 @@ fn sentence(found: &Evaluation) -> String {
         true => "fine-tuned under the mask",
         false => "without fine-tuning",
     };
-    format!(
+    let text = format!(
         "measured on {} {} examples, {tuned}: {} (dense {}), a drop of {} points at density {}\n",
         found.examples,
         found.split,
@@ -59,7 +59,10 @@ fn sentence(found: &Evaluation) -> String {
         percent(found.dense),
         points(found.drop),
         percent(found.density),
-    )
+    );
+    let Some(TranslationAccuracy { dense, masked }) = found.translation else { return text };
+    let [[bleu, chrf], [dense_bleu, dense_chrf]] = [masked, dense].map(|of| translation_points(Some(of)));
+    text + &format!("greedy decoding: BLEU {bleu} (dense {dense_bleu}), chrF {chrf} (dense {dense_chrf})\n")
 }
 
 /// Cross-validates and writes the page.

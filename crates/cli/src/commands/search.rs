@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
-use maskwright_search::{Outcome, Search, SearchError, load_config};
+use maskwright_search::{Outcome, Row, Search, SearchError, load_config};
 
 use crate::{
     answer::Answer,
@@ -10,11 +10,14 @@ use crate::{
     picture,
     progress::Progress,
     report::{self, RunFiles, headline},
-    table::{percent, points, table, times, wrapped},
+    table::{percent, points, table, times, translation_points, wrapped},
 };
 
 /// The folder of the mask library, in the working directory.
 const LIBRARY: &str = "masks";
+
+/// How a learnt vocabulary's file ends, beside the weights that go with it.
+const VOCABULARY: &str = "tokenizer.json";
 
 /// Widest line of running text.
 const WIDTH: usize = 100;
@@ -55,6 +58,11 @@ fn store(file: &Path, blueprint: &Blueprint) -> Result<PathBuf, CliError> {
     let weights = std::fs::read(file.with_extension("safetensors")).map_err(write_error)?;
     let stored = library.store(blueprint).map_err(write_error)?;
     write_whole(&stored.with_extension("safetensors"), &weights).map_err(write_error)?;
+    let vocabulary = file.with_extension(VOCABULARY);
+    if vocabulary.is_file() {
+        let learnt = std::fs::read(&vocabulary).map_err(write_error)?;
+        write_whole(&stored.with_extension(VOCABULARY), &learnt).map_err(write_error)?;
+    }
     Ok(stored)
 }
 
@@ -101,6 +109,12 @@ fn notes(outcome: &Outcome) -> String {
         details.test_examples,
         percent(details.majority_accuracy),
     );
+    if let Some(answers) = details.test_answers {
+        text += &format!(
+            "accuracy: share of {answers} target tokens that are predicted from the reference so far; BLEU and chrF: of \
+             greedy decoding\n"
+        );
+    }
     let most = outcome.evaluations;
     let fewer = outcome.table.iter().filter(|row| row.evaluations > 0 && row.evaluations < most);
     let fewer: Vec<&str> = fewer.map(|row| row.name.as_str()).collect();
@@ -120,7 +134,7 @@ fn notes(outcome: &Outcome) -> String {
 }
 
 fn rows(outcome: &Outcome) -> String {
-    let headings = [
+    let before = [
         "\n",
         "\ndensity",
         "attention\npredicted",
@@ -129,9 +143,9 @@ fn rows(outcome: &Outcome) -> String {
         "energy\npredicted",
         "accuracy\nmeasured",
         "drop, points\nmeasured",
-        "evalua-\ntions",
     ];
-    let rows = outcome.table.iter().map(|row| {
+    let last = "evalua-\ntions";
+    let cells = |row: &Row| {
         let mark = if row.within_tolerance { "" } else { " *" };
         [
             format!("{}{mark}", row.name),
@@ -142,10 +156,27 @@ fn rows(outcome: &Outcome) -> String {
             row.predicted.joules.to_string(),
             percent(row.accuracy),
             points(row.accuracy_drop),
-            row.evaluations.to_string(),
         ]
-    });
-    table(headings, rows)
+    };
+    let evaluations = |row: &Row| row.evaluations.to_string();
+    let [a, b, c, d, e, f, g, h] = before;
+    match outcome.dense.translation {
+        None => {
+            let rows = outcome.table.iter().map(|row| {
+                let [a, b, c, d, e, f, g, h] = cells(row);
+                [a, b, c, d, e, f, g, h, evaluations(row)]
+            });
+            table([a, b, c, d, e, f, g, h, last], rows)
+        }
+        Some(_) => {
+            let rows = outcome.table.iter().map(|row| {
+                let [a, b, c, d, e, f, g, h] = cells(row);
+                let [bleu, chrf] = translation_points(row.translation);
+                [a, b, c, d, e, f, g, h, bleu, chrf, evaluations(row)]
+            });
+            table([a, b, c, d, e, f, g, h, "BLEU\nmeasured", "chrF\nmeasured", last], rows)
+        }
+    }
 }
 
 /// What finishes an interrupted run: the same command with `--resume`.

@@ -26,6 +26,10 @@ pub(crate) fn headline(outcome: &Outcome) -> String {
         percent(outcome.dense.accuracy),
         points(best.accuracy_drop).trim_start_matches('+'),
     );
+    let found = match best.translation.zip(outcome.dense.translation) {
+        Some((masked, dense)) => format!("{found} BLEU is {:.1} against {:.1} dense.", masked.bleu, dense.bleu),
+        None => found,
+    };
     match comparison(outcome) {
         Some(comparison) => format!("{found} {comparison}"),
         None => found,

@@ -7,7 +7,7 @@ use crate::{
         RunFiles, candidates::candidates, curve::reward_curve, headline, mask_grid::mask_grids, palette,
         plot::by_searcher,
     },
-    table::{percent, points, times},
+    table::{percent, points, times, translation_points},
 };
 
 /// The whole page. The same run gives the same bytes.
@@ -64,17 +64,31 @@ fn results(outcome: &Outcome) -> String {
         &format!(
             "Times, speed-ups and energies are <em>predicted</em> by the cost model of {} against dense attention at its \
              finest precision. Accuracies are <em>measured</em> on {} test examples that no searcher saw, fine-tuned \
-             unless dense; their 95 % interval is about ± {} points.",
+             unless dense; {}",
             escaped(&details.device),
             details.test_examples,
-            points(interval(outcome)).trim_start_matches('+'),
+            match details.test_answers {
+                None => format!(
+                    "their 95 % interval is about ± {} points.",
+                    points(interval(outcome)).trim_start_matches('+')
+                ),
+                Some(answers) => format!(
+                    "they are shares of {answers} target tokens, each predicted from the reference so far. BLEU and chrF, \
+                     in points from 0 to 100, are of greedy decoding under the same masks."
+                ),
+            },
         ),
     );
+    let translates = outcome.dense.translation.is_some();
+    let quality_headings = match translates {
+        true => "<th>BLEU<small>measured</small></th><th>chrF<small>measured</small></th>",
+        false => "",
+    };
     html += "<div class=\"scroll\"><table>\n<thead><tr><th></th><th>density</th><th>attention \
              time<small>predicted</small></th><th>attention speed-up<small>predicted</small></th><th>end-to-end \
              speed-up<small>predicted</small></th><th>energy<small>predicted</small></th><th>test \
-             accuracy<small>measured</small></th><th>drop, points<small>measured</small></th><th>evaluations</th></tr>\
-             </thead>\n<tbody>\n";
+             accuracy<small>measured</small></th><th>drop, points<small>measured</small></th>";
+    html += &format!("{quality_headings}<th>evaluations</th></tr></thead>\n<tbody>\n");
     for row in &outcome.table {
         let class = match (row.name == "searched", row.within_tolerance) {
             (true, true) => " class=\"ours\"",
@@ -82,7 +96,7 @@ fn results(outcome: &Outcome) -> String {
             (false, true) => "",
             (false, false) => " class=\"out\"",
         };
-        let cells = [
+        let mut cells = vec![
             percent(row.density),
             row.predicted.seconds.to_string(),
             times(row.predicted.speedup),
@@ -90,8 +104,11 @@ fn results(outcome: &Outcome) -> String {
             row.predicted.joules.to_string(),
             percent(row.accuracy),
             points(row.accuracy_drop),
-            if row.evaluations == 0 { "–".into() } else { row.evaluations.to_string() },
         ];
+        if translates {
+            cells.extend(translation_points(row.translation));
+        }
+        cells.push(if row.evaluations == 0 { "–".into() } else { row.evaluations.to_string() });
         let mark = if row.within_tolerance { "" } else { " *" };
         let cells: String = cells.iter().map(|cell| format!("<td>{cell}</td>")).collect();
         html += &format!("<tr{class}><th>{}{mark}</th>{cells}</tr>\n", escaped(&row.name));
