@@ -141,7 +141,8 @@ impl Search {
         // What fine-tuning alone does to the dense model: drops are to be read beside it.
         let finest = pricing.finest();
         let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
-        let tuned = fine_tuned(DENSE_TUNED, &[(None, whole)], &evaluator, &config, &store, tolerance, watch)?;
+        // Every search of this model and task has this row, so it is kept with the dense model.
+        let tuned = fine_tuned(DENSE_TUNED, &[(None, whole)], &evaluator, &config, &self.cache, tolerance, watch)?;
         finals.extend(tuned.map(|finalist| (DENSE_TUNED.to_owned(), finalist, 0)));
         for found in compared.iter().chain([&searched]) {
             let contenders = contenders(&found.evaluated, limit, &mut trials);
