@@ -69,9 +69,7 @@ impl DenseModel {
         Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: false })
     }
 
-    /// Trains a model, or takes it from `cache`, where it lies under a digest of first weights, data, recipe and seed.
-    ///
-    /// A cache file that does not load is trained anew and replaced.
+    /// Builds a model and trains it: [`DenseModel::untrained`], then [`DenseModel::trained`].
     pub fn obtain(
         name: &str,
         source: &ModelSource,
@@ -81,7 +79,20 @@ impl DenseModel {
         cache: &Path,
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Self, EvaluatorError> {
-        let Self { model, shape, data, tokeniser, .. } = Self::untrained(name, source, task, seed)?;
+        Self::untrained(name, source, task, seed)?.trained(recipe, seed, cache, watch)
+    }
+
+    /// Trains the model, or takes it from `cache`, where it lies under a digest of first weights, data, recipe and seed.
+    ///
+    /// A cache file that does not load is trained anew and replaced.
+    pub fn trained(
+        self,
+        recipe: &Recipe,
+        seed: u64,
+        cache: &Path,
+        watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
+    ) -> Result<Self, EvaluatorError> {
+        let Self { model, shape, data, tokeniser, .. } = self;
         fs::create_dir_all(cache).map_err(|source| EvaluatorError::Write { path: cache.into(), source })?;
         let training = Training {
             examples: &data.train.clone().with_mirrored(),
@@ -93,10 +104,10 @@ impl DenseModel {
                 accuracy: &|model| share(&answers(model, &shape, &data.validation, Treatment::Dense)),
             }),
             seed,
-            store: Some(Store { folder: cache, prefix: name }),
+            store: Some(Store { folder: cache, prefix: &shape.name }),
         };
         let Trained { model, kept } = training.run(model, watch)?;
-        Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: kept })
+        Ok(Self { shape: model.shape(&shape.name), model, data, tokeniser, cached: kept })
     }
 
     /// The same examples with the weights of a file, which must be those of a model of this architecture.
@@ -194,13 +205,23 @@ impl Evaluator {
 
     /// What `model` translates a split to, under masks or dense, by greedy decoding; none for tasks that ask for a class.
     pub fn translate(&self, model: &Model, masks: Option<&Blueprint>, split: Split) -> Option<Translated> {
+        self.translate_examples(model, masks, self.examples(split))
+    }
+
+    /// The same for some examples of a split.
+    pub fn translate_examples(
+        &self,
+        model: &Model,
+        masks: Option<&Blueprint>,
+        examples: &Examples,
+    ) -> Option<Translated> {
         let (Model::Marian(translator), Some(tokeniser)) = (model, &self.dense.tokeniser) else { return None };
         let device = Device::flex();
         let masks = match masks {
             Some(blueprint) => CompiledMasks::new(blueprint, &device),
             None => CompiledMasks::dense(&self.shape().modules, &device),
         };
-        Translated::by(translator, tokeniser, self.shape(), self.examples(split), &masks)
+        Translated::by(translator, tokeniser, self.shape(), examples, &masks)
     }
 
     /// What turns the task's texts into tokens, and tokens into texts.

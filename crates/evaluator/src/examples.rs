@@ -4,7 +4,10 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use maskwright_blueprint::{AttentionKind, Digest};
 use maskwright_transformer::{Inputs, Reads, TokenisedTexts};
 
-use crate::translations::{Translations, begins};
+use crate::{
+    SentencePair,
+    translations::{Translations, begins},
+};
 
 /// Labelled examples of one kind of input.
 ///
@@ -69,25 +72,25 @@ impl Examples {
         Self { stride: texts.length, inputs: Values::Texts(texts), labels }
     }
 
-    /// Sentences of any length with their translations, whose tokens are the labels; `references` are the translations
-    /// as they were written.
+    /// Sentences of any length with their translations, whose tokens are the labels; `pairs` are both as they were
+    /// written.
     ///
     /// # Panics
-    /// When there is not one translation and one reference for each source.
+    /// When there is not one source and one target for each pair.
     pub fn translations(
         sources: TokenisedTexts,
         targets: &TokenisedTexts,
         start: u32,
-        references: Vec<String>,
+        pairs: Vec<SentencePair>,
     ) -> Self {
         let counts = [sources.lengths.len(), targets.lengths.len()];
-        assert_eq!(counts, [references.len(); 2], "one translation for each source");
+        assert_eq!(counts, [pairs.len(); 2], "one source and one target for each pair");
         let rows = targets.tokens.chunks(targets.length).zip(&targets.lengths);
         let labels = rows.flat_map(|(row, length)| &row[..*length]).copied().collect();
         let begins = begins(targets.lengths.iter().copied());
         let truncated = sources.truncated + targets.truncated;
         let stride = sources.length;
-        let translations = Translations { sources, begins, start, references, truncated };
+        let translations = Translations { sources, begins, start, pairs, truncated };
         Self { stride, inputs: Values::Translations(translations), labels }
     }
 
@@ -108,10 +111,10 @@ impl Examples {
         &self.labels
     }
 
-    /// Translations as they were written, where that is what is asked for.
-    pub fn references(&self) -> Option<&[String]> {
+    /// Sentences and their translations as they were written, where translations are asked for.
+    pub fn pairs(&self) -> Option<&[SentencePair]> {
         match &self.inputs {
-            Values::Translations(translations) => Some(&translations.references),
+            Values::Translations(translations) => Some(&translations.pairs),
             _ => None,
         }
     }
@@ -298,7 +301,7 @@ impl Examples {
             Values::Texts(texts) => of_texts(texts),
             Values::Translations(of) => {
                 let begins = bytes(of.begins.iter().map(|begin| (*begin as u64).to_le_bytes()));
-                let references = of.references.iter().flat_map(|text| [text.as_bytes(), &[0]].concat());
+                let references = of.pairs.iter().flat_map(|pair| [pair.target.as_bytes(), &[0]].concat());
                 [of_texts(&of.sources), begins, references.collect()].concat()
             }
         };

@@ -3,7 +3,7 @@ use maskwright_blueprint::{ModelShape, TranslationQuality};
 use maskwright_transformer::{CompiledMasks, Decoding, Inputs, Marian, Tokeniser};
 use rayon::prelude::*;
 
-use crate::{Bleu, Examples, chrf, class_scores::batches};
+use crate::{Bleu, Examples, SentencePair, chrf, class_scores::batches};
 
 /// Sentences that are decoded side by side: bounds memory, and changes the result no more than another order of sums.
 const SENTENCES: usize = 64;
@@ -26,7 +26,7 @@ impl Translated {
         examples: &Examples,
         masks: &CompiledMasks,
     ) -> Option<Self> {
-        let references = examples.references()?;
+        let pairs = examples.pairs()?;
         let device = Device::flex();
         let longest = translator.config().lengths.1 as usize;
         let decoding = Decoding { beams: 1, longest, length_penalty: 0.0 };
@@ -41,12 +41,12 @@ impl Translated {
         for (at, tokens) in batches.iter().copied().flatten().zip(found.into_iter().flatten()) {
             texts[*at] = tokeniser.decode(&tokens).trim().to_owned();
         }
-        Some(Self { quality: quality(&texts, references), texts })
+        Some(Self { quality: quality(&texts, pairs), texts })
     }
 }
 
 /// Of translations, each with its reference.
-fn quality(texts: &[String], references: &[String]) -> TranslationQuality {
-    let pairs = || texts.iter().zip(references).map(|(text, reference)| (&text[..], [&reference[..]]));
-    TranslationQuality { bleu: Bleu::of(pairs()).score, chrf: chrf(pairs()) }
+fn quality(texts: &[String], pairs: &[SentencePair]) -> TranslationQuality {
+    let referenced = || texts.iter().zip(pairs).map(|(text, pair)| (&text[..], [&pair.target[..]]));
+    TranslationQuality { bleu: Bleu::of(referenced()).score, chrf: chrf(referenced()) }
 }

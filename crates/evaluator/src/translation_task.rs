@@ -57,6 +57,5 @@ fn examples(mut pairs: Vec<SentencePair>, model: &MarianConfig, tokeniser: &Toke
     if !targets.tokens.chunks(targets.length).zip(&targets.lengths).all(ends) {
         return Err(TaskError::Unended { end: model.end });
     }
-    let references = pairs.into_iter().map(|pair| pair.target).collect();
-    Ok(Examples::translations(sources, &targets, model.start, references))
+    Ok(Examples::translations(sources, &targets, model.start, pairs))
 }

@@ -1,6 +1,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use maskwright_transformer::{TokenisedTexts, TranslationBatch};
 
+use crate::SentencePair;
+
 /// Sentences and, beside the examples' labels, what a translator needs to be asked for their translations.
 ///
 /// The labels of an example are its translation's tokens, the end included: each of them is one answer.
@@ -12,8 +14,8 @@ pub(crate) struct Translations {
     pub begins: Vec<usize>,
     /// The token that a target starts with.
     pub start: u32,
-    /// The translations as they were written.
-    pub references: Vec<String>,
+    /// As they were written.
+    pub pairs: Vec<SentencePair>,
     /// Sources and translations that were cut.
     pub truncated: usize,
 }
@@ -21,7 +23,7 @@ pub(crate) struct Translations {
 impl Translations {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.references.len()
+        self.pairs.len()
     }
 
     /// Tokens of the translation at `at`.
@@ -63,7 +65,7 @@ impl Translations {
             sources: self.sources.rows(indices),
             begins: begins(indices.iter().map(|at| self.target_length(*at))),
             start: self.start,
-            references: indices.iter().map(|at| self.references[*at].clone()).collect(),
+            pairs: indices.iter().map(|at| self.pairs[*at].clone()).collect(),
             truncated: 0, // stays with the whole
         }
     }
@@ -75,7 +77,7 @@ impl Translations {
             sources: self.sources.followed_by(&others.sources),
             begins: begins(all.iter().flat_map(|of| (0..of.len()).map(|at| of.target_length(at)))),
             start: self.start,
-            references: [&self.references[..], &others.references].concat(),
+            pairs: [&self.pairs[..], &others.pairs].concat(),
             truncated: self.truncated + others.truncated,
         }
     }

@@ -88,7 +88,7 @@ pub fn cross_validate(
 ) -> Result<CrossValidation, SearchError> {
     let blueprint = evaluation::load(file, config)?;
     let model = untrained(config)?;
-    if model.data.test.references().is_some() {
+    if model.data.test.pairs().is_some() {
         return Err(SearchError::NoSingleAnswer { path: file.into() });
     }
     if model.shape.modules != blueprint.model().modules {

@@ -5,7 +5,10 @@ use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Split};
 use maskwright_transformer::Tokeniser;
 use serde::Serialize;
 
-use crate::{ModelConfig, SearchConfig, SearchError, Watch, search::dense_model};
+use crate::{
+    ModelConfig, SearchConfig, SearchError, Watch,
+    search::{trained, untrained},
+};
 
 /// A blueprint's accuracy, *measured* on the test split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,7 +44,7 @@ pub fn evaluate(
     let fine_tuned = tuned.is_some();
     let dense_model = match tuned {
         Some(tuned) => DenseModel { shape: blueprint.model().clone(), ..tuned },
-        None => dense_model(config, cache, watch)?,
+        None => trained(untrained(config)?, config, cache, watch)?,
     };
     let fits = blueprint.check_model(&dense_model.shape);
     fits.map_err(|source| SearchError::OtherModel { path: file.into(), source })?;

@@ -31,6 +31,7 @@ mod pricing;
 mod random_stream;
 mod reinforce;
 mod reward;
+mod rows;
 mod run_directory;
 mod search;
 mod searcher;
@@ -49,7 +50,9 @@ pub use error::SearchError;
 pub use evaluation::{Evaluation, evaluate};
 pub use guide::Guide;
 pub use maskwright_evaluator::{DropInterval, Fold};
-pub use outcome::{BaselineRow, Best, BestPredicted, Dense, Details, EpisodeRecord, Outcome, Row, StopReason};
+pub use outcome::{
+    BaselineRow, Best, BestPredicted, Dense, Details, EpisodeRecord, Outcome, Row, StopReason, TranslationSample,
+};
 pub use pricing::{Objective, Pricing};
 pub use reward::{Limit, Reward};
 pub use run_directory::Manifest;

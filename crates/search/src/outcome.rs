@@ -22,6 +22,20 @@ pub struct Outcome {
     /// The table for people: dense, baselines, searched.
     pub table: Vec<Row>,
     pub details: Details,
+    /// Of tasks that ask for a translation: the first sentences of the test split.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<TranslationSample>,
+}
+
+/// A sentence, and what is made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranslationSample {
+    pub source: String,
+    pub reference: String,
+    /// By the dense model.
+    pub dense: String,
+    /// By the searched one, under its masks; also where it did not keep within the tolerance.
+    pub searched: Option<String>,
 }
 
 /// Why a search ended.

@@ -8,24 +8,25 @@ use std::{
 use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, ModelShape, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
 use maskwright_evaluator::{DenseModel, Effect, Evaluator, ModelSource, Split};
-use maskwright_transformer::weights_to_bytes;
+use maskwright_transformer::{Model, weights_to_bytes};
 
 use crate::{
-    Agent, Baseline, BaselineRow, Best, BestPredicted, Candidate, Dense, Details, Guide, Kappa, Limit, Outcome,
-    Pricing, Row, SearchConfig, SearchError, Stage, StopReason, Watch,
+    Agent, Baseline, Candidate, Dense, Details, Guide, Kappa, Limit, Outcome, Pricing, Row, SearchConfig, SearchError,
+    Stage, StopReason, Watch,
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
     finalists::{Contender, DenseResult, Finalist, blueprint_of, contenders, fine_tuned, shortlist},
     knapsack::multipliers,
+    rows::{DENSE_TUNED, baseline_row, best_of, dense_row, is_baseline, row, samples},
     run_directory::{RunDirectory, config_digest, now, tool},
     searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled},
     trial::{Found, Trials},
     write_searcher::WriteSearcher,
 };
 
-/// The row of the dense model after the same fine-tuning.
-const DENSE_TUNED: &str = "dense-tuned";
+/// Test sentences whose translations a report shows.
+const SAMPLES: usize = 8;
 
 /// One search, from a configuration to a blueprint, in its own run directory.
 pub struct Search {
@@ -33,6 +34,8 @@ pub struct Search {
     config_name: String,
     run: RunDirectory,
     cache: PathBuf,
+    /// What was checked before the run began, if it has not gone on to be trained.
+    untrained: Option<DenseModel>,
 }
 
 impl Search {
@@ -46,7 +49,8 @@ impl Search {
             return Err(SearchError::LoopExamples { asked, validation });
         }
         let run = RunDirectory::create(runs, config_name, &config)?;
-        Ok(Self { config, config_name: config_name.into(), run, cache: cache_below(runs) })
+        let (config_name, cache) = (config_name.into(), cache_below(runs));
+        Ok(Self { config, config_name, run, cache, untrained: Some(model) })
     }
 
     /// Goes on with an earlier run; the configuration must be the one it was started with.
@@ -55,7 +59,7 @@ impl Search {
         let run = RunDirectory::open(run, &config)?;
         // As it was named first: the name goes into provenance, and the same run has the same bytes.
         let config_name = run.manifest()?.config_name;
-        Ok(Self { run, config, config_name, cache })
+        Ok(Self { run, config, config_name, cache, untrained: None })
     }
 
     /// The run directory.
@@ -75,7 +79,11 @@ impl Search {
     fn steps(&mut self, watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
         let config = self.config.clone();
         let device = device(&config)?;
-        let dense = dense_model(&config, &self.cache, watch)?;
+        let untrained = match self.untrained.take() {
+            Some(checked) => checked,
+            None => untrained(&config)?,
+        };
+        let dense = trained(untrained, &config, &self.cache, watch)?;
         let data = dense.data.digest();
         self.run.follows(dense.shape.digest, data, device.fingerprint())?;
         let evaluator = Evaluator::new(dense, config.loop_examples as usize);
@@ -201,6 +209,11 @@ impl Search {
             table.push(Row { selection_drop: on_selection, within_tolerance, ..row });
         }
         watch.advance(2, "");
+        let shown = evaluator.examples(Split::Test).split_at(SAMPLES).0;
+        let texts = |model: &Model, masks: Option<&Blueprint>| {
+            evaluator.translate_examples(model, masks, &shown).map(|found| found.texts)
+        };
+        let mut searched_texts = None;
         let mut best = None;
         for (at, (name, finalist, evaluations)) in finals.iter().enumerate() {
             let blueprint = blueprint_of(finalist, evaluator, pricing, dense, self.provenance(name))?;
@@ -217,6 +230,7 @@ impl Search {
                 {
                     self.run.write("best/searched.tokenizer.json", learnt.to_json().as_bytes())?;
                 }
+                searched_texts = texts(&finalist.model, Some(&blueprint));
                 best = within_tolerance.then(|| best_of(&self.run.path().join("best/searched.ron"), &row, &blueprint));
             }
             table.push(row);
@@ -261,6 +275,7 @@ impl Search {
                 test_examples,
                 test_answers: Some(labels.len() as u64).filter(|answers| *answers != test_examples),
             },
+            samples: samples(&shown, texts(evaluator.dense(), None), searched_texts.as_deref()),
         };
         let json = serde_json::to_vec_pretty(&outcome).expect("an outcome is plain data");
         self.run.write("result.json", &json)?;
@@ -333,29 +348,21 @@ pub(crate) fn untrained(config: &SearchConfig) -> Result<DenseModel, SearchError
 }
 
 /// The dense model of a configuration, trained or from the cache.
-pub(crate) fn dense_model(
+pub(crate) fn trained(
+    model: DenseModel,
     config: &SearchConfig,
     cache: &Path,
     watch: &mut dyn Watch,
 ) -> Result<DenseModel, SearchError> {
-    let model = &config.model;
     let mut begun = false;
-    let dense = DenseModel::obtain(
-        &model.name,
-        &model.source,
-        &config.task,
-        &model.training,
-        config.seed,
-        cache,
-        &mut |progress| {
-            if !begun {
-                watch.begin(&Stage::Train, progress.steps);
-                begun = true;
-            }
-            watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
-            if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        },
-    )?;
+    let dense = model.trained(&config.model.training, config.seed, cache, &mut |progress| {
+        if !begun {
+            watch.begin(&Stage::Train, progress.steps);
+            begun = true;
+        }
+        watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+        if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
     if !begun {
         watch.begin(&Stage::Train, 0);
     }
@@ -454,76 +461,6 @@ fn counted(origins: &[&'static str]) -> Vec<(String, u64)> {
         *counts.entry((*origin).to_owned()).or_insert(0) += 1;
     }
     counts.into_iter().collect()
-}
-
-fn dense_row(
-    name: &str,
-    blueprint: &Blueprint,
-    DenseResult { accuracy, translation }: DenseResult,
-    accuracy_drop: f64,
-    pricing: &Pricing,
-) -> Result<Row, SearchError> {
-    Ok(Row {
-        name: name.into(),
-        blueprint: None,
-        density: 1.0,
-        predicted: pricing.predicted(blueprint)?,
-        accuracy,
-        accuracy_drop,
-        translation,
-        selection_drop: 0.0,
-        within_tolerance: true,
-        evaluations: 0,
-        found_at: None,
-    })
-}
-
-fn row(name: &str, blueprint: &Blueprint, finalist: &Finalist, evaluations: u64, within_tolerance: bool) -> Row {
-    let provenance = &blueprint.provenance;
-    let accuracy = provenance.accuracy.as_ref().expect("a finalist was measured");
-    Row {
-        name: name.into(),
-        blueprint: Some(format!("rows/{name}.ron")),
-        density: blueprint.density(),
-        predicted: provenance.predicted.clone().expect("a finalist was priced"),
-        accuracy: accuracy.masked,
-        accuracy_drop: accuracy.drop.0,
-        translation: accuracy.translation.map(|translation| translation.masked),
-        selection_drop: finalist.selection_drop,
-        within_tolerance,
-        evaluations,
-        found_at: finalist.found_at,
-    }
-}
-
-fn best_of(path: &Path, row: &Row, blueprint: &Blueprint) -> Best {
-    Best {
-        blueprint: path.display().to_string(),
-        density: row.density,
-        block_sizes: blueprint.block_sizes().into_iter().map(|size| size.tokens()).collect(),
-        accuracy: row.accuracy,
-        accuracy_drop: row.accuracy_drop,
-        translation: row.translation,
-        predicted: BestPredicted {
-            seconds: row.predicted.seconds.0,
-            speedup: row.predicted.speedup,
-            end_to_end_speedup: row.predicted.end_to_end_speedup,
-            joules: row.predicted.joules.0,
-        },
-    }
-}
-
-fn is_baseline(row: &Row) -> bool {
-    !["searched", DENSE_TUNED].contains(&row.name.as_str()) && row.blueprint.is_some()
-}
-
-fn baseline_row(row: &Row) -> BaselineRow {
-    BaselineRow {
-        name: row.name.clone(),
-        density: row.density,
-        accuracy_drop: row.accuracy_drop,
-        speedup: row.predicted.speedup,
-    }
 }
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ fn a_searched_translator_is_measured_in_bleu_and_measured_again_from_its_files()
     assert!(outcome.table.iter().all(|row| row.translation.is_some()), "{:?}", outcome.table);
     // A word is a token, an end is a token: 33 times 2 + 3 + … + 10 words, then 2, 3 and 4, and 300 ends.
     assert_eq!((outcome.details.test_examples, outcome.details.test_answers), (300, Some(33 * 54 + 9 + 300)));
+    let right = outcome.samples.iter().filter(|sample| sample.dense == sample.reference).count();
+    assert!(outcome.samples.len() == 8 && right > 4, "{:?}", outcome.samples);
     let searched = outcome.table.iter().find(|row| row.name == "searched").unwrap();
 
     let file = run.join("best/searched.ron");

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use maskwright_search::{Outcome, StopReason};
+use maskwright_search::{Outcome, StopReason, TranslationSample};
 
 use crate::{
     report::{
@@ -18,6 +18,7 @@ pub(crate) fn page(run: &RunFiles) -> String {
     let mut html = opening("maskwright search report", &title);
     html += &format!("<p class=\"headline\">{}</p>\n", escaped(&headline(outcome)));
     html += &results(outcome);
+    html += &translations(outcome);
     html += &plots(run);
     if let Some((_, blueprint)) = &run.blueprint {
         html += &section("Masks of all heads", &masks_note(outcome, blueprint.density()));
@@ -128,6 +129,20 @@ fn results(outcome: &Outcome) -> String {
         html += &format!("<p class=\"note below\">{}</p>\n", notes.join("<br>"));
     }
     html
+}
+
+/// The first test sentences, dense and searched; nothing where the task asks for something else.
+fn translations(outcome: &Outcome) -> String {
+    if outcome.samples.is_empty() {
+        return String::new();
+    }
+    let sample = |of: &TranslationSample| {
+        let searched = of.searched.iter().map(|text| ("Searched", text.clone()));
+        let texts = [("Sentence", &of.source), ("Reference", &of.reference), ("Dense", &of.dense)];
+        facts(texts.map(|(name, text)| (name, text.clone())).into_iter().chain(searched))
+    };
+    let note = "The first sentences of the test split, decoded greedily; nobody chose them.";
+    section("Translations", note) + &outcome.samples.iter().map(sample).collect::<String>()
 }
 
 /// Half of the 95 % interval of the dense accuracy, as a share.
