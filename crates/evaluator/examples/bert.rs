@@ -101,7 +101,7 @@ fn evaluator(config: &BertConfig, examples: usize) -> Evaluator {
     let model = Model::Bert(config.init(7, &Device::flex()));
     let validation = texts(config, examples + 1);
     let data = TaskData { train: validation.clone(), test: validation.clone(), validation };
-    Evaluator::new(DenseModel { shape: model.shape("bert"), model, data, cached: false }, examples)
+    Evaluator::new(DenseModel { shape: model.shape("bert"), model, data, tokeniser: None, cached: false }, examples)
 }
 
 /// Texts of full length.

@@ -13,7 +13,7 @@ fn evaluator() -> Evaluator {
     let symbols = (0..40 * 24_u32).map(|at| (at * at / 7 + at) % 5).collect();
     let examples = Examples::symbols(24, symbols, (0..40).map(|at| at % 3).collect());
     let data = TaskData { train: examples.clone(), validation: examples.clone(), test: examples };
-    Evaluator::new(DenseModel { shape: model.shape("tiny"), model, data, cached: false }, 30)
+    Evaluator::new(DenseModel { shape: model.shape("tiny"), model, data, tokeniser: None, cached: false }, 30)
 }
 
 /// For each layer, the mask of both its heads.
