@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Times forward passes and training steps of BERT-mini (4 layers, 256 wide, 4 heads, 128 tokens, batch 32) here and in PyTorch
-eager, in turn, and prints how many times faster ours are.
+eager, in turn, and prints how many times faster ours are, on each backend that is named.
 
     cargo build --release --workspace --example bert_mini
     /somewhere/bin/pip install torch                           # in a virtual environment
     taskset -c 0 /somewhere/bin/python scripts/peers/bert_mini.py target/release/examples/bert_mini [--threads 1] [--json]
+
+With `--backends flex libtorch` the example must have been built with `--features libtorch` (docs/backends.md).
 
 PyTorch's attention is dense (scaled_dot_product_attention), or masked and fake-quantised as in quantisation-aware training:
 q, k, v in 8 bit with a scale a head, scores plus a mask, softmax, weights rounded to 1/255, straight-through gradients. That is
@@ -92,16 +94,22 @@ def torch_steps():
 def main():
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("ours", help="the example's program")
+    parse.add_argument("--backends", nargs="+", default=["flex"], help="what computes ours")
     parse.add_argument("--threads", type=int, default=1)
     parse.add_argument("--repetitions", type=int, default=10)
     parse.add_argument("--cpu", action="store_true", help="time of the processes, not of the clock on the wall")
     parse.add_argument("--json", action="store_true")
     given = parse.parse_args()
     torch.set_num_threads(given.threads)
-    environment = os.environ | {"RAYON_NUM_THREADS": str(given.threads)}
-    child = subprocess.Popen([given.ours], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    environment = os.environ | {"RAYON_NUM_THREADS": str(given.threads), "OMP_NUM_THREADS": str(given.threads)}
+    children = {
+        backend: subprocess.Popen(
+            [given.ours, backend], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        for backend in given.backends
+    }
 
-    def ours(step):
+    def ours(child, step):
         child.stdin.write(step + "\n")
         child.stdin.flush()
         return float(child.stdout.readline())
@@ -111,13 +119,14 @@ def main():
         answer = call()
         return time.clock_gettime(clock) - begun, answer
 
-    clock_of_child = (~child.pid) << 3 | 2  # Linux: the clock of another process
     calls = {}
     for step in ["forward", "train"]:
-        for way in ["dense", "composed", "blocks"]:
-            calls[f"ours, {step} {way}"] = lambda line=f"{step} {way}": (
-                clocked(clock_of_child, lambda: ours(line))[0] if given.cpu else ours(line)
-            )
+        for backend, child in children.items():
+            clock = (~child.pid) << 3 | 2  # Linux: the clock of another process
+            for way in ["dense", "composed", "blocks"]:
+                calls[f"{backend}, {step} {way}"] = lambda child=child, clock=clock, line=f"{step} {way}": (
+                    clocked(clock, lambda: ours(child, line))[0] if given.cpu else ours(child, line)
+                )
     for name, run in torch_steps().items():
         clock = time.CLOCK_PROCESS_CPUTIME_ID if given.cpu else time.CLOCK_MONOTONIC
         calls[f"PyTorch, {name}"] = lambda run=run, clock=clock: clocked(clock, run)[0]
@@ -127,10 +136,12 @@ def main():
             taken = call()
             if repetition >= 2:
                 seconds[name].append(taken)
-    child.stdin.close()
+    for child in children.values():
+        child.stdin.close()
     median = {name: statistics.median(times) for name, times in seconds.items()}
     ratios = {
-        f"{step} {way}": median[f"PyTorch, {step} {peer}"] / median[f"ours, {step} {way}"]
+        f"{backend}, {step} {way}": median[f"PyTorch, {step} {peer}"] / median[f"{backend}, {step} {way}"]
+        for backend in children
         for step in ["forward", "train"]
         for way, peer in [("dense", "dense"), ("composed", "masked"), ("blocks", "masked")]
     }
@@ -138,9 +149,9 @@ def main():
         print(json.dumps({"schema_version": 1, "torch": torch.__version__, "median_seconds": median, "times_faster": ratios}, indent=2))
         return
     for name, taken in median.items():
-        print(f"{name:24} {taken * 1e3:8.1f} ms")
+        print(f"{name:26} {taken * 1e3:8.1f} ms")
     for name, ratio in ratios.items():
-        print(f"{name:24} {ratio:8.2f} times PyTorch's speed")
+        print(f"{name:26} {ratio:8.2f} times PyTorch's speed")
 
 
 main()

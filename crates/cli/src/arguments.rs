@@ -3,11 +3,11 @@ mod measuring;
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use maskwright_cost_model::Dataflow;
 use maskwright_export::{ExportError, Target};
-use maskwright_search::Fold;
+use maskwright_search::{Backend, Fold};
 
 pub(crate) use data::DataCommand;
 pub(crate) use measuring::{BenchAttentionArguments, BenchCommand, CalibrateArguments, Peer};
@@ -91,13 +91,18 @@ pub(crate) struct Overrides {
     /// The same as `--set seed=N`.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// What computes the models, the same as `--set backend=BACKEND`; those besides flex are there if the program was built
+    /// with them.
+    #[arg(long, value_parser = PossibleValuesParser::new(Backend::ALL.map(Backend::name)))]
+    pub(crate) backend: Option<String>,
 }
 
 impl Overrides {
     /// In the order in which they count.
     pub(crate) fn pairs(&self) -> Vec<(String, String)> {
         let seed = self.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
-        self.set.iter().cloned().chain(seed).collect()
+        let backend = self.backend.clone().map(|backend| ("backend".to_owned(), backend));
+        self.set.iter().cloned().chain(seed).chain(backend).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 use burn::{
     module::Module,
     nn::loss::CrossEntropyLossConfig,
-    tensor::{Device, Tensor, TensorData, activation::softmax},
+    tensor::{Tensor, TensorData, activation::softmax},
 };
 use maskwright_blueprint::{AttentionShape, BlockSize, HeadId, ModelShape, Precision};
 use maskwright_transformer::{Attention, Model, Probe, SeenAttention, fake_quantise};
@@ -57,7 +57,7 @@ pub struct BlockStatistics {
 impl Calibration {
     /// Probes the dense model on the first `count` of `examples`; labels are drawn from the model by `seed`.
     pub(crate) fn measure(model: &Model, shape: &ModelShape, examples: &Examples, count: usize, seed: u64) -> Self {
-        let device = Device::flex().autodiff();
+        let device = model.device().autodiff();
         let model = model.clone().train();
         let mut generator = ChaCha12Rng::seed_from_u64(seed);
         let indices: Vec<usize> = (0..count.min(examples.len())).collect();

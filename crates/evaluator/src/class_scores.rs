@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use burn::tensor::{Device, Tensor, activation::log_softmax};
+use burn::tensor::{Tensor, activation::log_softmax};
 use maskwright_blueprint::{Blueprint, ModelShape};
 use maskwright_transformer::Model;
 use rayon::prelude::*;
@@ -76,7 +76,7 @@ pub(crate) fn answers(model: &Model, shape: &ModelShape, examples: &Examples, tr
 
 /// Class scores `[answers, classes]` of all examples by a model of this shape.
 pub(crate) fn logits(model: &Model, shape: &ModelShape, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
-    let device = Device::flex();
+    let device = model.device();
     let treated = treatment.on(&shape.modules, &device);
     let batches = batches(examples, shape);
     let parts = batches.par_iter().map(|batch| model.forward(examples.batch(batch, &device), treated.attention()));

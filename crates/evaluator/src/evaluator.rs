@@ -1,9 +1,9 @@
 use std::{fs, io, ops::ControlFlow, path::Path, sync::OnceLock};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use maskwright_blueprint::{Blueprint, Digest, ModelShape};
 use maskwright_transformer::{
-    CheckpointError, CompiledMasks, Model, Tokeniser, WeightsError, load_weights, weights_digest,
+    Backend, BackendError, CheckpointError, CompiledMasks, Model, Tokeniser, WeightsError, load_weights, weights_digest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluatorError {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
@@ -48,8 +50,14 @@ pub struct DenseModel {
 
 impl DenseModel {
     /// A model with its first weights, and the examples as it reads them.
-    pub fn untrained(name: &str, source: &ModelSource, task: &Task, seed: u64) -> Result<Self, EvaluatorError> {
-        Self::untrained_with(name, source, task, seed, None)
+    pub fn untrained(
+        name: &str,
+        source: &ModelSource,
+        task: &Task,
+        backend: Backend,
+        seed: u64,
+    ) -> Result<Self, EvaluatorError> {
+        Self::untrained_with(name, source, task, backend, seed, None)
     }
 
     /// The same with a vocabulary that was learnt before, if there is one.
@@ -57,29 +65,17 @@ impl DenseModel {
         name: &str,
         source: &ModelSource,
         task: &Task,
+        backend: Backend,
         seed: u64,
         vocabulary: Option<Tokeniser>,
     ) -> Result<Self, EvaluatorError> {
-        let model = source.build(task.classes()?, seed, &Device::flex())?;
+        let model = source.build(task.classes()?, seed, &backend.device()?)?;
         let tokeniser = match vocabulary {
             Some(learnt) => Some(learnt),
             None => source.tokeniser(&model, task)?,
         };
         let data = task.load(&model, tokeniser.as_ref())?;
         Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: false })
-    }
-
-    /// Builds a model and trains it: [`DenseModel::untrained`], then [`DenseModel::trained`].
-    pub fn obtain(
-        name: &str,
-        source: &ModelSource,
-        task: &Task,
-        recipe: &Recipe,
-        seed: u64,
-        cache: &Path,
-        watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
-    ) -> Result<Self, EvaluatorError> {
-        Self::untrained(name, source, task, seed)?.trained(recipe, seed, cache, watch)
     }
 
     /// Trains the model, or takes it from `cache`, where it lies under a digest of first weights, data, recipe and seed.
@@ -216,7 +212,7 @@ impl Evaluator {
         examples: &Examples,
     ) -> Option<Translated> {
         let (Model::Marian(translator), Some(tokeniser)) = (model, &self.dense.tokeniser) else { return None };
-        let device = Device::flex();
+        let device = model.device();
         let masks = match masks {
             Some(blueprint) => CompiledMasks::new(blueprint, &device),
             None => CompiledMasks::dense(&self.shape().modules, &device),

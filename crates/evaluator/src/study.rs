@@ -1,5 +1,7 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
+use maskwright_transformer::Backend;
+
 use crate::{
     DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Teacher, Training, TrainingProgress,
     Treatment,
@@ -13,6 +15,7 @@ pub struct Study<'a> {
     pub name: &'a str,
     pub source: &'a ModelSource,
     pub task: &'a Task,
+    pub backend: Backend,
     /// Of the dense models.
     pub training: &'a Recipe,
     /// Of every treatment alike, towards labels and the fold's own dense model.
@@ -61,7 +64,7 @@ impl Study<'_> {
         let all = self.seeds.len() * self.folds * (1 + self.treatments.len());
         for &seed in self.seeds {
             let DenseModel { model: untrained, shape, data, .. } =
-                DenseModel::untrained(self.name, self.source, self.task, seed)?;
+                DenseModel::untrained(self.name, self.source, self.task, self.backend, seed)?;
             let pool = data.train.followed_by(&data.validation);
             // The folds are the same for every seed: what differs is the training alone.
             for (number, fold) in Fold::stratified(pool.labels(), self.folds, 0).into_iter().enumerate() {

@@ -152,7 +152,7 @@ impl Training<'_> {
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Model, TrainingError> {
         let steps = self.recipe.steps(self.examples.len());
-        let treated = self.treatment.on(&model.shape("").modules, &Device::flex().autodiff());
+        let treated = self.treatment.on(&model.shape("").modules, &model.device().autodiff());
         let model = model.train().map(&mut Numbered::default());
         let clipping = GradientClippingConfig::Norm(self.recipe.clip as f32);
         let optimiser = AdamWConfig::new()
@@ -270,7 +270,7 @@ impl Training<'_> {
     /// What some examples add to the loss of a step over `all` answers, and its gradients.
     fn shard(&self, model: &Model, treated: &Treated, shard: &[usize], all: usize) -> (f64, GradientsParams) {
         // Leaves of its own: two graphs that share leaves cannot run backward side by side.
-        let device = Device::flex().autodiff();
+        let device = model.device().autodiff();
         let model = model.clone().fork(&device);
         let logits = model.forward(self.examples.batch(shard, &device), treated.attention()); // [answers, classes]
         let smoothing = (self.recipe.label_smoothing > 0.0).then_some(self.recipe.label_smoothing);
@@ -299,8 +299,11 @@ impl Training<'_> {
         };
         let judge = self.judge.filter(|_| self.recipe.patience.is_some());
         let judged = judge.map_or(String::new(), |judge| judge.examples.digest().to_string());
+        // Flex goes without saying.
+        let device = Some(model.device()).filter(|device| *device != Device::flex());
+        let on = device.map_or(String::new(), |device| format!(" on {device:?}"));
         Digest::of([
-            format!("{VERSION} {:?} {} {}", self.recipe, self.seed, self.treatment.key()).into_bytes(),
+            format!("{VERSION}{on} {:?} {} {}", self.recipe, self.seed, self.treatment.key()).into_bytes(),
             self.examples.digest().to_string().into_bytes(),
             model.shape("").digest.to_string().into_bytes(),
             judged.into_bytes(),
@@ -348,7 +351,7 @@ impl Teacher<'_> {
                 let rows: Vec<i32> = indices.iter().flat_map(|at| examples.answers(*at)).map(|at| at as i32).collect();
                 all.clone().select(0, Tensor::from_data(rows.as_slice(), &all.device()))
             }
-            Self::Model(model) => model.forward(examples.batch(indices, &Device::flex()), Attention::Dense),
+            Self::Model(model) => model.forward(examples.batch(indices, &model.device()), Attention::Dense),
         }
     }
 }

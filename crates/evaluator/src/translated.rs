@@ -1,4 +1,3 @@
-use burn::tensor::Device;
 use maskwright_blueprint::{ModelShape, TranslationQuality};
 use maskwright_transformer::{CompiledMasks, Decoding, Inputs, Marian, Tokeniser};
 use rayon::prelude::*;
@@ -27,13 +26,12 @@ impl Translated {
         masks: &CompiledMasks,
     ) -> Option<Self> {
         let pairs = examples.pairs()?;
-        let device = Device::flex();
         let longest = translator.config().lengths.1 as usize;
         let decoding = Decoding { beams: 1, longest, length_penalty: 0.0 };
         let batches = batches(examples, shape);
         let batches: Vec<&[usize]> = batches.iter().flat_map(|batch| batch.chunks(SENTENCES)).collect();
         let decode = |batch: &&[usize]| {
-            let Inputs::Translation(inputs) = examples.batch(batch, &device) else { return Vec::new() };
+            let Inputs::Translation(inputs) = examples.batch(batch, masks.device()) else { return Vec::new() };
             translator.translate(inputs.source, &inputs.real, Some(masks), &decoding)
         };
         let found: Vec<Vec<Vec<u32>>> = batches.par_iter().map(decode).collect();

@@ -4,7 +4,7 @@ use std::{fs, ops::ControlFlow, path::PathBuf};
 
 use maskwright_blueprint::{BlockSize, Blueprint, HeadId, Precision};
 use maskwright_evaluator::{DenseModel, Evaluator, Labels, ModelSource, Recipe, Split, Task, TaskError, TextTable};
-use maskwright_transformer::{EncoderConfig, EncoderInput, Pooling};
+use maskwright_transformer::{Backend, EncoderConfig, EncoderInput, Pooling};
 use tempfile::TempDir;
 
 fn tiny_bert() -> ModelSource {
@@ -26,7 +26,7 @@ fn counting() -> (TempDir, Task) {
 #[test]
 fn texts_are_parted_cut_and_counted() {
     let (_folder, task) = counting();
-    let DenseModel { data, shape, .. } = DenseModel::untrained("tiny", &tiny_bert(), &task, 1).unwrap();
+    let DenseModel { data, shape, .. } = DenseModel::untrained("tiny", &tiny_bert(), &task, Backend::Flex, 1).unwrap();
     assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (54, 6, 60));
     // A word is three tokens: four words and two special tokens fit, 5 to 20 words do not: 16 of 20 texts.
     assert_eq!(data.truncated(), Some((96, 120)));
@@ -36,7 +36,7 @@ fn texts_are_parted_cut_and_counted() {
 #[test]
 fn padding_is_neither_answered_nor_calibrated() {
     let (_folder, task) = counting();
-    let dense = DenseModel::untrained("tiny", &tiny_bert(), &task, 1).unwrap();
+    let dense = DenseModel::untrained("tiny", &tiny_bert(), &task, Backend::Flex, 1).unwrap();
     let evaluator = Evaluator::new(dense, 3);
     let calibration = evaluator.calibrate(54, 1);
     for head in 0..4 {

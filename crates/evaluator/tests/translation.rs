@@ -11,7 +11,7 @@ use maskwright_evaluator::{
     Training, TrainingError, Treatment,
 };
 use maskwright_transformer::{
-    Attention, EncoderConfig, EncoderInput, Inputs, Tokeniser, TranslatorConfig, weights_digest,
+    Attention, Backend, EncoderConfig, EncoderInput, Inputs, Tokeniser, TranslatorConfig, weights_digest,
 };
 use tempfile::TempDir;
 
@@ -72,10 +72,8 @@ fn diagonal(shape: &ModelShape, precision: Precision) -> Blueprint {
 #[test]
 fn a_translator_learns_to_spell_and_keeps_to_its_masks_while_decoding() {
     let (folder, task) = spelling(400, 9);
-    let dense = DenseModel::obtain("speller", &source(16), &task, &recipe(30), 1, folder.path(), &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
+    let learnt = DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap();
+    let dense = learnt.trained(&recipe(30), 1, folder.path(), &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((dense.data.train.len(), dense.data.validation.len()), (360, 40));
     let evaluator = Evaluator::new(dense, 20);
     let translated = |masks| evaluator.translate(evaluator.dense(), masks, Split::Test).unwrap();
@@ -99,7 +97,7 @@ fn a_translator_learns_to_spell_and_keeps_to_its_masks_while_decoding() {
 #[test]
 fn a_loss_counts_the_real_tokens_of_a_batch_and_no_padding() {
     let (_folder, task) = spelling(40, 9);
-    let dense = DenseModel::untrained("speller", &source(16), &task, 1).unwrap();
+    let dense = DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap();
     let train = &dense.data.train;
     let places = [0, 1, 2, 3, 4, 5];
     let batch = train.batch(&places, &Device::flex());
@@ -124,7 +122,7 @@ fn a_loss_counts_the_real_tokens_of_a_batch_and_no_padding() {
 #[test]
 fn a_translators_training_that_was_stopped_ends_with_the_same_bits() {
     let (folder, task) = spelling(60, 9);
-    let dense = DenseModel::untrained("speller", &source(16), &task, 1).unwrap();
+    let dense = DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap();
     let recipe = recipe(2);
     let half = Blueprint::dense(dense.shape.clone(), BlockSize::B8, Precision::Half);
     let training = |folder| Training {
@@ -151,7 +149,7 @@ fn a_translators_training_that_was_stopped_ends_with_the_same_bits() {
 #[test]
 fn scores_that_were_kept_teach_what_the_model_teaches() {
     let (_folder, task) = spelling(40, 9);
-    let dense = DenseModel::untrained("speller", &source(16), &task, 1).unwrap();
+    let dense = DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap();
     let train = &dense.data.train;
     let all: Vec<usize> = (0..train.len()).collect();
     let kept = dense.model.forward(train.batch(&all, &Device::flex()), Attention::Dense);
@@ -183,13 +181,13 @@ fn scores_that_were_kept_teach_what_the_model_teaches() {
 #[test]
 fn the_same_sentences_give_the_same_vocabulary_and_a_kept_one_is_used_again() {
     let (folder, task) = spelling(60, 9);
-    let learnt = || DenseModel::untrained("speller", &source(16), &task, 1).unwrap();
+    let learnt = || DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap();
     let json = learnt().tokeniser.unwrap().to_json();
     assert_eq!(learnt().tokeniser.unwrap().to_json(), json);
     let path = folder.path().join("kept.tokenizer.json");
     fs::write(&path, &json).unwrap();
     let kept = Tokeniser::load(&path).unwrap();
-    let read = DenseModel::untrained_with("speller", &source(16), &task, 1, Some(kept)).unwrap();
+    let read = DenseModel::untrained_with("speller", &source(16), &task, Backend::Flex, 1, Some(kept)).unwrap();
     assert_eq!(read.data.digest(), learnt().data.digest());
 }
 
@@ -197,7 +195,7 @@ fn the_same_sentences_give_the_same_vocabulary_and_a_kept_one_is_used_again() {
 fn sentences_that_were_cut_are_counted() {
     let (_folder, task) = spelling(40, 9);
     // A digit is one token and the end another: of 40 sources, the four each of 5 to 9 digits do not fit into five tokens.
-    let DenseModel { data, .. } = DenseModel::untrained("speller", &source(5), &task, 1).unwrap();
+    let DenseModel { data, .. } = DenseModel::untrained("speller", &source(5), &task, Backend::Flex, 1).unwrap();
     let (cut, all) = data.truncated().unwrap();
     assert_eq!(all, 2 * (40 + 40));
     let long = |examples: usize| (0..examples).filter(|at| at % 9 + 1 > 4).count();
@@ -209,10 +207,11 @@ fn bad_input_gives_one_clear_error() {
     let (folder, task_of_digits) = spelling(40, 3);
     let path = folder.path().join("broken.tsv");
     fs::write(&path, "digits\twords\n1\tone\n2\n").unwrap();
-    let refused = |source: &ModelSource, task: &Task| match DenseModel::untrained("speller", source, task, 1) {
-        Err(error) => error,
-        Ok(_) => panic!("it was taken"),
-    };
+    let refused =
+        |source: &ModelSource, task: &Task| match DenseModel::untrained("speller", source, task, Backend::Flex, 1) {
+            Err(error) => error,
+            Ok(_) => panic!("it was taken"),
+        };
     let error = refused(&source(16), &task(&path)).to_string();
     assert!(error.starts_with("line 3 of ") && error.ends_with("has 1 fields, the first row names 2"), "{error}");
     // A model that does not translate, and a translator with another task.

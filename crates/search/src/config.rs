@@ -1,7 +1,7 @@
 use maskwright_blueprint::{BlockSize, Precision};
 use maskwright_cost_model::Dataflow;
 use maskwright_evaluator::{Decay, ModelSource, Recipe, Task};
-use maskwright_transformer::{EncoderConfig, EncoderInput};
+use maskwright_transformer::{Backend, EncoderConfig, EncoderInput};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ pub struct SearchConfig {
     pub seed: u64,
     pub model: ModelConfig,
     pub task: Task,
+    /// What computes the models: `flex`, `libtorch`, `cuda` or `wgpu`. Not the device that masks are searched for.
+    pub backend: Backend,
     /// A profile by name (`maskwright device list`) or a RON file of one's own.
     pub device: String,
     #[schemars(with = "String")]
@@ -182,6 +184,7 @@ impl Default for SearchConfig {
                 training,
             },
             task: Task::FashionMnist { folder: "data/fashion-mnist".into() },
+            backend: Backend::Flex,
             device: "rk3588s2".into(),
             dataflow: Dataflow::Flash,
             batch: 1,

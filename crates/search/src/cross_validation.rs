@@ -116,6 +116,7 @@ pub fn cross_validate(
         name: &config.model.name,
         source: &config.model.source,
         task: &config.task,
+        backend: config.backend,
         training: &config.model.training,
         fine_tune: &config.fine_tune,
         treatments: &treatments,

@@ -93,8 +93,8 @@ fn tuned_weights(blueprint: &Blueprint, file: &Path, config: &SearchConfig) -> R
         false => None,
     };
     let ModelConfig { name, source, .. } = &config.model;
-    let model =
-        DenseModel::untrained_with(name, source, &config.task, config.seed, vocabulary)?.with_weights(&beside)?;
+    let model = DenseModel::untrained_with(name, source, &config.task, config.backend, config.seed, vocabulary)?
+        .with_weights(&beside)?;
     let found = model.weights_digest();
     if found != expected || model.shape.modules != blueprint.model().modules {
         return Err(SearchError::TunedWeights { path: beside, found: found.short(), expected: expected.short() });

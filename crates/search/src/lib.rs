@@ -50,6 +50,7 @@ pub use error::SearchError;
 pub use evaluation::{Evaluation, evaluate};
 pub use guide::Guide;
 pub use maskwright_evaluator::{DropInterval, Fold};
+pub use maskwright_transformer::Backend;
 pub use outcome::{
     BaselineRow, Best, BestPredicted, Dense, Details, EpisodeRecord, Outcome, Row, StopReason, TranslationSample,
 };

@@ -344,7 +344,7 @@ fn device_named(name: &str) -> Result<DeviceProfile, SearchError> {
 
 /// The model of a configuration before any training, and its task's examples.
 pub(crate) fn untrained(config: &SearchConfig) -> Result<DenseModel, SearchError> {
-    Ok(DenseModel::untrained(&config.model.name, &config.model.source, &config.task, config.seed)?)
+    Ok(DenseModel::untrained(&config.model.name, &config.model.source, &config.task, config.backend, config.seed)?)
 }
 
 /// The dense model of a configuration, trained or from the cache.

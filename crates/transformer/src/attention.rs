@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, activation::softmax};
+use burn::tensor::{Tensor, activation::softmax};
 
-use crate::CompiledMasks;
+use crate::{CompiledMasks, backend::is_in_memory};
 
 /// Added to a score that must not count: far below any real score, and finite, so that no NaN can arise from it.
 pub(crate) const EXCLUDED: f32 = -1e9;
 
 /// How attention is computed.
 pub enum Attention<'a> {
-    /// Every score, put together from burn's operations: what the other ways are compared with. On flex
+    /// Every score, put together from burn's operations: what the other ways are compared with. On the CPU
     /// [`CompiledMasks::dense`] gives the same sooner.
     Dense,
     /// As a blueprint says.
@@ -145,7 +145,7 @@ fn own_values(v: Tensor<4>, queries: usize, context: &Context) -> Tensor<4> {
 
 /// Real tokens of each row of `[batch, tokens]`, if ones come before zeros. Only where asking does not wait for a device.
 fn right_padding(real: &Tensor<2>) -> Option<Arc<[usize]>> {
-    if real.device() != Device::flex() {
+    if !is_in_memory(&real.device()) {
         return None;
     }
     let real_tokens = |row: &[f32]| {

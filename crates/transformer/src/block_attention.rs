@@ -1,7 +1,15 @@
-//! Attention under block masks as an operation of our own on flex: forward by `maskwright-kernels`, the very arithmetic
-//! that is deployed, and backward over active blocks alone (`docs/decisions/503`).
+//! Attention under block masks as an operation of our own: forward by `maskwright-kernels`, the very arithmetic that is
+//! deployed, and backward over active blocks alone (`docs/decisions/503`).
 
+#![cfg_attr(
+    feature = "libtorch",
+    allow(deprecated, reason = "burn 0.22 has this backend; docs/backends.md says what it is for")
+)]
+
+mod flex;
 mod gradients;
+#[cfg(feature = "libtorch")]
+mod libtorch;
 mod operand;
 mod products;
 
@@ -9,17 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::{
     backend::{
-        Autodiff, Backend, Dispatch, Flex,
+        Autodiff, Backend, Dispatch,
         autodiff::{
             checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
             grads::Gradients,
             ops::{Backward, Ops, OpsKind},
         },
         backend_extension,
-        flex::FlexTensor,
         tensor::FloatTensor,
     },
-    tensor::{Tensor, TensorData},
+    tensor::Tensor,
 };
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, Precision};
 use maskwright_kernels::{AttentionPlan, Inputs, Kernel, KernelError, PlanOptions, Workspace};
@@ -79,7 +86,7 @@ struct ForwardRoom {
 struct Pool<T>(Mutex<Vec<T>>);
 
 /// Attention `[batch, heads, queries, head_dim]` of q `[batch, heads, queries, head_dim]`, k and v
-/// `[batch, heads, keys, head_dim]`, on flex alone. What stands for padded queries of self-attention is zero.
+/// `[batch, heads, keys, head_dim]`, which lie in memory. What stands for padded queries of self-attention is zero.
 pub(crate) fn block_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, call: BlockCall) -> Tensor<4> {
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
     Tensor::from_dispatch(<Dispatch as AttendsBlocks>::attend_blocks(q, k, v, call))
@@ -138,7 +145,7 @@ impl BlockAttention {
         Ok(Self { plan, heads, workspaces: Pool::default(), rooms })
     }
 
-    fn attend(&self, out: &mut [f32], [q, k, v]: [&Operand; 3], example: usize, live: Live) {
+    fn attend(&self, out: &mut [f32], [q, k, v]: [&Operand<'_>; 3], example: usize, live: Live) {
         let &AttentionShape { heads, queries, keys, head_dim, .. } = self.plan.shape();
         let (d, heads, queries, keys) = (head_dim as usize, heads as usize, queries as usize, keys as usize);
         let mut workspace = self.workspaces.take(|| self.plan.workspace());
@@ -148,7 +155,7 @@ impl BlockAttention {
         room.v.resize(heads * keys * d, 0.0);
         room.out.resize(heads * queries * d, 0.0);
         for head in 0..heads {
-            let gather = |from: &Operand, live: usize, to: &mut [f32]| {
+            let gather = |from: &Operand<'_>, live: usize, to: &mut [f32]| {
                 let from = from.tokens(example, head, live);
                 to.chunks_exact_mut(d)
                     .take(live)
@@ -174,7 +181,7 @@ impl BlockAttention {
     }
 
     /// Gradients `[tokens, heads, head_dim]` of one example.
-    fn differentiate(&self, to: [&mut [f32]; 3], [q, k, v, gradient]: [&Operand; 4], example: usize, live: Live) {
+    fn differentiate(&self, to: [&mut [f32]; 3], [q, k, v, gradient]: [&Operand<'_>; 4], example: usize, live: Live) {
         let AttentionShape { kind, head_dim, .. } = *self.plan.shape();
         let d = head_dim as usize;
         let [to_q, to_k, to_v] = to;
@@ -236,6 +243,27 @@ struct Live {
 }
 
 impl BlockCall {
+    /// Writes attention `[batch, queries, heads, head_dim]` over zeros.
+    fn attend(&self, out: &mut [f32], [q, k, v]: [&Operand<'_>; 3]) {
+        let ([_, heads, queries, head_dim], keys) = (q.dims(), k.dims()[2]);
+        let examples = out.par_chunks_mut((queries * heads * head_dim).max(1)).enumerate();
+        examples.for_each(|(example, out)| {
+            self.attention.attend(out, [q, k, v], example, self.live(example, queries, keys));
+        });
+    }
+
+    /// Writes the gradients by q, k and v, `[batch, tokens, heads, head_dim]` each, over zeros.
+    fn differentiate(&self, [to_q, to_k, to_v]: [&mut [f32]; 3], operands: [&Operand<'_>; 4]) {
+        let ([_, heads, queries, head_dim], keys) = (operands[0].dims(), operands[1].dims()[2]);
+        let of = |tokens: usize| (tokens * heads * head_dim).max(1);
+        let examples =
+            to_q.par_chunks_mut(of(queries)).zip(to_k.par_chunks_mut(of(keys)).zip(to_v.par_chunks_mut(of(keys))));
+        examples.enumerate().for_each(|(example, (to_q, (to_k, to_v)))| {
+            let live = self.live(example, queries, keys);
+            self.attention.differentiate([to_q, to_k, to_v], operands, example, live);
+        });
+    }
+
     fn live(&self, example: usize, queries: usize, keys: usize) -> Live {
         let live_keys = self.live_keys.as_ref().map_or(keys, |live| live[example]);
         match self.attention.plan.shape().kind {
@@ -249,7 +277,7 @@ impl BlockCall {
     }
 }
 
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, LibTorch: cfg(feature = "libtorch"), Autodiff)]
 trait AttendsBlocks: Backend {
     fn attend_blocks(
         q: FloatTensor<Self>,
@@ -266,48 +294,6 @@ trait AttendsBlocks: Backend {
         gradient: FloatTensor<Self>,
         call: BlockCall,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-}
-
-impl AttendsBlocks for Flex {
-    fn attend_blocks(q: FlexTensor, k: FlexTensor, v: FlexTensor, call: BlockCall) -> FlexTensor {
-        let [q, k, v] = [q, k, v].map(Operand::new);
-        let ([batch, heads, queries, head_dim], keys) = (q.dims(), k.dims()[2]);
-        let mut out = vec![0.0; batch * queries * heads * head_dim];
-        let examples = out.par_chunks_mut((queries * heads * head_dim).max(1)).enumerate();
-        examples.for_each(|(example, out)| {
-            call.attention.attend(out, [&q, &k, &v], example, call.live(example, queries, keys));
-        });
-        heads_first(out, [batch, queries, heads, head_dim])
-    }
-
-    fn attend_blocks_backward(
-        q: FlexTensor,
-        k: FlexTensor,
-        v: FlexTensor,
-        gradient: FlexTensor,
-        call: BlockCall,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let [q, k, v, gradient] = [q, k, v, gradient].map(Operand::new);
-        let ([batch, heads, queries, head_dim], keys) = (q.dims(), k.dims()[2]);
-        let (of_queries, of_keys) = (queries * heads * head_dim, keys * heads * head_dim);
-        let mut to_q = vec![0.0; batch * of_queries];
-        let [mut to_k, mut to_v] = [(); 2].map(|()| vec![0.0; batch * of_keys]);
-        let examples = to_q
-            .par_chunks_mut(of_queries.max(1))
-            .zip(to_k.par_chunks_mut(of_keys.max(1)).zip(to_v.par_chunks_mut(of_keys.max(1))));
-        examples.enumerate().for_each(|(example, (to_q, (to_k, to_v)))| {
-            let live = call.live(example, queries, keys);
-            call.attention.differentiate([to_q, to_k, to_v], [&q, &k, &v, &gradient], example, live);
-        });
-        let to_q = heads_first(to_q, [batch, queries, heads, head_dim]);
-        let [to_k, to_v] = [to_k, to_v].map(|to| heads_first(to, [batch, keys, heads, head_dim]));
-        (to_q, to_k, to_v)
-    }
-}
-
-/// `[batch, tokens, heads, head_dim]` as a view `[batch, heads, tokens, head_dim]`.
-fn heads_first(values: Vec<f32>, dims: [usize; 4]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, dims)).transpose(1, 2)
 }
 
 impl<B: Backend + AttendsBlocks, C: CheckpointStrategy> AttendsBlocks for Autodiff<B, C> {

@@ -1,7 +1,7 @@
 //! GELU with the error function, as an operation of our own on flex.
 //!
 //! burn's takes one value at a time through the C library's error function: a quarter of a training step, where this
-//! takes a fortieth (`docs/decisions/502`).
+//! takes a fortieth (`docs/decisions/502`). Other backends have a quick one of their own.
 
 use burn::{
     backend::{
@@ -15,7 +15,7 @@ use burn::{
         flex::FlexTensor,
         tensor::FloatTensor,
     },
-    tensor::{DType, Tensor},
+    tensor::{DType, Device, Tensor, activation},
 };
 use rayon::prelude::*;
 
@@ -23,7 +23,10 @@ use crate::vectorised::{exp_of_negative, mul_add, vectorised};
 
 /// `x Phi(x)` (Hendrycks & Gimpel 2016, arXiv 1606.08415), exact to 4e-7.
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as Gelu>::exact_gelu(x.into_dispatch()))
+    match x.device() == Device::flex() {
+        true => Tensor::from_dispatch(<Dispatch as Gelu>::exact_gelu(x.into_dispatch())),
+        false => activation::gelu(x),
+    }
 }
 
 #[backend_extension(Flex, Autodiff)]
@@ -131,8 +134,6 @@ fn distribution<const FLOATS: usize>(x: f32) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
 
     #[test]

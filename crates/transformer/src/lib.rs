@@ -17,6 +17,7 @@
 
 mod activation;
 mod attention;
+mod backend;
 mod bert;
 mod block_attention;
 mod checkpoint;
@@ -40,6 +41,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use attention::{Attention, Probe, SeenAttention};
+pub use backend::{Backend, BackendError};
 pub use bert::{Bert, BertConfig, BertVariant};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use encoder::{Encoder, EncoderConfig, EncoderInput, Inputs};

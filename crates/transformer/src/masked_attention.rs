@@ -9,14 +9,15 @@ use maskwright_kernels::KernelError;
 
 use crate::{
     attention::{BiasIs, Context},
+    backend::is_in_memory,
     block_attention::{BlockAttention, BlockCall, Rooms, block_attention},
     composed_attention::ComposedMask,
 };
 
 /// A blueprint's masks, one entry for each attention module; made once, used for every batch, by any number of threads.
 ///
-/// On flex, attention runs on `maskwright-kernels` block by block, so that a model is evaluated and trained with the very
-/// arithmetic that is deployed. Where scores have a bias of their own, where a head's features are no multiple of 8, and
+/// On flex and libtorch, attention runs on `maskwright-kernels` block by block, so that a model is evaluated and trained with
+/// the very arithmetic that is deployed. Where scores have a bias of their own, where a head's features are no multiple of 8, and
 /// on other devices it is put together from tensor operations, over all scores. `docs/models.md` says what runs where.
 #[derive(Debug, Clone)]
 pub struct CompiledMasks {
@@ -86,6 +87,11 @@ impl CompiledMasks {
         Self { composed: true, ..Self::new(blueprint, device) }
     }
 
+    /// Where they compute, with automatic differentiation or not.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Attention of module `module`: q `[batch, heads, queries, head_dim]`, k and v `[batch, heads, keys, head_dim]`.
     /// A batch whose sequences are shorter than the blueprint's uses the masks' first rows and columns.
     ///
@@ -107,7 +113,7 @@ impl CompiledMasks {
             "{queries} x {keys} tokens under masks for {all_queries} x {all_keys}"
         );
         let blocks =
-            (!self.composed && self.device == Device::flex()).then(|| module.block_call(queries, context, &self.rooms));
+            (!self.composed && is_in_memory(&self.device)).then(|| module.block_call(queries, context, &self.rooms));
         match blocks.flatten() {
             Some(call) => block_attention(q, k, v, call),
             None => module.composed(&self.device).first(queries, keys).attend(q, k, v, context),
@@ -135,7 +141,7 @@ impl CompiledMasks {
             position < all_queries as usize && keys <= all_keys as usize,
             "query {position} of {keys} keys under masks for {all_queries} x {all_keys}"
         );
-        let blocks = (!self.composed && self.device == Device::flex())
+        let blocks = (!self.composed && is_in_memory(&self.device))
             .then(|| module.step_call(position, &k, context, &self.rooms));
         let attended = match blocks.flatten() {
             Some(call) => block_attention(q, k, v, call),

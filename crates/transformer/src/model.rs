@@ -221,6 +221,11 @@ impl Model {
         }
     }
 
+    /// Where its parameters lie.
+    pub fn device(&self) -> Device {
+        self.devices().into_iter().next().expect("every model has parameters")
+    }
+
     /// What it takes as one example.
     pub fn reads(&self) -> Reads {
         match self {

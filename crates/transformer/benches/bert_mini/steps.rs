@@ -87,8 +87,7 @@ fn attention(masks: &Option<CompiledMasks>) -> Attention<'_> {
 }
 
 /// One forward pass over the batch.
-pub fn forward(way: Way) -> impl FnMut() {
-    let device = Device::flex();
+pub fn forward(way: Way, device: Device) -> impl FnMut() {
     let model = CONFIG.init(7, &device);
     let masks = masks(way, &blueprint(&model), &device);
     let batch = batch(&device);
@@ -98,8 +97,8 @@ pub fn forward(way: Way) -> impl FnMut() {
 }
 
 /// One training step: forward, backward, AdamW.
-pub fn train(way: Way) -> impl FnMut() {
-    let device = Device::flex().autodiff();
+pub fn train(way: Way, device: Device) -> impl FnMut() {
+    let device = device.autodiff();
     let model = CONFIG.init(7, &device);
     let masks = masks(way, &blueprint(&model), &device);
     let batch = batch(&device);

@@ -1,9 +1,7 @@
-use burn::{backend::flex::FlexTensor, tensor::DType};
-
 /// A tensor `[batch, heads, tokens, head_dim]` in which the features of a token stand side by side, whatever the order of
 /// everything else: usually a view of `[batch, tokens, heads, head_dim]`.
-pub(super) struct Operand {
-    tensor: FlexTensor,
+pub(super) struct Operand<'a> {
+    values: &'a [f32],
     offset: usize,
     /// From one example, head and token to the next.
     strides: [usize; 3],
@@ -21,24 +19,20 @@ pub(super) struct Tokens<'a> {
     pub len: usize,
 }
 
-impl Operand {
-    /// Copies where features are apart.
-    pub(super) fn new(tensor: FlexTensor) -> Self {
-        assert_eq!(tensor.dtype(), DType::F32, "models compute in f32");
-        Self::view(&tensor).unwrap_or_else(|| {
-            Self::view(&tensor.to_contiguous()).expect("features of a contiguous tensor stand side by side")
-        })
-    }
-
-    fn view(tensor: &FlexTensor) -> Option<Self> {
-        let layout = tensor.layout();
-        let dims: [usize; 4] = (**layout.shape()).try_into().expect("attention is of four dimensions");
-        let &[batch, heads, tokens, features] = layout.strides() else { return None };
-        if features != 1 && dims[3] > 1 {
+impl<'a> Operand<'a> {
+    /// None where the features of a token are apart. The tensor begins `offset` into `values`.
+    pub(super) fn new<S: Copy + TryInto<usize>>(
+        values: &'a [f32],
+        offset: usize,
+        strides: &[S],
+        dims: [usize; 4],
+    ) -> Option<Self> {
+        let &[batch, heads, tokens, features] = strides else { return None };
+        if dims[3] > 1 && features.try_into().ok()? != 1 {
             return None;
         }
-        let [Ok(batch), Ok(heads), Ok(tokens)] = [batch, heads, tokens].map(usize::try_from) else { return None };
-        Some(Self { tensor: tensor.clone(), offset: layout.start_offset(), strides: [batch, heads, tokens], dims })
+        let [Ok(batch), Ok(heads), Ok(tokens)] = [batch, heads, tokens].map(S::try_into) else { return None };
+        Some(Self { values, offset, strides: [batch, heads, tokens], dims })
     }
 
     /// `[batch, heads, tokens, head_dim]`
@@ -47,9 +41,9 @@ impl Operand {
     }
 
     /// The first `len` tokens of a head.
-    pub(super) fn tokens(&self, example: usize, head: usize, len: usize) -> Tokens<'_> {
+    pub(super) fn tokens(&self, example: usize, head: usize, len: usize) -> Tokens<'a> {
         let [batch, heads, row] = self.strides;
-        Tokens { values: self.tensor.storage(), first: self.offset + example * batch + head * heads, row, len }
+        Tokens { values: self.values, first: self.offset + example * batch + head * heads, row, len }
     }
 }
 

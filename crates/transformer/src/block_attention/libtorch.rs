@@ -1,0 +1,72 @@
+use std::slice;
+
+use burn::backend::{LibTorch, libtorch::TchTensor};
+use tch::{Device, Kind, Tensor};
+
+use super::{AttendsBlocks, BlockCall, operand::Operand};
+
+impl AttendsBlocks for LibTorch {
+    fn attend_blocks(q: TchTensor, k: TchTensor, v: TchTensor, call: BlockCall) -> TchTensor {
+        let tensors = [q, k, v].map(readable);
+        let [q, k, v] = tensors.each_ref().map(operand);
+        let mut out = zeros(&q);
+        call.attend(numbers(&mut out), [&q, &k, &v]);
+        heads_first(out)
+    }
+
+    fn attend_blocks_backward(
+        q: TchTensor,
+        k: TchTensor,
+        v: TchTensor,
+        gradient: TchTensor,
+        call: BlockCall,
+    ) -> (TchTensor, TchTensor, TchTensor) {
+        let tensors = [q, k, v, gradient].map(readable);
+        let [q, k, v, gradient] = tensors.each_ref().map(operand);
+        let [mut to_q, mut to_k, mut to_v] = [&q, &k, &v].map(zeros);
+        call.differentiate([&mut to_q, &mut to_k, &mut to_v].map(numbers), [&q, &k, &v, &gradient]);
+        (heads_first(to_q), heads_first(to_k), heads_first(to_v))
+    }
+}
+
+/// Copies where the features of a token are apart. The tensor that burn's was made of: nothing writes to it meanwhile.
+fn readable(tensor: TchTensor) -> TchTensor {
+    assert_eq!((tensor.tensor.kind(), tensor.tensor.device()), (Kind::Float, Device::Cpu), "models compute in f32");
+    match view(&tensor) {
+        Some(_) => tensor,
+        None => TchTensor::new(tensor.tensor.contiguous()),
+    }
+}
+
+fn operand(tensor: &TchTensor) -> Operand<'_> {
+    view(tensor).expect("features of a readable tensor stand side by side")
+}
+
+fn view(tensor: &TchTensor) -> Option<Operand<'_>> {
+    let strides = tensor.tensor.stride();
+    let dims = tensor.tensor.size();
+    let dims: [usize; 4] = [0, 1, 2, 3].map(|at| dims[at] as usize);
+    let last = dims.iter().zip(&strides).map(|(dim, stride)| dim.saturating_sub(1) * *stride as usize).sum::<usize>();
+    let len = if dims.contains(&0) { 0 } else { last + 1 };
+    // SAFETY: a strided f32 tensor in memory has its first element at `data_ptr`, its last one `last` further on, and all
+    // between them belong to its storage. `tensor` keeps the storage alive, and burn writes to none that is shared.
+    let values = unsafe { slice::from_raw_parts(tensor.tensor.data_ptr().cast::<f32>(), len) };
+    Operand::new(values, 0, &strides, dims)
+}
+
+/// `[batch, tokens, heads, head_dim]` for an operand `[batch, heads, tokens, head_dim]`.
+fn zeros(like: &Operand<'_>) -> Tensor {
+    let [batch, heads, tokens, head_dim] = like.dims().map(|dim| dim as i64);
+    Tensor::zeros([batch, tokens, heads, head_dim], (Kind::Float, Device::Cpu))
+}
+
+fn numbers(fresh: &mut Tensor) -> &mut [f32] {
+    let len = fresh.numel();
+    // SAFETY: a tensor of zeros is contiguous, and nobody else knows of this one.
+    unsafe { slice::from_raw_parts_mut(fresh.data_ptr().cast::<f32>(), len) }
+}
+
+/// `[batch, tokens, heads, head_dim]` as a view `[batch, heads, tokens, head_dim]`.
+fn heads_first(values: Tensor) -> TchTensor {
+    TchTensor::new(values.transpose(1, 2))
+}
