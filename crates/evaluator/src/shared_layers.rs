@@ -49,7 +49,7 @@ impl SharedLayers {
         examples: &Examples,
         candidates: &[Blueprint],
     ) -> Vec<Tensor<2>> {
-        let device = Device::flex();
+        let device = model.device();
         let candidates: Vec<_> = candidates.iter().map(|of| Masked::new(model, of, &device)).collect();
         let batches = batches(examples, shape);
         let run = |(number, batch): (usize, &Vec<usize>)| self.run(model, examples, &candidates, number, batch);
@@ -73,7 +73,7 @@ impl SharedLayers {
         number: usize,
         batch: &[usize],
     ) -> Vec<Tensor<2>> {
-        let inputs = examples.batch(batch, &Device::flex());
+        let inputs = examples.batch(batch, &model.device());
         let mut states = self.known(number, candidates);
         states.entry(nothing()).or_insert_with(|| model.begin(&inputs));
         // Where each candidate goes on: above the last layer whose outcome is known.

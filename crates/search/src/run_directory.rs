@@ -6,6 +6,7 @@ use std::{
 };
 
 use maskwright_blueprint::{Digest, PART, read_ron, to_ron, write_whole};
+use maskwright_transformer::Backend;
 use serde::{Deserialize, Serialize};
 
 use crate::{EpisodeRecord, SearchConfig, SearchError, StopReason};
@@ -68,6 +69,9 @@ pub struct Manifest {
     pub tool: String,
     pub config_name: String,
     pub config: Digest,
+    /// What computed the models.
+    #[serde(default)]
+    pub backend: Backend,
     pub seed: u64,
     pub model: Option<Digest>,
     pub data: Option<Digest>,
@@ -105,6 +109,7 @@ impl RunDirectory {
             tool: tool(),
             config_name: name.into(),
             config: digest,
+            backend: config.backend,
             seed: config.seed,
             model: None,
             data: None,

@@ -30,6 +30,23 @@ fn an_unknown_task_is_shown_where_it_stands() {
     assert_eq!(folder.entries(), ["c.ron"]);
 }
 
+#[cfg(not(feature = "libtorch"))]
+#[test]
+fn a_backend_that_was_not_built_says_how_to_get_it() {
+    let folder = untrained();
+    let stderr = folder.run(["search", "c.ron", "--backend", "libtorch"]).refused();
+    for word in ["built without the backend libtorch", "--features libtorch", "needs libtorch 2.9.0", "at flex"] {
+        assert!(stderr.contains(word), "no `{word}` in {stderr}");
+    }
+    assert_eq!(folder.entries(), ["c.ron"]);
+}
+
+#[test]
+fn an_unknown_backend_is_refused_with_those_there_are() {
+    let stderr = Folder::new().run(["search", "c.ron", "--backend", "torch"]).refused();
+    assert!(stderr.contains("possible values: flex, libtorch, cuda, wgpu"), "{stderr}");
+}
+
 #[test]
 fn a_block_size_of_24_is_refused() {
     let folder = Folder::new().with("c.ron", "(version: 1, space: (block_sizes: [8, 24], precisions: [1]))");
@@ -126,6 +143,8 @@ fn a_run_is_resumed_with_its_own_configuration_by_one_process() {
     assert_eq!(folder.run(["search", "c.ron", "--resume", run, "--json"]).result("search"), result);
 
     let stderr = folder.run(["search", "c.ron", "--resume", run, "--seed", "2"]).refused();
+    assert!(stderr.contains("was started with another configuration"), "{stderr}");
+    let stderr = folder.run(["search", "c.ron", "--resume", run, "--backend", "libtorch"]).refused();
     assert!(stderr.contains("was started with another configuration"), "{stderr}");
 
     let lock = fs::File::open(folder.path(run).join("lock")).unwrap();
