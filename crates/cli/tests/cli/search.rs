@@ -41,6 +41,24 @@ fn a_backend_that_was_not_built_says_how_to_get_it() {
     assert_eq!(folder.entries(), ["c.ron"]);
 }
 
+#[cfg(feature = "libtorch")]
+#[test]
+fn libtorch_trains_calibrates_searches_and_evaluates() {
+    let folder = untrained();
+    let (training, fine_tune) = ("model.training.epochs=1", "fine_tune.epochs=1");
+    let search = ["search", "c.ron", "--backend", "libtorch", "--set", training, "--set", fine_tune, "--json"];
+    let result = folder.run(search).result("search");
+    let manifest = fs::read_to_string(folder.path(result["run"].as_str().unwrap()).join("manifest.ron")).unwrap();
+    assert!(manifest.contains("backend: libtorch"), "{manifest}");
+    // Any backend evaluates what another one found.
+    for backend in ["libtorch", "flex"] {
+        let blueprint = result["best"]["blueprint"].as_str().unwrap();
+        let found = folder.run(["eval", blueprint, "--backend", backend, "--json"]).result("eval");
+        let (found, measured) = (found["masked"].as_f64().unwrap(), result["best"]["accuracy"].as_f64().unwrap());
+        assert!((found - measured).abs() < 0.01, "{backend}: {found} instead of {measured}");
+    }
+}
+
 #[test]
 fn an_unknown_backend_is_refused_with_those_there_are() {
     let stderr = Folder::new().run(["search", "c.ron", "--backend", "torch"]).refused();
