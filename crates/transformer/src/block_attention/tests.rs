@@ -1,6 +1,6 @@
 //! The operation against attention put together from tensor operations.
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use maskwright_blueprint::{BlockSize, Precision};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
