@@ -2,13 +2,15 @@ use std::collections::BTreeSet;
 
 use maskwright_blueprint::Digest;
 use maskwright_cost_model::CostError;
-use rand::RngExt;
+use rand::{Rng, RngExt};
+use rand_distr::{Distribution, StandardNormal};
 
 use crate::{
     Candidate, Evaluated, Limit, Reward,
     archive::Archive,
     edit_agent::{EditAgent, EditEpisode},
     environment::Environment,
+    knapsack::reweighted,
     mutation::{mutated, start},
     random_stream::{Purpose, random_stream},
     searcher::{KnapsackSearcher, Proposal, Searcher},
@@ -23,6 +25,12 @@ const MOST_STALE: u32 = 40;
 
 /// Share of the proposals that the policy makes; adapts within these bounds to who improves the best.
 const SHARES: (f64, f64) = (0.25, 0.75);
+
+/// Share of the proposals by chance that are the knapsack's with each head's influence weighted anew.
+const REWEIGHTED: f64 = 0.5;
+
+/// Of the logarithm of a head's new weight.
+const LARGEST_DEVIATION: f64 = 0.8;
 
 /// A knapsack scan, then edits of archive members, by a policy and by chance, screened by a surrogate.
 ///
@@ -102,6 +110,8 @@ impl EditSearcher {
             if by_policy {
                 starts.push((candidate, reward));
                 learned.push(generator);
+            } else if generator.random_bool(REWEIGHTED) {
+                chance.extend(self.reweighted(environment, &mut generator));
             } else {
                 chance.push(mutated(environment, candidate, &mut generator)?);
             }
@@ -115,6 +125,19 @@ impl EditSearcher {
         }
         proposals.extend(chance.into_iter().map(|candidate| (candidate, Asked { origin: "unlearned", episode: None })));
         Ok(proposals)
+    }
+
+    /// The knapsack's answer when it trusts some heads' influence more than others'. An edit of one head leaves the set of
+    /// masks that are best for their price; this does not.
+    fn reweighted(&self, environment: &Environment<'_>, generator: &mut impl Rng) -> Option<Candidate> {
+        let (low, high) = self.scan.around_best()?;
+        let lambda = low * (high / low).powf(generator.random());
+        let deviation = generator.random_range(0.0..LARGEST_DEVIATION);
+        let lambda = || {
+            let noise: f64 = StandardNormal.sample(generator);
+            lambda * (deviation * noise).exp()
+        };
+        environment.within_budget(reweighted(environment.guide, environment.space, lambda))
     }
 
     /// Guessed reward: the price is known, the distortion is the surrogate's guess.

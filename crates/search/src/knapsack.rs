@@ -11,7 +11,12 @@ use crate::{
 ///
 /// Loss and price add over blocks, so each block decides for itself; each head takes the block size with the least sum.
 pub(crate) fn knapsack(guide: &Guide, space: &Space, lambda: f64) -> Candidate {
-    Candidate::new(guide.heads().iter().map(|head| best_mask(head, space, lambda)).collect())
+    reweighted(guide, space, || lambda)
+}
+
+/// The same where each head, in order, weighs its losses by a multiplier of its own.
+pub(crate) fn reweighted(guide: &Guide, space: &Space, mut lambda: impl FnMut() -> f64) -> Candidate {
+    Candidate::new(guide.heads().iter().map(|head| best_mask(head, space, lambda())).collect())
 }
 
 /// Multipliers from "nearly nothing is skipped" to "only what must stay", evenly over the blocks' own ratios of loss to

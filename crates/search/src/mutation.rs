@@ -21,7 +21,7 @@ pub(crate) const RANKING_PRIOR: [f32; FEATURES] = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0,
 
 /// Probability of each edit when nothing was learnt: mostly nothing happens, so that about two windows change.
 pub(crate) fn edit_prior(environment: &Environment<'_>) -> Vec<f32> {
-    let keep = (1.0 - 2.0 / environment.windows() as f32).clamp(0.5, 0.87);
+    let keep = (1.0 - 2.0 / environment.windows() as f32).clamp(0.5, 0.98);
     let legal: Vec<bool> = Edit::ALL.iter().map(|edit| edit.is_legal(environment.space)).collect();
     let others = legal.iter().skip(1).filter(|legal| **legal).count() as f32;
     let share = |(at, legal): (usize, &bool)| match (at, legal) {

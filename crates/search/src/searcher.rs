@@ -127,6 +127,9 @@ impl Searcher for FixedSearcher {
 /// Gaps of the knapsack's scan that are halved at a time.
 const GAPS: usize = 8;
 
+/// Multipliers on each side of the best one that are taken for its neighbours.
+const NEIGHBOURS: usize = 2;
+
 /// A scan of the knapsack's multiplier, then ever finer.
 pub(crate) struct KnapsackSearcher {
     /// Multipliers and their rewards, in order of the multiplier.
@@ -140,12 +143,21 @@ impl KnapsackSearcher {
         Self { told: Vec::new(), asked: Vec::new(), waiting: multipliers.iter().rev().copied().collect() }
     }
 
+    /// The multipliers between which the best one so far lies, neighbours in the scan; none before the first answer.
+    pub(crate) fn around_best(&self) -> Option<(f64, f64)> {
+        let best = self.best()?;
+        let last = self.told.len() - 1;
+        Some((self.told[best.saturating_sub(NEIGHBOURS)].0, self.told[(best + NEIGHBOURS).min(last)].0))
+    }
+
+    fn best(&self) -> Option<usize> {
+        (0..self.told.len()).max_by(|a, b| self.told[*a].1.total_cmp(&self.told[*b].1))
+    }
+
     /// Halves the widest gaps, in logarithm, below the best multiplier and its next neighbour: an ever finer scan of all
     /// that a choice after fine-tuning may need.
     fn refine(&mut self) {
-        let Some(best) = (0..self.told.len()).max_by(|a, b| self.told[*a].1.total_cmp(&self.told[*b].1)) else {
-            return;
-        };
+        let Some(best) = self.best() else { return };
         let useful = &self.told[..(best + 2).min(self.told.len())];
         let mut gaps: Vec<(f64, f64)> = useful.windows(2).map(|pair| (pair[0].0, pair[1].0)).collect();
         gaps.retain(|(low, high)| high / low > 1.0 + 1e-6);
