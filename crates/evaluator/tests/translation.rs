@@ -4,7 +4,7 @@ use std::{fs, ops::ControlFlow, path::Path};
 
 use burn::tensor::Device;
 use maskwright_blueprint::{
-    AttentionKind, AttentionShape, BlockMask, BlockSize, Blueprint, HeadMask, ModelShape, Precision, Provenance,
+    AttentionKind, AttentionShape, BlockMask, BlockSize, Blueprint, HeadId, HeadMask, ModelShape, Precision, Provenance,
 };
 use maskwright_evaluator::{
     DenseModel, Evaluator, EvaluatorError, ModelSource, ParallelFiles, Recipe, Split, Store, Task, TaskError, Teacher,
@@ -116,6 +116,25 @@ fn a_loss_counts_the_real_tokens_of_a_batch_and_no_padding() {
         let difference = (alone - together).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "example {place} is off by {difference}");
         at += length;
+    }
+}
+
+#[test]
+fn calibration_passes_over_padding_of_sources_and_of_targets() {
+    let (_folder, task) = spelling(60, 9);
+    let evaluator = Evaluator::new(DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap(), 3);
+    let calibration = evaluator.calibrate(54, 1);
+    for (module, of) in evaluator.shape().modules.iter().enumerate() {
+        for head in 0..of.shape.heads {
+            let blocks = calibration.head(HeadId { module: module as u32, head }).blocks(BlockSize::B8);
+            let sums: Vec<f32> = blocks.mass.chunks(blocks.columns).map(|row| row.iter().sum()).collect();
+            assert!(
+                sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5),
+                "{}: a row of real queries has 1: {sums:?}",
+                of.name
+            );
+            assert!(blocks.influence.iter().sum::<f32>() > 0.0, "{}: skipping a block would move the loss", of.name);
+        }
     }
 }
 

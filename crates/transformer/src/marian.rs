@@ -218,7 +218,8 @@ impl Marian {
         names.into_iter().filter(|name| *name != words).for_each(|name| from.ignore(&format!("{name}.")));
         // Positions are computed.
         ["encoder", "decoder"].into_iter().for_each(|stack| from.ignore(&format!("model.{stack}.embed_positions.")));
-        let words = from.embedding(words, config.vocabulary as usize, width);
+        // Multiplied by the root of the width, words are as large as positions; as scores, of deviation 1.
+        let words = from.embedding_of(words, config.vocabulary as usize, width, (width as f32).sqrt().recip());
         let encoder = |at| {
             let name = format!("model.encoder.layers.{at}");
             EncoderLayer {

@@ -120,14 +120,23 @@ impl Parameters {
 
     /// A table of `rows` vectors.
     pub fn embedding(&mut self, name: &str, rows: usize, width: usize) -> Embedding {
+        self.embedding_of(name, rows, width, TABLE_DEVIATION)
+    }
+
+    /// A table of `rows` vectors that is drawn with this standard deviation.
+    pub fn embedding_of(&mut self, name: &str, rows: usize, width: usize, deviation: f32) -> Embedding {
         let mut embedding = EmbeddingConfig::new(rows, width).init(&self.device);
-        embedding.weight = self.table(&format!("{name}.weight"), [rows, width]);
+        embedding.weight = self.drawn_table(&format!("{name}.weight"), [rows, width], deviation);
         embedding
     }
 
     /// A tensor by its full name.
     pub fn table<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Param<Tensor<D>> {
-        let values = self.values(name, &shape, |generator, count| draw_gaussian(generator, count, TABLE_DEVIATION));
+        self.drawn_table(name, shape, TABLE_DEVIATION)
+    }
+
+    fn drawn_table<const D: usize>(&mut self, name: &str, shape: [usize; D], deviation: f32) -> Param<Tensor<D>> {
+        let values = self.values(name, &shape, |generator, count| draw_gaussian(generator, count, deviation));
         self.param(values, shape)
     }
 
