@@ -44,6 +44,7 @@ fn inputs(family: &str, device: &Device) -> Inputs {
             source: reference.ints("input_ids").to_device(device),
             real: mask(reference.ints::<2>("attention_mask").float()),
             target: reference.ints("decoder_input_ids").to_device(device),
+            lengths: None,
         }),
         _ => Inputs::Images(floats("pixels")),
     }
