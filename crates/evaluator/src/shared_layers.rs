@@ -16,7 +16,8 @@ use crate::{
     class_scores::{batches, in_order},
 };
 
-/// What is kept between layers takes at most this much memory, in bytes.
+/// What is remembered between calls takes at most this much memory, in bytes. A call itself holds, for each batch that is
+/// under way, two states a candidate.
 const MOST_BYTES: usize = 1 << 29;
 
 /// Runs candidates through one model side by side. Up to the first layer in which two have different masks they compute
@@ -75,14 +76,15 @@ impl SharedLayers {
     ) -> Vec<Tensor<2>> {
         let inputs = examples.batch(batch, &model.device());
         let mut states = self.known(number, candidates);
-        states.entry(nothing()).or_insert_with(|| model.begin(&inputs));
+        if candidates.iter().any(|of| !of.below.iter().any(|below| states.contains_key(below))) {
+            states.insert(nothing(), model.begin(&inputs));
+        }
         // Where each candidate goes on: above the last layer whose outcome is known.
         let known = |of: &Masked| of.below.iter().rposition(|below| states.contains_key(below)).unwrap_or(0);
         let starts: Vec<usize> = candidates.iter().map(known).collect();
         for at in 0..model.layers() {
-            let missing = candidates.iter().zip(&starts).filter(|(of, start)| {
-                **start <= at && !states.contains_key(&of.below[at + 1]) //
-            });
+            let arrived = candidates.iter().zip(&starts).filter(|(_, start)| **start <= at);
+            let missing = arrived.filter(|(of, _)| !states.contains_key(&of.below[at + 1]));
             let missing: BTreeMap<Digest, &Masked> = missing.map(|(of, _)| (of.below[at + 1], of)).collect();
             self.asked.fetch_add(candidates.len() as u64, Relaxed);
             self.computed.fetch_add(missing.len() as u64, Relaxed);
@@ -92,25 +94,24 @@ impl SharedLayers {
             };
             let computed: Vec<(Digest, Midway)> = missing.par_iter().map(compute).collect();
             states.extend(computed);
+            // Nobody in this call comes back to where all have been. The same masks altogether are not asked for again,
+            // so what the last layer gives is not kept.
+            let left = candidates.iter().filter_map(|of| Some((of.below[at], states.remove(&of.below[at])?)));
+            self.keep(number, left.collect());
         }
-        let last = |of: &Masked| of.below[model.layers()];
-        let scores = candidates.par_iter().map(|of| model.finish(states[&last(of)].clone(), &inputs)).collect();
-        // The same masks altogether are not asked for again.
-        candidates.iter().map(last).for_each(|of| drop(states.remove(&of)));
-        self.keep(number, states);
-        scores
+        let last = |of: &Masked| states[&of.below[model.layers()]].clone();
+        candidates.par_iter().map(|of| model.finish(last(of), &inputs)).collect()
     }
 
+    /// For each candidate, what is known of the highest layer.
     fn known(&self, number: usize, candidates: &[Masked]) -> BTreeMap<Digest, Midway> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        candidates
-            .iter()
-            .flat_map(|of| &of.below)
-            .filter_map(|below| Some((*below, kept.get(number, *below)?)))
-            .collect()
+        let mut highest =
+            |of: &Masked| of.below.iter().rev().find_map(|below| Some((*below, kept.get(number, *below)?)));
+        candidates.iter().filter_map(&mut highest).collect()
     }
 
-    fn keep(&self, number: usize, states: BTreeMap<Digest, Midway>) {
+    fn keep(&self, number: usize, states: Vec<(Digest, Midway)>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         states.into_iter().for_each(|(below, state)| kept.insert(number, below, state));
     }

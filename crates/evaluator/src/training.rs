@@ -10,7 +10,7 @@ use burn::{
     nn::loss::CrossEntropyLossConfig,
     optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
     tensor::{
-        Device, Tensor,
+        Tensor,
         activation::{log_softmax, softmax},
     },
 };
@@ -299,11 +299,9 @@ impl Training<'_> {
         };
         let judge = self.judge.filter(|_| self.recipe.patience.is_some());
         let judged = judge.map_or(String::new(), |judge| judge.examples.digest().to_string());
-        // Flex goes without saying.
-        let device = Some(model.device()).filter(|device| *device != Device::flex());
-        let on = device.map_or(String::new(), |device| format!(" on {device:?}"));
         Digest::of([
-            format!("{VERSION}{on} {:?} {} {}", self.recipe, self.seed, self.treatment.key()).into_bytes(),
+            format!("{VERSION} on {:?} {:?} {} {}", model.device(), self.recipe, self.seed, self.treatment.key())
+                .into_bytes(),
             self.examples.digest().to_string().into_bytes(),
             model.shape("").digest.to_string().into_bytes(),
             judged.into_bytes(),

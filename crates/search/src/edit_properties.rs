@@ -8,14 +8,15 @@ use maskwright_evaluator::{BlockStatistics, Calibration, HeadStatistics};
 use proptest::prelude::*;
 
 use crate::{
-    Budget, Candidate, Guide, Objective, Pricing, Reward, Space,
+    Budget, Candidate, Evaluated, Guide, Limit, Objective, Pricing, Reward, Space,
     edit::Edit,
+    edit_searcher::EditSearcher,
     environment::Environment,
     guide::SizeGuide,
-    knapsack::{knapsack, multipliers},
+    knapsack::{knapsack, multipliers, reweighted},
     mutation::mutated,
     random_stream::{Purpose, random_stream},
-    searcher::{RandomSearcher, Searcher, shuffled, sparsest},
+    searcher::{KnapsackSearcher, RandomSearcher, Searcher, shuffled, sparsest},
 };
 
 fn shape(tokens: u32, heads: u32) -> ModelShape {
@@ -170,4 +171,53 @@ fn the_same_seed_draws_the_same_candidates_and_another_seed_others() {
     let draw = |seed| RandomSearcher::new(seed).ask(&environment, 8).unwrap();
     assert_eq!(draw(3), draw(3));
     assert_ne!(draw(3), draw(4));
+}
+
+#[test]
+fn a_head_weighted_anew_gets_what_the_knapsack_gives_it_at_that_multiplier() {
+    let world = World::new(65, 4);
+    let all = multipliers(&world.guide, &world.space, 8);
+    let mut next = all.iter().copied();
+    let mixed = reweighted(&world.guide, &world.space, || next.next().unwrap());
+    for (head, lambda) in all.iter().enumerate() {
+        assert_eq!(mixed.masks()[head], knapsack(&world.guide, &world.space, *lambda).masks()[head]);
+    }
+}
+
+#[test]
+fn edits_keep_the_budget_and_beat_the_scan_that_they_start_from() {
+    let world = World::new(65, 4);
+    let budget = Budget::Density(0.5);
+    let environment = world.environment(budget);
+    let scan = multipliers(&world.guide, &world.space, 12);
+    let limit = Limit { kappa: 0.5, tolerance: 0.01 };
+    let reward = Reward::Constrained { alpha: 1.0, lambda: 2.0 };
+    let mut searcher = EditSearcher::new(3, KnapsackSearcher::new(&scan), 12, None, reward, &[limit]);
+    // Every other head matters ten times as much as its influence says.
+    let distortion = |of: &Candidate| -> f64 {
+        let lost = of.masks().iter().zip(world.guide.heads()).enumerate().map(|(at, (mask, head))| {
+            let size = head.at(mask.block_size);
+            let lost: f64 = mask.blocks.cells().iter().enumerate().map(|(block, cell)| size.loss(block, *cell)).sum();
+            lost / size.skip.iter().sum::<f64>() * if at % 2 == 0 { 1.0 } else { 10.0 }
+        });
+        lost.sum::<f64>() / 8.0
+    };
+    let (mut scanned, mut edited) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+    for _ in 0..30 {
+        let proposals = searcher.ask(&environment, 8).unwrap();
+        let results: Vec<Evaluated> = proposals
+            .iter()
+            .map(|proposal| {
+                world.check(&proposal.candidate, budget);
+                let speed = environment.pricing.speed(&proposal.candidate).unwrap();
+                let distortion = distortion(&proposal.candidate);
+                let reward = reward.score(speed, distortion, limit);
+                let best = if proposal.origin == "scan" { &mut scanned } else { &mut edited };
+                *best = best.max(reward);
+                Evaluated { candidate: proposal.candidate.clone(), speed, distortion, reward }
+            })
+            .collect();
+        searcher.tell(&environment, &results);
+    }
+    assert!(edited > scanned + 0.05, "{edited} after {scanned}");
 }
