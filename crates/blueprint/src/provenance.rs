@@ -21,6 +21,10 @@ pub struct Provenance {
     pub task: Option<String>,
     /// Digest of the weights that were fine-tuned under this mask; they lie beside the blueprint.
     pub tuned_weights: Option<Digest>,
+    /// Digest of the vocabulary that was learnt for those weights, which lies beside them; left out of the files of models
+    /// that learn none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<Digest>,
     pub predicted: Option<Predicted>,
     pub accuracy: Option<Accuracy>,
     /// Left out of files where nothing was measured, so that those are written as they always were.

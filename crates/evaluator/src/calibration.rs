@@ -8,9 +8,10 @@ use maskwright_transformer::{Attention, Model, Probe, SeenAttention, fake_quanti
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use rayon::prelude::*;
 
-use crate::{Examples, examples::RealTokens};
+use crate::{Examples, class_scores::MOST_SCORES, examples::RealTokens};
 
-/// Examples of one probing pass, and scores of its largest module: bound memory.
+/// Examples of one probing pass, and attention scores of its largest module: with [`MOST_SCORES`] of its classes they bound
+/// memory.
 const BATCH: usize = 64;
 const BATCH_SCORES: u64 = 1 << 24;
 
@@ -64,7 +65,10 @@ impl Calibration {
         let mut sums: Vec<ModuleSums> = shape.modules.iter().map(|of| ModuleSums::new(of.shape)).collect();
         let scores = |of: &AttentionShape| u64::from(of.heads) * u64::from(of.windows) * of.scores();
         let most = shape.modules.iter().map(|of| scores(&of.shape)).max().unwrap_or(1);
-        for batch in indices.chunks((BATCH_SCORES / most).clamp(1, BATCH as u64) as usize) {
+        let answers = indices.iter().map(|at| examples.count_answers(&[*at])).max().unwrap_or(1);
+        let batch = (BATCH_SCORES / most).clamp(1, BATCH as u64) as usize;
+        let batch = batch.min(MOST_SCORES / (answers * model.classes() as usize).max(1)).max(1);
+        for batch in indices.chunks(batch) {
             let real: Vec<_> = shape.modules.iter().map(|of| examples.queries_and_keys(batch, of.shape.kind)).collect();
             let offset = |of: &AttentionShape, real: &Option<[RealTokens; 2]>| {
                 let examples = batch.len() * of.windows as usize;

@@ -28,6 +28,11 @@ pub enum EvaluatorError {
     Training(#[from] TrainingError),
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    #[error(
+        "cross-validation asks of each example whether it was answered rightly, and `{task}` asks for translations, which \
+         have an answer for each token: give a task with classes"
+    )]
+    NoSingleAnswer { task: String },
     #[error("{} cannot be written", path.display())]
     Write {
         path: std::path::PathBuf,

@@ -5,7 +5,7 @@ use maskwright_blueprint::{AttentionKind, Digest};
 use maskwright_transformer::{Inputs, Reads, TokenisedTexts};
 
 use crate::{
-    SentencePair,
+    ParallelText, SentencePair,
     translations::{Translations, begins},
 };
 
@@ -72,17 +72,13 @@ impl Examples {
         Self { stride: texts.length, inputs: Values::Texts(texts), labels }
     }
 
-    /// Sentences of any length with their translations, whose tokens are the labels; `pairs` are both as they were
+    /// Sentences of any length with their translations, whose tokens are the labels; `text` has both as they were
     /// written.
     ///
     /// # Panics
     /// When there is not one source and one target for each pair.
-    pub fn translations(
-        sources: TokenisedTexts,
-        targets: &TokenisedTexts,
-        start: u32,
-        pairs: Vec<SentencePair>,
-    ) -> Self {
+    pub fn translations(sources: TokenisedTexts, targets: &TokenisedTexts, start: u32, text: ParallelText) -> Self {
+        let ParallelText { pairs, empty } = text;
         let counts = [sources.lengths.len(), targets.lengths.len()];
         assert_eq!(counts, [pairs.len(); 2], "one source and one target for each pair");
         let rows = targets.tokens.chunks(targets.length).zip(&targets.lengths);
@@ -90,7 +86,7 @@ impl Examples {
         let begins = begins(targets.lengths.iter().copied());
         let truncated = sources.truncated + targets.truncated;
         let stride = sources.length;
-        let translations = Translations { sources, begins, start, pairs, truncated };
+        let translations = Translations { sources, begins, start, pairs, truncated, empty };
         Self { stride, inputs: Values::Translations(translations), labels }
     }
 
@@ -155,6 +151,14 @@ impl Examples {
             Values::Texts(texts) => texts.truncated,
             Values::Translations(translations) => translations.truncated,
             Values::Images { .. } | Values::Symbols(_) => 0,
+        }
+    }
+
+    /// Pairs of sentences that were passed over because one side is empty.
+    pub(crate) fn empty_pairs(&self) -> usize {
+        match &self.inputs {
+            Values::Translations(translations) => translations.empty,
+            Values::Images { .. } | Values::Symbols(_) | Values::Texts(_) => 0,
         }
     }
 

@@ -51,6 +51,8 @@ pub enum ParallelTextError {
     Lengths { source_path: PathBuf, source_lines: u64, target_path: PathBuf, target_lines: u64 },
     #[error("{} has no pair of which both sides hold text", path.display())]
     Empty { path: PathBuf },
+    #[error("`most` is 0, which leaves no pair of {}: leave it out for all of them, or give 1 or more", path.display())]
+    NoneWanted { path: PathBuf },
 }
 
 impl ParallelFiles {
@@ -70,6 +72,7 @@ impl ParallelFiles {
             }
         };
         match found.read.pairs.is_empty() {
+            true if most == Some(0) => Err(ParallelTextError::NoneWanted { path: path.clone() }),
             true => Err(ParallelTextError::Empty { path: path.clone() }),
             false => Ok(found.read),
         }

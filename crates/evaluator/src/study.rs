@@ -57,8 +57,12 @@ pub struct StudyProgress {
 const DENSE: &str = "dense";
 
 impl Study<'_> {
-    /// All trials, by seed, fold and treatment, the dense model first.
+    /// All trials, by seed, fold and treatment, the dense model first. Refused for tasks whose examples ask for several
+    /// answers.
     pub fn run(&self, watch: &mut dyn FnMut(StudyProgress) -> ControlFlow<()>) -> Result<Vec<Trial>, EvaluatorError> {
+        if let Task::Translation { name, .. } = self.task {
+            return Err(EvaluatorError::NoSingleAnswer { task: name.clone() });
+        }
         fs::create_dir_all(self.store).map_err(|source| EvaluatorError::Write { path: self.store.into(), source })?;
         let (mut trials, mut done) = (Vec::new(), 0);
         let all = self.seeds.len() * self.folds * (1 + self.treatments.len());

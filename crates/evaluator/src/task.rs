@@ -114,6 +114,12 @@ pub enum TaskError {
          post-processor that does"
     )]
     Unended { end: u32 },
+    #[error(
+        "sentences of {source_length} tokens and translations of {target_length} leave no room for text beside {special} \
+         special ones: raise `length` and `target_length` of `model.source` (`source_length` and `target_length` of a new \
+         translator)"
+    )]
+    TooShort { source_length: u32, target_length: u32, special: usize },
     #[error("the model reads {model}, the task gives {task}: change `model.source` or `task`")]
     Unfit { model: String, task: String },
 }
@@ -208,6 +214,11 @@ impl TaskData {
         let splits = [&self.train, &self.validation, &self.test];
         let truncated = splits.iter().map(|examples| examples.truncated()).sum();
         (truncated > 0).then(|| (truncated, splits.iter().map(|examples| examples.count_texts()).sum()))
+    }
+
+    /// Pairs of sentences that were passed over because one side is empty, of all splits.
+    pub fn empty_pairs(&self) -> usize {
+        [&self.train, &self.validation, &self.test].iter().map(|examples| examples.empty_pairs()).sum()
     }
 
     /// Refuses a model that cannot read these examples or name their classes.

@@ -18,6 +18,8 @@ pub(crate) struct Translations {
     pub pairs: Vec<SentencePair>,
     /// Sources and translations that were cut.
     pub truncated: usize,
+    /// Pairs that were passed over because one side is empty.
+    pub empty: usize,
 }
 
 impl Translations {
@@ -66,7 +68,8 @@ impl Translations {
             begins: begins(indices.iter().map(|at| self.target_length(*at))),
             start: self.start,
             pairs: indices.iter().map(|at| self.pairs[*at].clone()).collect(),
-            truncated: 0, // stays with the whole
+            truncated: 0, // these two stay with the whole
+            empty: 0,
         }
     }
 
@@ -79,6 +82,7 @@ impl Translations {
             start: self.start,
             pairs: [&self.pairs[..], &others.pairs].concat(),
             truncated: self.truncated + others.truncated,
+            empty: self.empty + others.empty,
         }
     }
 }

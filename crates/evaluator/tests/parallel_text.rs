@@ -73,6 +73,8 @@ fn the_first_so_many_pairs_may_be_asked_for() {
     let folder = folder(&[("x.en", b"a\nb\nc\n"), ("x.de", b"A\nB\nC\n"), ("t.tsv", b"english\tgerman\na\tA\nb\tB\n")]);
     assert_eq!(lines(&folder).read(Some(2)).unwrap().pairs, [pair("a", "A"), pair("b", "B")]);
     assert_eq!(table(&folder, "t.tsv").read(Some(1)).unwrap().pairs, [pair("a", "A")]);
+    let none = table(&folder, "t.tsv").read(Some(0)).unwrap_err().to_string();
+    assert!(none.starts_with("`most` is 0, which leaves no pair of ") && none.ends_with("or give 1 or more"), "{none}");
 }
 
 #[test]

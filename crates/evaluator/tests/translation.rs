@@ -7,8 +7,8 @@ use maskwright_blueprint::{
     AttentionKind, AttentionShape, BlockMask, BlockSize, Blueprint, HeadId, HeadMask, ModelShape, Precision, Provenance,
 };
 use maskwright_evaluator::{
-    DenseModel, Evaluator, EvaluatorError, ModelSource, ParallelFiles, Recipe, Split, Store, Task, TaskError, Teacher,
-    Training, TrainingError, Treatment,
+    DenseModel, Evaluator, EvaluatorError, ModelSource, ParallelFiles, Recipe, Split, Store, Study, Task, TaskError,
+    Teacher, Training, TrainingError, Treatment,
 };
 use maskwright_transformer::{
     Attention, Backend, EncoderConfig, EncoderInput, Inputs, Tokeniser, TranslatorConfig, weights_digest,
@@ -203,11 +203,18 @@ fn the_same_sentences_give_the_same_vocabulary_and_a_kept_one_is_used_again() {
     let learnt = || DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap();
     let json = learnt().tokeniser.unwrap().to_json();
     assert_eq!(learnt().tokeniser.unwrap().to_json(), json);
+    // Of other words, so that the task's own are cut into other pieces.
     let path = folder.path().join("kept.tokenizer.json");
-    fs::write(&path, &json).unwrap();
-    let kept = Tokeniser::load(&path).unwrap();
-    let read = DenseModel::untrained_with("speller", &source(16), &task, Backend::Flex, 1, Some(kept)).unwrap();
-    assert_eq!(read.data.digest(), learnt().data.digest());
+    let others = Tokeniser::learn(["eins zwei drei", "zwei drei vier"].into_iter(), 280).unwrap();
+    fs::write(&path, others.to_json()).unwrap();
+    let with_kept = || {
+        let kept = Tokeniser::load(&path).unwrap();
+        DenseModel::untrained_with("speller", &source(16), &task, Backend::Flex, 1, Some(kept)).unwrap()
+    };
+    let kept = with_kept();
+    assert_eq!(kept.tokeniser.as_ref().unwrap().digest(), others.digest());
+    assert_ne!(kept.data.digest(), learnt().data.digest());
+    assert_eq!(kept.data.digest(), with_kept().data.digest());
 }
 
 #[test]
@@ -219,6 +226,38 @@ fn sentences_that_were_cut_are_counted() {
     assert_eq!(all, 2 * (40 + 40));
     let long = |examples: usize| (0..examples).filter(|at| at % 9 + 1 > 4).count();
     assert_eq!(cut, 2 * long(40));
+}
+
+#[test]
+fn pairs_that_lack_a_side_are_counted() {
+    let (folder, _) = spelling(1, 1);
+    let path = folder.path().join("gaps.tsv");
+    let rows = "1\tone\n2 \t\n".repeat(20);
+    fs::write(&path, format!("digits\twords\n{rows}")).unwrap();
+    let DenseModel { data, .. } =
+        DenseModel::untrained("speller", &source(16), &task(&path), Backend::Flex, 1).unwrap();
+    assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (18, 2, 20));
+    assert_eq!(data.empty_pairs(), 20 + 20, "of the training file and of the same file as test");
+}
+
+#[test]
+fn a_study_refuses_translations_before_anything_is_trained() {
+    let (folder, task) = spelling(40, 3);
+    let (source, recipe) = (source(16), recipe(1));
+    let study = Study {
+        name: "speller",
+        source: &source,
+        task: &task,
+        backend: Backend::Flex,
+        training: &recipe,
+        fine_tune: &recipe,
+        treatments: &[],
+        folds: 2,
+        seeds: &[1],
+        store: folder.path(),
+    };
+    let refused = study.run(&mut |progress| panic!("{progress:?}")).unwrap_err();
+    assert!(matches!(&refused, EvaluatorError::NoSingleAnswer { task } if task == "spelling"), "{refused}");
 }
 
 #[test]
@@ -238,6 +277,11 @@ fn bad_input_gives_one_clear_error() {
     let encoder = EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes: 2 };
     let error = refused(&ModelSource::New { encoder }, &task_of_digits);
     assert!(matches!(&error, EvaluatorError::Task(TaskError::Unfit { .. })), "{error}");
+    let error = refused(&source(2), &task_of_digits).to_string();
+    assert!(
+        error.starts_with("sentences of 2 tokens and translations of 16 leave no room for text beside 2"),
+        "{error}"
+    );
     let error = refused(&source(16), &Task::BlockRecall).to_string();
     assert!(error.starts_with("the model reads texts to translate, the task gives `block-recall`"), "{error}");
     let ModelSource::NewTranslator { translator } = source(16) else { unreachable!() };

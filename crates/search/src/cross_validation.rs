@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fs, ops::ControlFlow, path::Path};
 
 use maskwright_blueprint::{Blueprint, Provenance};
 use maskwright_evaluator::{
-    DropInterval, McNemar, Regression, Study, StudyProgress, Treatment, Trial, mean, standard_deviation,
+    DropInterval, EvaluatorError, McNemar, Regression, Study, StudyProgress, Treatment, Trial, mean, standard_deviation,
 };
 use serde::Serialize;
 
@@ -88,9 +88,6 @@ pub fn cross_validate(
 ) -> Result<CrossValidation, SearchError> {
     let blueprint = evaluation::load(file, config)?;
     let model = untrained(config)?;
-    if model.data.test.pairs().is_some() {
-        return Err(SearchError::NoSingleAnswer { path: file.into() });
-    }
     if model.shape.modules != blueprint.model().modules {
         // The digest differs for every fold's weights; its modules must not.
         blueprint.check_model(&model.shape).map_err(|source| SearchError::OtherModel { path: file.into(), source })?;
@@ -136,6 +133,10 @@ pub fn cross_validate(
         }
         watch.advance(progress.training.step, &format!("loss {:.3}", progress.training.loss));
         if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let trials = trials.map_err(|error| match error {
+        EvaluatorError::NoSingleAnswer { .. } => SearchError::NoSingleAnswer { path: file.into() },
+        other => other.into(),
     })?;
     watch.end("");
     let labels = || [model.data.train.labels(), model.data.validation.labels()].concat();
@@ -155,7 +156,7 @@ pub fn cross_validate(
 }
 
 /// Share of the commonest label.
-fn majority(labels: &[u32]) -> f64 {
+pub(crate) fn majority(labels: &[u32]) -> f64 {
     let mut counts = BTreeMap::new();
     labels.iter().for_each(|label| *counts.entry(label).or_insert(0u64) += 1);
     counts.into_values().max().unwrap_or(0) as f64 / labels.len().max(1) as f64

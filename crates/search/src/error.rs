@@ -48,6 +48,17 @@ pub enum SearchError {
         path.display()
     )]
     TunedWeights { path: PathBuf, found: String, expected: String },
+    #[error(
+        "no {}: the weights there mean nothing without the vocabulary that was learnt for them; put it there, or move the \
+         weights away to measure the dense model under the masks",
+        path.display()
+    )]
+    NoVocabulary { path: PathBuf },
+    #[error(
+        "{} holds the vocabulary {found}, the weights beside it were trained with {expected}: put that one there",
+        path.display()
+    )]
+    OtherVocabulary { path: PathBuf, found: String, expected: String },
     #[error("{} was made for the task {task}, the configuration's is {asked}: give the configuration of its search", path.display())]
     OtherTask { path: PathBuf, task: String, asked: String },
     #[error(

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use maskwright_blueprint::{Blueprint, TranslationAccuracy};
-use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, Split};
+use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, ModelSource, Split};
 use maskwright_transformer::Tokeniser;
 use serde::Serialize;
 
@@ -9,6 +9,10 @@ use crate::{
     ModelConfig, SearchConfig, SearchError, Watch,
     search::{trained, untrained},
 };
+
+/// How the file of a learnt vocabulary ends, beside the blueprint and the weights that go with it: `x.tokenizer.json` for
+/// `x.ron`.
+pub const VOCABULARY: &str = "tokenizer.json";
 
 /// A blueprint's accuracy, *measured* on the test split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,8 +35,8 @@ pub struct Evaluation {
 /// Measures a blueprint on the test split of `config`'s task.
 ///
 /// The weights that were fine-tuned under its masks lie beside it (`x.safetensors` for `x.ron`, and `x.tokenizer.json`
-/// where a vocabulary was learnt for them), and its provenance holds their digest and the dense accuracy. Without them the dense model is taken from `cache` or trained, and must be the one
-/// that the blueprint was made for.
+/// where a vocabulary was learnt for them), and its provenance holds their digests and the dense accuracy. Without the
+/// weights the dense model is taken from `cache` or trained, and must be the one that the blueprint was made for.
 pub fn evaluate(
     file: &Path,
     config: &SearchConfig,
@@ -87,12 +91,11 @@ pub(crate) fn load(file: &Path, config: &SearchConfig) -> Result<Blueprint, Sear
 fn tuned_weights(blueprint: &Blueprint, file: &Path, config: &SearchConfig) -> Result<Option<DenseModel>, SearchError> {
     let beside = file.with_extension("safetensors");
     let Some(expected) = blueprint.provenance.tuned_weights.filter(|_| beside.is_file()) else { return Ok(None) };
-    let vocabulary = file.with_extension("tokenizer.json");
-    let vocabulary = match vocabulary.is_file() {
-        true => Some(Tokeniser::load(&vocabulary).map_err(EvaluatorError::from)?),
-        false => None,
-    };
     let ModelConfig { name, source, .. } = &config.model;
+    let vocabulary = match source {
+        ModelSource::NewTranslator { .. } => Some(learnt_vocabulary(blueprint, file)?),
+        ModelSource::New { .. } | ModelSource::Pretrained { .. } => None,
+    };
     let model = DenseModel::untrained_with(name, source, &config.task, config.backend, config.seed, vocabulary)?
         .with_weights(&beside)?;
     let found = model.weights_digest();
@@ -100,4 +103,18 @@ fn tuned_weights(blueprint: &Blueprint, file: &Path, config: &SearchConfig) -> R
         return Err(SearchError::TunedWeights { path: beside, found: found.short(), expected: expected.short() });
     }
     Ok(Some(model))
+}
+
+/// The vocabulary beside a blueprint, if it is the one that its provenance names, or that names none.
+fn learnt_vocabulary(blueprint: &Blueprint, file: &Path) -> Result<Tokeniser, SearchError> {
+    let path = file.with_extension(VOCABULARY);
+    if !path.is_file() {
+        return Err(SearchError::NoVocabulary { path });
+    }
+    let learnt = Tokeniser::load(&path).map_err(EvaluatorError::from)?;
+    let found = learnt.digest();
+    match blueprint.provenance.vocabulary.filter(|expected| *expected != found) {
+        Some(expected) => Err(SearchError::OtherVocabulary { path, found: found.short(), expected: expected.short() }),
+        None => Ok(learnt),
+    }
 }

@@ -47,7 +47,7 @@ pub use config::{Agent, Baseline, Features, Kappa, ModelConfig, SearchConfig, Sp
 pub use config_file::{ConfigError, load_config};
 pub use cross_validation::{CrossValidation, CrossValidationRow, DensityAgainstTime, Line, cross_validate};
 pub use error::SearchError;
-pub use evaluation::{Evaluation, evaluate};
+pub use evaluation::{Evaluation, VOCABULARY, evaluate};
 pub use guide::Guide;
 pub use maskwright_evaluator::{DropInterval, Fold};
 pub use maskwright_transformer::Backend;

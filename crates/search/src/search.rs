@@ -8,14 +8,16 @@ use std::{
 use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, ModelShape, Precision, Provenance};
 use maskwright_cost_model::DeviceProfile;
 use maskwright_evaluator::{DenseModel, Effect, Evaluator, ModelSource, Split};
-use maskwright_transformer::{Model, weights_to_bytes};
+use maskwright_transformer::{Model, Tokeniser, weights_to_bytes};
 
 use crate::{
     Agent, Baseline, Candidate, Dense, Details, Guide, Kappa, Limit, Outcome, Pricing, Row, SearchConfig, SearchError,
     Stage, StopReason, Watch,
+    cross_validation::majority,
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
+    evaluation::VOCABULARY,
     finalists::{Contender, DenseResult, Finalist, blueprint_of, contenders, fine_tuned, shortlist},
     knapsack::multipliers,
     rows::{DENSE_TUNED, baseline_row, best_of, dense_row, is_baseline, row, samples},
@@ -213,10 +215,16 @@ impl Search {
         let texts = |model: &Model, masks: Option<&Blueprint>| {
             evaluator.translate_examples(model, masks, &shown).map(|found| found.texts)
         };
+        // Weights are of no use without the vocabulary that was learnt for them.
+        let learnt = match config.model.source {
+            ModelSource::NewTranslator { .. } => evaluator.tokeniser(),
+            ModelSource::New { .. } | ModelSource::Pretrained { .. } => None,
+        };
         let mut searched_texts = None;
         let mut best = None;
         for (at, (name, finalist, evaluations)) in finals.iter().enumerate() {
-            let blueprint = blueprint_of(finalist, evaluator, pricing, dense, self.provenance(name))?;
+            let provenance = Provenance { vocabulary: learnt.map(Tokeniser::digest), ..self.provenance(name) };
+            let blueprint = blueprint_of(finalist, evaluator, pricing, dense, provenance)?;
             let text = blueprint.to_ron();
             let weights = weights_to_bytes(&finalist.model);
             self.run.write(&format!("rows/{name}.ron"), text.as_bytes())?;
@@ -225,10 +233,8 @@ impl Search {
             if name == "searched" {
                 self.run.write("best/searched.ron", text.as_bytes())?;
                 self.run.write("best/searched.safetensors", &weights)?;
-                // Weights are of no use without the vocabulary that was learnt for them.
-                if let (ModelSource::NewTranslator { .. }, Some(learnt)) = (&config.model.source, evaluator.tokeniser())
-                {
-                    self.run.write("best/searched.tokenizer.json", learnt.to_json().as_bytes())?;
+                if let Some(learnt) = learnt {
+                    self.run.write(&format!("best/searched.{VOCABULARY}"), learnt.to_json().as_bytes())?;
                 }
                 searched_texts = texts(&finalist.model, Some(&blueprint));
                 best = within_tolerance.then(|| best_of(&self.run.path().join("best/searched.ron"), &row, &blueprint));
@@ -246,7 +252,6 @@ impl Search {
         let stop_reason = if searched.exhausted { StopReason::NothingNew } else { StopReason::EvaluationsUsed };
         let test_examples = evaluator.examples(Split::Test).len() as u64;
         let labels = evaluator.examples(Split::Test).labels();
-        let commonest = (0..evaluator.dense().classes()).map(|c| labels.iter().filter(|l| **l == c).count()).max();
         let outcome = Outcome {
             run: self.run.path().display().to_string(),
             stop_reason,
@@ -271,7 +276,7 @@ impl Search {
                 loop_kappa: limit.kappa,
                 fidelity_correlation: spearman(fidelity),
                 improvements: counted(&searched.improvements),
-                majority_accuracy: commonest.unwrap_or(0) as f64 / labels.len() as f64,
+                majority_accuracy: majority(labels),
                 test_examples,
                 test_answers: Some(labels.len() as u64).filter(|answers| *answers != test_examples),
             },
@@ -367,10 +372,15 @@ pub(crate) fn trained(
         watch.begin(&Stage::Train, 0);
     }
     let how = if dense.cached { "taken from the cache" } else { "trained and cached" };
-    watch.end(&match dense.data.truncated() {
-        Some((cut, all)) => format!("{how}; {cut} of {all} texts are longer than the model reads and were cut"),
-        None => how.to_owned(),
-    });
+    let mut told = how.to_owned();
+    if let Some((cut, all)) = dense.data.truncated() {
+        told += &format!("; {cut} of {all} texts are longer than the model reads and were cut");
+    }
+    match dense.data.empty_pairs() {
+        0 => (),
+        empty => told += &format!("; {empty} pairs were passed over because one side is empty"),
+    }
+    watch.end(&told);
     Ok(dense)
 }
 

@@ -5,9 +5,10 @@ use std::{fs, path::Path};
 use maskwright_blueprint::{BlockSize, Blueprint, Precision};
 use maskwright_evaluator::{ModelSource, ParallelFiles, Recipe, Task};
 use maskwright_search::{
-    Budget, Kappa, ModelConfig, Search, SearchConfig, SearchError, Silent, Space, Tolerance, cross_validate, evaluate,
+    Budget, Kappa, ModelConfig, Search, SearchConfig, SearchError, Silent, Space, Tolerance, VOCABULARY,
+    cross_validate, evaluate,
 };
-use maskwright_transformer::TranslatorConfig;
+use maskwright_transformer::{Tokeniser, TranslatorConfig};
 
 /// Numbers of two to ten digits, and the same in words.
 fn spelling(folder: &Path) -> Task {
@@ -75,12 +76,25 @@ fn a_searched_translator_is_measured_in_bleu_and_measured_again_from_its_files()
     let searched = outcome.table.iter().find(|row| row.name == "searched").unwrap();
 
     let file = run.join("best/searched.ron");
-    assert!(file.with_extension("tokenizer.json").is_file());
-    let recorded = Blueprint::load(&file).unwrap().provenance.accuracy.unwrap().translation.unwrap();
+    let vocabulary = file.with_extension(VOCABULARY);
+    let provenance = Blueprint::load(&file).unwrap().provenance;
+    assert_eq!(provenance.vocabulary, Some(Tokeniser::load(&vocabulary).unwrap().digest()));
+    let recorded = provenance.accuracy.unwrap().translation.unwrap();
     assert_eq!((recorded.dense, Some(recorded.masked)), (dense, searched.translation));
     let measured = evaluate(&file, &config, &folder.path().join("cache"), &mut Silent).unwrap();
     assert!(measured.fine_tuned);
     assert_eq!((measured.masked, measured.translation), (searched.accuracy, Some(recorded)));
+
+    // Another vocabulary would measure other sentences, and so would one that is learnt anew.
+    let evaluated_again = || evaluate(&file, &config, &folder.path().join("cache"), &mut Silent);
+    let kept = fs::read(&vocabulary).unwrap();
+    fs::write(&vocabulary, Tokeniser::learn(["eins zwei"].into_iter(), 280).unwrap().to_json()).unwrap();
+    let refused = evaluated_again().unwrap_err();
+    assert!(matches!(refused, SearchError::OtherVocabulary { .. }), "{refused}");
+    fs::remove_file(&vocabulary).unwrap();
+    let refused = evaluated_again().unwrap_err();
+    assert!(matches!(refused, SearchError::NoVocabulary { .. }), "{refused}");
+    fs::write(&vocabulary, kept).unwrap();
 
     let refused = cross_validate(&file, &config, 2, &[1], folder.path(), &mut Silent).unwrap_err();
     assert!(matches!(refused, SearchError::NoSingleAnswer { .. }), "{refused}");

@@ -64,6 +64,11 @@ pub enum CheckpointError {
         "the model reads {positions} tokens at most, and special tokens take {special} of them; {asked} were asked for"
     )]
     Length { asked: u32, positions: u32, special: u32 },
+    #[error(
+        "{rows} texts of up to {longest} tokens are more than {most} tokens with padding, too much to hold: lower `length` \
+         (`source_length` and `target_length` of a translator), or give fewer texts"
+    )]
+    TooManyTokens { rows: usize, longest: usize, most: usize },
 }
 
 /// At most so many faults are spelled out: a file of another model has thousands.

@@ -4,6 +4,7 @@ use std::{
 };
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use maskwright_blueprint::Digest;
 use tokenizers::{
     AddedToken, EncodeInput, Encoding, Tokenizer, TruncationParams,
     models::{
@@ -18,6 +19,9 @@ use crate::{
     CheckpointError,
     checkpoint::{self, MOST_TOKENISER_BYTES},
 };
+
+/// Tokens of one set of texts, padding included: 1 GiB, and as much for which of a pair's texts they belong to.
+const MOST_TOKENS: usize = 1 << 28;
 
 /// How errors call a tokeniser that comes from no file.
 const LEARNT: &str = "vocabulary learnt from the training texts";
@@ -105,17 +109,28 @@ impl Tokeniser {
             Ok(tokenizer)
         };
         let path = Path::new(LEARNT);
-        Self::from_tokenizer(learn().map_err(|error| refuse(path, &error))?, path)
+        Ok(Self::from_tokenizer(learn().map_err(|error| refuse(path, &error))?, path)?.with_names_as_text())
     }
 
-    /// From a `tokenizer.json`.
+    /// A vocabulary that was learnt, from a file that holds what [`Tokeniser::to_json`] gave.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        Self::new(&checkpoint::read(path, MOST_TOKENISER_BYTES)?, path)
+        Ok(Self::new(&checkpoint::read(path, MOST_TOKENISER_BYTES)?, path)?.with_names_as_text())
+    }
+
+    /// `</s>` and `<pad>` in a text are text like any other, not the tokens of that name. Files do not say so.
+    fn with_names_as_text(mut self) -> Self {
+        self.tokenizer.set_encode_special_tokens(true);
+        self
     }
 
     /// As the contents of a `tokenizer.json`; the same tokeniser gives the same bytes.
     pub fn to_json(&self) -> String {
         self.tokenizer.to_string(false).expect("a tokeniser is plain data")
+    }
+
+    /// Of [`Tokeniser::to_json`].
+    pub fn digest(&self) -> Digest {
+        Digest::of([self.to_json()])
     }
 
     /// From the bytes of `path`, a `tokenizer.json`; its own padding and truncation are not used.
@@ -145,7 +160,7 @@ impl Tokeniser {
     }
 
     /// Each text as at most `length` tokens, padded with `padding` to the longest of them. Of a pair that is too long,
-    /// the longer text is cut first.
+    /// the longer text is cut first. Refused where that makes more than 2^28 tokens with padding (2 GiB).
     ///
     /// # Panics
     /// When `length` leaves no room beside [`Tokeniser::special_tokens`].
@@ -161,22 +176,64 @@ impl Tokeniser {
             };
             cutting.encode(input, true).map_err(|error| refuse(&self.path, &error))
         };
-        let encodings: Vec<Encoding> = texts.iter().map(encode).collect::<Result<_, _>>()?;
-        let longest = encodings.iter().map(Encoding::len).max().unwrap_or(0).max(1);
-        let lengths = encodings.iter().map(Encoding::len).collect();
-        let truncated = encodings.iter().filter(|encoding| !encoding.get_overflowing().is_empty()).count();
-        let (mut tokens, mut token_types) = (Vec::new(), Vec::new());
-        for encoding in encodings {
-            let blank = longest - encoding.len();
-            tokens.extend(encoding.get_ids().iter().copied().chain(repeat_n(padding, blank)));
-            token_types.extend(encoding.get_type_ids().iter().map(|&kind| kind.min(1)).chain(repeat_n(0, blank)));
+        let mut rows = Rows { most: MOST_TOKENS, count: texts.len(), ..Rows::default() };
+        for text in texts {
+            rows.push(&encode(text)?)?;
         }
-        Ok(TokenisedTexts { length: longest, tokens, token_types, lengths, truncated })
+        Ok(rows.padded(padding))
     }
 
     /// The text of one row of tokens, special ones left out.
     pub fn decode(&self, tokens: &[u32]) -> String {
         self.tokenizer.decode(tokens, true).unwrap_or_default()
+    }
+}
+
+/// Rows of their own lengths, before padding.
+#[derive(Default)]
+struct Rows {
+    /// Tokens that all rows may have together, padding included.
+    most: usize,
+    /// How many rows there will be.
+    count: usize,
+    /// Of the longest row so far.
+    longest: usize,
+    tokens: Vec<u32>,
+    token_types: Vec<u32>,
+    lengths: Vec<usize>,
+    truncated: usize,
+}
+
+impl Rows {
+    /// One row more, unless all of them, padded, would be too many tokens.
+    fn push(&mut self, encoding: &Encoding) -> Result<(), CheckpointError> {
+        self.longest = self.longest.max(encoding.len());
+        if self.count.saturating_mul(self.longest) > self.most {
+            let (rows, longest, most) = (self.count, self.longest, self.most);
+            return Err(CheckpointError::TooManyTokens { rows, longest, most });
+        }
+        self.tokens.extend(encoding.get_ids());
+        self.token_types.extend(encoding.get_type_ids().iter().map(|kind| (*kind).min(1)));
+        self.lengths.push(encoding.len());
+        self.truncated += usize::from(!encoding.get_overflowing().is_empty());
+        Ok(())
+    }
+
+    /// All rows, filled up with `padding` to the longest.
+    fn padded(self, padding: u32) -> TokenisedTexts {
+        let length = self.longest.max(1);
+        let fill = |values: Vec<u32>, with: u32| {
+            let mut filled = Vec::with_capacity(length * self.lengths.len());
+            let mut begin = 0;
+            for row in &self.lengths {
+                filled.extend(&values[begin..begin + row]);
+                filled.extend(repeat_n(with, length - row));
+                begin += row;
+            }
+            filled
+        };
+        let (tokens, token_types) = (fill(self.tokens, padding), fill(self.token_types, 0));
+        TokenisedTexts { length, tokens, token_types, lengths: self.lengths, truncated: self.truncated }
     }
 }
 
@@ -260,5 +317,33 @@ mod tests {
         }
         // " the" and " cat" occur twice or more, and are one token each.
         assert_eq!(found.lengths[0], 3);
+    }
+
+    #[test]
+    fn the_names_of_special_tokens_are_text_where_texts_hold_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept.tokenizer.json");
+        let learnt = Tokeniser::learn(TEXTS.into_iter(), 300).unwrap();
+        std::fs::write(&path, learnt.to_json()).unwrap();
+        for tokeniser in [learnt, Tokeniser::load(&path).unwrap()] {
+            let text = "a </s> b <pad>";
+            let found = tokeniser.encode(&[Text::One(text)], 100, Tokeniser::PADDING).unwrap();
+            let ends: Vec<usize> = (0..found.length).filter(|at| found.tokens[*at] <= Tokeniser::END).collect();
+            assert_eq!(ends, [found.length - 1], "one end, and no padding: {:?}", found.tokens);
+            assert_eq!(tokeniser.decode(&found.tokens).trim_start(), text);
+        }
+    }
+
+    #[test]
+    fn more_tokens_than_are_kept_are_refused_before_they_are_padded() {
+        let tokeniser = Tokeniser::learn(TEXTS.into_iter(), 300).unwrap();
+        let encodings = ["the cat", "the"].map(|text| tokeniser.tokenizer.encode(text, true).unwrap());
+        // Three tokens and two, with their ends: six when both are as long as the longer one.
+        let mut rows = Rows { most: 6, count: 2, ..Rows::default() };
+        encodings.iter().for_each(|encoding| rows.push(encoding).unwrap());
+        let padded = rows.padded(9);
+        assert_eq!((padded.tokens.len(), &padded.lengths[..], padded.tokens[5]), (6, &[3, 2][..], 9));
+        let refused = Rows { most: 5, count: 2, ..Rows::default() }.push(&encodings[0]).unwrap_err().to_string();
+        assert!(refused.starts_with("2 texts of up to 3 tokens are more than 5 tokens with padding"), "{refused}");
     }
 }

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
-use maskwright_search::{Outcome, Row, Search, SearchError, load_config};
+use maskwright_search::{Outcome, Row, Search, SearchError, VOCABULARY, load_config};
 
 use crate::{
     answer::Answer,
@@ -15,9 +15,6 @@ use crate::{
 
 /// The folder of the mask library, in the working directory.
 const LIBRARY: &str = "masks";
-
-/// How a learnt vocabulary's file ends, beside the weights that go with it.
-const VOCABULARY: &str = "tokenizer.json";
 
 /// Widest line of running text.
 const WIDTH: usize = 100;
@@ -111,8 +108,8 @@ fn notes(outcome: &Outcome) -> String {
     );
     if let Some(answers) = details.test_answers {
         text += &format!(
-            "accuracy: share of {answers} target tokens that are predicted from the reference so far; BLEU and chrF: of \
-             greedy decoding\n"
+            "accuracy: share of {answers} target tokens that are answered rightly, given the reference so far; BLEU and \
+             chrF: of greedy decoding\n"
         );
     }
     let most = outcome.evaluations;

@@ -74,8 +74,8 @@ fn results(outcome: &Outcome) -> String {
                     points(interval(outcome)).trim_start_matches('+')
                 ),
                 Some(answers) => format!(
-                    "they are shares of {answers} target tokens, each predicted from the reference so far. BLEU and chrF, \
-                     in points from 0 to 100, are of greedy decoding under the same masks."
+                    "they are shares of {answers} target tokens that are answered rightly, given the reference so far. BLEU \
+                     and chrF, in points from 0 to 100, are of greedy decoding under the same masks."
                 ),
             },
         ),

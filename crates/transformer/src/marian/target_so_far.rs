@@ -19,7 +19,7 @@ pub(super) struct TargetSoFar<'a> {
     layers: Vec<LayerSoFar>,
 }
 
-/// One layer's queries, keys and values, `[rows, heads, tokens, head_dim]`.
+/// One layer's keys and values, `[rows, heads, tokens, head_dim]`, and how large its queries were.
 struct LayerSoFar {
     /// Keys and values of the target's tokens, once there are any.
     target: Option<[Tensor<4>; 2]>,
