@@ -4,7 +4,7 @@ use std::slice::from_ref;
 
 use burn::tensor::Device;
 use maskwright_blueprint::{AttentionKind, BlockSize, Blueprint, HeadMask, ModuleShape, Precision, Provenance};
-use maskwright_evaluator::{DenseModel, Evaluator, Examples, SentencePair, TaskData};
+use maskwright_evaluator::{DenseModel, Evaluator, Examples, ParallelText, SentencePair, TaskData};
 use maskwright_transformer::{Activation, EncoderConfig, EncoderInput, MarianConfig, Model, StackSize, TokenisedTexts};
 
 /// The loop's examples and those that select are the same ones, so that `select`, which runs whole passes, says what
@@ -51,7 +51,8 @@ fn translator() -> Evaluator {
     let texts =
         TokenisedTexts { length: 16, tokens, token_types: vec![0; count * 16], lengths: lengths.clone(), truncated: 0 };
     let pair = SentencePair { source: String::new(), target: String::new() };
-    let examples = Examples::translations(texts.clone(), &texts, config.start, vec![pair; count]);
+    let text = ParallelText { pairs: vec![pair; count], empty: 0 };
+    let examples = Examples::translations(texts.clone(), &texts, config.start, text);
     evaluator(Model::Marian(config.init(5, &Device::flex())), &examples)
 }
 
