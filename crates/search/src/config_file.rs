@@ -70,14 +70,40 @@ fn variant(text: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use maskwright_blueprint::BlockSize;
     use maskwright_evaluator::ModelSource;
 
     use super::*;
-    use crate::{Agent, Baseline, Budget, Features, Start};
+    use crate::{Agent, Baseline, Budget, Features, Start, search::device};
 
     fn set(key: &str, value: &str) -> Result<SearchConfig, String> {
         with_override(&SearchConfig::default(), key, value)
+    }
+
+    #[test]
+    fn every_configuration_that_ships_is_sound_and_has_no_field_that_is_passed_over() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../search-configs");
+        let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "ron"));
+        assert!(files.len() >= 7, "{files:?}");
+        for path in files {
+            let config = load_config(&path, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            device(&config).unwrap();
+            let text = fs::read_to_string(&path).unwrap();
+            let text: String =
+                text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+            // One field after the other is misspelt.
+            let fields: Vec<usize> = text.match_indices(": ").map(|(at, _)| at).collect();
+            assert!(!fields.is_empty(), "{}", path.display());
+            for at in fields {
+                let misspelt = format!("{}x{}", &text[..at], &text[at..]);
+                let field = text[..at].rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                let read = parse_ron::<SearchConfig>(&misspelt, &path);
+                assert!(read.is_err(), "{} is read with `{field}x` in place of `{field}`", path.display());
+            }
+        }
     }
 
     #[test]
