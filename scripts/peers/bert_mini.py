@@ -123,7 +123,7 @@ def main():
     for step in ["forward", "train"]:
         for backend, child in children.items():
             clock = (~child.pid) << 3 | 2  # Linux: the clock of another process
-            for way in ["dense", "composed", "blocks"]:
+            for way in ["dense", "whole", "composed", "blocks"]:
                 calls[f"{backend}, {step} {way}"] = lambda child=child, clock=clock, line=f"{step} {way}": (
                     clocked(clock, lambda: ours(child, line))[0] if given.cpu else ours(child, line)
                 )
@@ -143,7 +143,7 @@ def main():
         f"{backend}, {step} {way}": median[f"PyTorch, {step} {peer}"] / median[f"{backend}, {step} {way}"]
         for backend in children
         for step in ["forward", "train"]
-        for way, peer in [("dense", "dense"), ("composed", "masked"), ("blocks", "masked")]
+        for way, peer in [("dense", "dense"), ("whole", "dense"), ("composed", "masked"), ("blocks", "masked")]
     }
     if given.json:
         print(json.dumps({"schema_version": 1, "torch": torch.__version__, "median_seconds": median, "times_faster": ratios}, indent=2))

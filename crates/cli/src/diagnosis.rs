@@ -17,6 +17,11 @@ use crate::error::CliError;
 /// Widest line of an error.
 const WIDTH: usize = 100;
 
+/// Where configurations that ship look for sets and weights that do not.
+const DOWNLOADS: &str = "downloads/";
+
+const WAY_TO_DOWNLOADS: &str = "`maskwright data list` says how to get what belongs below downloads/, `maskwright data check` whether it arrived whole";
+
 /// Sends the libraries' narration to stderr: nothing, `-v` what happens, `-vv` every detail.
 pub(crate) fn narrate(verbose: u8) {
     let filter = match verbose {
@@ -79,7 +84,7 @@ impl Diagnosis {
             None => Self {
                 message: error.to_string(),
                 cause: error.source().map(|cause| Box::new(Self::of(cause))),
-                help: None,
+                help: error.to_string().contains(DOWNLOADS).then(|| WAY_TO_DOWNLOADS.into()),
                 place: None,
             },
         }

@@ -11,27 +11,10 @@ use std::{env, error::Error, fs, io, io::Write, ops::ControlFlow, time::Instant}
 use burn::tensor::Device;
 use maskwright_blueprint::{BlockMask, BlockSize, Blueprint, HeadMask, ModelShape, Precision, Provenance};
 use maskwright_evaluator::{DenseModel, Evaluator, Examples, Recipe, TaskData, Training, Treatment};
-use maskwright_transformer::{Activation, BertConfig, BertVariant, Model, Pooling, TokenisedTexts};
+use maskwright_transformer::{BertConfig, Model, TokenisedTexts};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
-const MINI: BertConfig = BertConfig {
-    variant: BertVariant::Bert,
-    vocabulary: 30_522,
-    width: 256,
-    layers: 4,
-    heads: 4,
-    mlp: 1024,
-    positions: 512,
-    token_types: 2,
-    padding: 0,
-    activation: Activation::Gelu,
-    norm_epsilon: 1e-12,
-    pooling: Pooling::FirstToken,
-    classes: 2,
-    length: 128,
-};
-
-const BASE: BertConfig = BertConfig { width: 768, layers: 12, heads: 12, mlp: 3072, length: 512, ..MINI };
+const BASE: BertConfig = BertConfig { width: 768, layers: 12, heads: 12, mlp: 3072, length: 512, ..BertConfig::MINI };
 
 fn main() -> Result<(), Box<dyn Error>> {
     match env::args().nth(1).as_deref() {
@@ -42,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn rates() -> Result<(), Box<dyn Error>> {
-    let evaluator = evaluator(&MINI, 128);
+    let evaluator = evaluator(&BertConfig::MINI, 128);
     let mut generator = ChaCha12Rng::seed_from_u64(1);
     let shape = evaluator.shape().clone();
     let fresh: Vec<Blueprint> = (0..16).map(|_| blueprint(&shape, &heads(&shape, &mut generator))).collect();

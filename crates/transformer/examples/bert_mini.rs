@@ -1,5 +1,5 @@
 //! Times steps of BERT-mini one by one, as `scripts/peers/bert_mini.py` asks for them: each line on stdin is `forward` or
-//! `train` and `dense`, `composed` or `blocks`; the answer on stdout is how many seconds that took. The one argument is a
+//! `train` and `dense`, `whole`, `composed` or `blocks`; the answer on stdout is how many seconds that took. The one argument is a
 //! backend, flex without it.
 
 #[path = "../benches/bert_mini/steps.rs"]

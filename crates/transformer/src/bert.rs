@@ -41,6 +41,26 @@ pub struct BertConfig {
     pub length: u32,
 }
 
+impl BertConfig {
+    /// BERT-mini (Turc et al. 2019, arXiv 1908.08962) for 128 tokens and two classes.
+    pub const MINI: Self = Self {
+        variant: BertVariant::Bert,
+        vocabulary: 30_522,
+        width: 256,
+        layers: 4,
+        heads: 4,
+        mlp: 1024,
+        positions: 512,
+        token_types: 2,
+        padding: 0,
+        activation: Activation::Gelu,
+        norm_epsilon: 1e-12,
+        pooling: Pooling::FirstToken,
+        classes: 2,
+        length: 128,
+    };
+}
+
 /// Whose names the tensors have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BertVariant {

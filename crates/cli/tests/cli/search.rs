@@ -15,6 +15,16 @@ fn a_configuration_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_set_that_does_not_ship_says_how_to_get_it() {
+    let config = include_str!("../../../../search-configs/english-german.ron");
+    let folder = Folder::new().with("c.ron", config);
+    let stderr = folder.run(["search", "c.ron"]).refused();
+    assert!(stderr.contains("downloads/english-german/train.tsv.gz cannot be read"), "{stderr}");
+    assert!(stderr.contains("`maskwright data list` says how to get"), "{stderr}");
+    assert_eq!(folder.entries(), ["c.ron"]);
+}
+
+#[test]
 fn an_unknown_device_leaves_nothing_behind() {
     let folder = Folder::new().with("c.ron", "(version: 1, device: \"rk3588\")");
     let stderr = folder.run(["search", "c.ron"]).refused();

@@ -1,4 +1,4 @@
-//! BERT-mini (Turc et al. 2019, arXiv 1908.08962) with random weights, and what is timed of it.
+//! BERT-mini with random weights, and what is timed of it.
 
 use burn::{
     module::Module,
@@ -7,13 +7,16 @@ use burn::{
     tensor::{Device, Distribution, Int, Tensor, TensorData},
 };
 use maskwright_blueprint::{BlockMask, BlockSize, Blueprint, HeadMask, Precision, Provenance};
-use maskwright_transformer::{Activation, Attention, Bert, BertConfig, BertVariant, CompiledMasks, Pooling, TextBatch};
+use maskwright_transformer::{Attention, Bert, BertConfig, CompiledMasks, TextBatch};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
+    /// Every score, by burn's operations.
     Dense,
+    /// Every score, block by block.
+    Whole,
     /// Masked and fake-quantised, put together from tensor operations.
     Composed,
     /// Masked and quantised, block by block.
@@ -21,11 +24,12 @@ pub enum Way {
 }
 
 impl Way {
-    pub const ALL: [Self; 3] = [Self::Dense, Self::Composed, Self::Blocks];
+    pub const ALL: [Self; 4] = [Self::Dense, Self::Whole, Self::Composed, Self::Blocks];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dense => "dense",
+            Self::Whole => "whole",
             Self::Composed => "composed",
             Self::Blocks => "blocks",
         }
@@ -33,22 +37,7 @@ impl Way {
 }
 
 const BATCH: usize = 32;
-const CONFIG: BertConfig = BertConfig {
-    variant: BertVariant::Bert,
-    vocabulary: 30_522,
-    width: 256,
-    layers: 4,
-    heads: 4,
-    mlp: 1024,
-    positions: 512,
-    token_types: 2,
-    padding: 0,
-    activation: Activation::Gelu,
-    norm_epsilon: 1e-12,
-    pooling: Pooling::FirstToken,
-    classes: 2,
-    length: 128,
-};
+const CONFIG: BertConfig = BertConfig::MINI;
 
 /// Blocks of 16 at density .3, four in ten of them in 8 bit, four in 16 bit, two in single precision.
 fn blueprint(model: &Bert) -> Blueprint {
@@ -72,6 +61,7 @@ fn blueprint(model: &Bert) -> Blueprint {
 fn masks(way: Way, blueprint: &Blueprint, device: &Device) -> Option<CompiledMasks> {
     match way {
         Way::Dense => None,
+        Way::Whole => Some(CompiledMasks::dense(&blueprint.model().modules, device)),
         Way::Composed => Some(CompiledMasks::composed(blueprint, device)),
         Way::Blocks => Some(CompiledMasks::new(blueprint, device)),
     }
