@@ -1,3 +1,5 @@
+use std::array::from_fn;
+
 use maskwright_blueprint::Precision;
 
 use super::{
@@ -143,10 +145,12 @@ fn add_gradients_of_row<const FLOATS: usize>(
     }
 
     let scale = (d as f32).sqrt().recip();
-    match size {
-        8 => differentiate::<FLOATS, 8>(scores, slopes, &spans, scale),
-        16 => differentiate::<FLOATS, 16>(scores, slopes, &spans, scale),
-        _ => differentiate::<FLOATS, LARGEST>(scores, slopes, &spans, scale),
+    for at in (0..size).step_by(16) {
+        let (scores, slopes) = (&mut scores[at..keys * size], &mut slopes[at..keys * size]);
+        match size {
+            8 => differentiate::<FLOATS, 8>(scores, slopes, size, &spans, scale),
+            _ => differentiate::<FLOATS, 16>(scores, slopes, size, &spans, scale),
+        }
     }
 
     let mut keys = 0;
@@ -172,34 +176,35 @@ fn add_gradients_of_row<const FLOATS: usize>(
     }
 }
 
-/// Turns scores into weights `e' / Z`, and gradients by weights into gradients by scores, times `scale`. A query is a
-/// column of `N`, so that nothing is added up across a register.
+/// Turns scores into weights `e' / Z`, and gradients by weights into gradients by scores, times `scale`, for `N` queries
+/// whose keys are `row` apart. A query is a column, so that nothing is added up across a register.
 #[inline(always)]
 fn differentiate<const FLOATS: usize, const N: usize>(
     scores: &mut [f32],
     slopes: &mut [f32],
+    row: usize,
     spans: &[std::ops::Range<usize>; 3],
     scale: f32,
 ) {
-    let keys = spans[2].end;
-    let (scores, slopes) = (&mut scores[..keys * N], &mut slopes[..keys * N]);
     let mut largest = [f32::MIN; N];
-    for scores in scores.chunks_exact(N) {
+    for scores in scores.chunks(row) {
+        let scores = first::<N>(scores);
         for n in 0..N {
             largest[n] = if scores[n] > largest[n] { scores[n] } else { largest[n] };
         }
     }
     let (mut sum, mut mean) = ([0.0_f32; N], [0.0_f32; N]);
     for (precision, span) in Precision::ALL.into_iter().zip(spans) {
-        let span = span.start * N..span.end * N;
-        let rows = scores[span.clone()].chunks_exact_mut(N).zip(slopes[span].chunks_exact(N));
-        for (scores, slopes) in rows {
+        let (skip, keys) = (span.start, span.len());
+        let rows = scores.chunks_mut(row).zip(slopes.chunks(row));
+        for (scores, slopes) in rows.skip(skip).take(keys) {
+            let (scores, slopes) = (first_mut::<N>(scores), first::<N>(slopes));
+            let e: [f32; N] = from_fn(|n| exp_of_negative::<FLOATS>((scores[n] - largest[n]) * scale));
+            *scores = e;
+            let e = e.map(|e| round_numerator(precision, e));
             for n in 0..N {
-                let e = exp_of_negative::<FLOATS>((scores[n] - largest[n]) * scale);
-                scores[n] = e;
-                let e = round_numerator(precision, e);
-                sum[n] += e;
-                mean[n] = mul_add::<FLOATS>(e, slopes[n], mean[n]);
+                sum[n] += e[n];
+                mean[n] = mul_add::<FLOATS>(e[n], slopes[n], mean[n]);
             }
         }
     }
@@ -208,16 +213,26 @@ fn differentiate<const FLOATS: usize, const N: usize>(
         mean[n] *= inverse[n];
     }
     for (precision, span) in Precision::ALL.into_iter().zip(spans) {
-        let span = span.start * N..span.end * N;
-        let rows = scores[span.clone()].chunks_exact_mut(N).zip(slopes[span].chunks_exact_mut(N));
-        for (scores, slopes) in rows {
-            for n in 0..N {
-                let e = scores[n];
-                slopes[n] = e * (slopes[n] - mean[n]) * inverse[n] * scale;
-                scores[n] = round_numerator(precision, e) * inverse[n];
-            }
+        let (skip, keys) = (span.start, span.len());
+        let rows = scores.chunks_mut(row).zip(slopes.chunks_mut(row));
+        for (scores, slopes) in rows.skip(skip).take(keys) {
+            let (scores, slopes) = (first_mut::<N>(scores), first_mut::<N>(slopes));
+            let e = *scores;
+            *slopes = from_fn(|n| e[n] * (slopes[n] - mean[n]) * inverse[n] * scale);
+            *scores = from_fn(|n| round_numerator(precision, e[n]) * inverse[n]);
         }
     }
+}
+
+/// The first numbers of a row that has as many.
+#[inline(always)]
+fn first<const N: usize>(row: &[f32]) -> &[f32; N] {
+    row.first_chunk().expect("a row of queries is at least as wide")
+}
+
+#[inline(always)]
+fn first_mut<const N: usize>(row: &mut [f32]) -> &mut [f32; N] {
+    row.first_chunk_mut().expect("a row of queries is at least as wide")
 }
 
 /// As the product with the values reads it.
