@@ -95,6 +95,7 @@ fn title(stage: &Stage) -> String {
         Stage::Search(searcher) if searcher == "search" => "search".into(),
         Stage::Search(searcher) if searcher == "scan" => "scan for the limit".into(),
         Stage::Search(baseline) => format!("baseline: {baseline}"),
+        Stage::Select(searcher) => format!("selection: {searcher}"),
         Stage::FineTune(name) => format!("fine-tuning: {name}"),
         Stage::Test => "measuring on test".into(),
         Stage::Study(training) => training.clone(),

@@ -76,7 +76,7 @@ mod tests {
     use maskwright_evaluator::ModelSource;
 
     use super::*;
-    use crate::{Agent, Baseline, Budget, Features, Start, search::device};
+    use crate::{Agent, Baseline, Budget, Features, Start, dense_model::device};
 
     fn set(key: &str, value: &str) -> Result<SearchConfig, String> {
         with_override(&SearchConfig::default(), key, value)

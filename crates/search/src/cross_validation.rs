@@ -7,8 +7,9 @@ use maskwright_evaluator::{
 use serde::Serialize;
 
 use crate::{
-    Candidate, Objective, Pricing, SearchConfig, SearchError, Stage, Watch, evaluation,
-    search::{device, untrained},
+    Candidate, Objective, Pricing, SearchConfig, SearchError, Stage, Watch,
+    dense_model::{device, untrained},
+    evaluation,
     searcher::shuffled,
 };
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     ModelConfig, SearchConfig, SearchError, Watch,
-    search::{trained, untrained},
+    dense_model::{trained, untrained},
 };
 
 /// How the file of a learnt vocabulary ends, beside the blueprint and the weights that go with it: `x.tokenizer.json` for

@@ -4,7 +4,12 @@ use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance, Transl
 use maskwright_evaluator::{Effect, Evaluator, Recipe, Split};
 use maskwright_transformer::{Model, weights_digest};
 
-use crate::{Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch, trial::Trials};
+use crate::{
+    Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch,
+    conclusion::Final,
+    rows::DENSE_TUNED,
+    trial::{Found, Trials},
+};
 
 /// What the dense model reaches on the test split.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +49,13 @@ pub(crate) struct Contender {
 
 /// The fastest candidates at ever smaller distortions, each measured anew on the selection split: what a searcher has
 /// fitted to the loop's examples does not count there.
-pub(crate) fn contenders(evaluated: &[Evaluated], limit: Limit, trials: &mut Trials<'_>) -> Vec<Contender> {
+pub(crate) fn contenders(
+    found: &Found,
+    limit: Limit,
+    trials: &mut Trials<'_>,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Contender>, SearchError> {
+    let evaluated = &found.evaluated;
     let mut by_speed: Vec<usize> = (0..evaluated.len()).collect();
     by_speed.sort_by(|a, b| evaluated[*b].speed.total_cmp(&evaluated[*a].speed).then(a.cmp(b)));
     let mut chosen = Vec::new();
@@ -56,12 +67,19 @@ pub(crate) fn contenders(evaluated: &[Evaluated], limit: Limit, trials: &mut Tri
     // The least distorted one shows how far away the limit is, if it is not even near.
     let least = (0..evaluated.len()).min_by(|a, b| evaluated[*a].distortion.total_cmp(&evaluated[*b].distortion));
     chosen.extend(least.filter(|least| !chosen.contains(least)));
-    let contender = |at: usize| {
+    watch.begin(&Stage::Select(found.name.clone()), chosen.len() as u64);
+    let mut contenders = Vec::new();
+    for at in chosen {
         let Evaluated { candidate, speed, .. } = evaluated[at].clone();
         let selected = trials.selected(&candidate, candidate.digest());
-        Contender { at, candidate, speed, selected }
-    };
-    chosen.into_iter().map(contender).collect()
+        contenders.push(Contender { at, candidate, speed, selected });
+        watch.advance(contenders.len() as u64, "");
+        if watch.is_interrupted() {
+            return Err(SearchError::Interrupted { run: trials.run.path().into() });
+        }
+    }
+    watch.end(&format!("{} candidates measured on the selection split", contenders.len()));
+    Ok(contenders)
 }
 
 /// The contenders within a limit of the selection split that no other beats in both speed and distortion, fastest first,
@@ -82,72 +100,109 @@ pub(crate) fn shortlist(mut contenders: Vec<Contender>, limit: Limit) -> Vec<(us
     contenders.into_iter().map(|of| (of.at, of.candidate)).collect()
 }
 
-/// Fine-tunes at most `config.finalists` of a shortlist, fastest first, to find the fastest that keeps within the tolerance
-/// on the selection split; otherwise the one that comes closest.
-///
-/// By bisection: drops are taken to shrink along the list, for distortions do. They do not always, since a drop on the
-/// selection split has an error of its own: when bisection finds nothing, as many again are tried from the safe end, and
-/// last the safest of all, fine-tuned [`LONGER`] times as long. Tuned weights are kept in `store`: a search that is stopped
-/// and goes on does not tune twice.
-pub(crate) fn fine_tuned(
-    name: &str,
-    shortlist: &[(Option<u64>, Candidate)],
-    evaluator: &Evaluator,
-    config: &SearchConfig,
-    store: &Path,
-    tolerance: f64,
-    watch: &mut dyn Watch,
-) -> Result<Option<Finalist>, SearchError> {
-    let dense = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
-    let mut tuned =
-        |(found_at, candidate): &(Option<u64>, Candidate), recipe: &Recipe| -> Result<Finalist, SearchError> {
-            let blueprint = candidate.blueprint(evaluator.shape(), Provenance::default());
-            watch.begin(&Stage::FineTune(name.into()), recipe.steps(evaluator.examples(Split::Train).len()));
-            let model = evaluator.fine_tune(&blueprint, recipe, config.seed, store, &mut |progress| {
-                watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
-                if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-            let selection_drop = dense - evaluator.accuracy(&model, Some(&blueprint), Split::Selection);
-            watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
-            Ok(Finalist { candidate: candidate.clone(), model, selection_drop, found_at: *found_at })
+/// Fine-tuning of candidates, and what decides between them.
+pub(crate) struct Tuning<'a> {
+    pub evaluator: &'a Evaluator,
+    pub config: &'a SearchConfig,
+    /// Holds what other searches of this model and task need, too.
+    pub cache: &'a Path,
+    /// Holds tuned weights of this run: a search that is stopped and goes on does not tune twice.
+    pub store: &'a Path,
+    /// The dense model's accuracy on the selection split.
+    pub dense_selection: f64,
+    /// How much less is allowed.
+    pub tolerance: f64,
+}
+
+impl Tuning<'_> {
+    /// A candidate that was not found by anyone.
+    pub(crate) fn control(
+        &self,
+        name: &str,
+        candidate: &Candidate,
+        watch: &mut dyn Watch,
+    ) -> Result<Final, SearchError> {
+        let store = if name == DENSE_TUNED { self.cache } else { self.store };
+        let finalist = self.tune(name, None, candidate, &self.config.fine_tune, store, watch)?;
+        Ok((name.into(), finalist, 0))
+    }
+
+    /// Fine-tunes at most `config.finalists` of a shortlist, fastest first, to find the fastest that keeps within the
+    /// tolerance on the selection split; otherwise the one that comes closest.
+    ///
+    /// By bisection: drops are taken to shrink along the list, for distortions do. They do not always, since a drop on the
+    /// selection split has an error of its own: when bisection finds nothing, as many again are tried from the safe end, and
+    /// last the safest of all, fine-tuned [`LONGER`] times as long.
+    pub(crate) fn best_of(
+        &self,
+        name: &str,
+        shortlist: &[(usize, Candidate)],
+        evaluations: u64,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<Final>, SearchError> {
+        let Self { config, tolerance, .. } = *self;
+        let mut tuned = |at: usize, recipe: &Recipe| {
+            let (evaluation, candidate) = &shortlist[at];
+            self.tune(name, Some(*evaluation as u64 + 1), candidate, recipe, self.store, watch)
         };
-    let mut best: Option<Finalist> = None;
-    let mut left: Vec<usize> = (0..shortlist.len()).collect();
-    let mut open = 0..shortlist.len();
-    for _ in 0..config.finalists {
-        if open.is_empty() {
-            break;
+        let mut best: Option<Finalist> = None;
+        let mut left: Vec<usize> = (0..shortlist.len()).collect();
+        let mut open = 0..shortlist.len();
+        for _ in 0..config.finalists {
+            if open.is_empty() {
+                break;
+            }
+            let middle = open.start + open.len() / 2;
+            let finalist = tuned(middle, &config.fine_tune)?;
+            left.retain(|at| *at != middle);
+            if finalist.selection_drop <= tolerance {
+                open = open.start..middle;
+                best = Some(finalist); // faster than any that kept within the tolerance before
+            } else {
+                open = middle + 1..open.end;
+                if best
+                    .as_ref()
+                    .is_none_or(|best| best.selection_drop > tolerance && finalist.selection_drop < best.selection_drop)
+                {
+                    best = Some(finalist);
+                }
+            }
         }
-        let middle = open.start + open.len() / 2;
-        let finalist = tuned(&shortlist[middle], &config.fine_tune)?;
-        left.retain(|at| *at != middle);
-        if finalist.selection_drop <= tolerance {
-            open = open.start..middle;
-            best = Some(finalist); // faster than any that kept within the tolerance before
-        } else {
-            open = middle + 1..open.end;
-            if best
-                .as_ref()
-                .is_none_or(|best| best.selection_drop > tolerance && finalist.selection_drop < best.selection_drop)
-            {
+        let longer = Recipe { epochs: LONGER * config.fine_tune.epochs, ..config.fine_tune.clone() };
+        let safe_end = left.into_iter().rev().take(config.finalists as usize).map(|at| (at, &config.fine_tune));
+        let safest = shortlist.len().checked_sub(1);
+        for (at, recipe) in safe_end.chain(safest.map(|at| (at, &longer))) {
+            if best.as_ref().is_some_and(|best| best.selection_drop <= tolerance) {
+                break;
+            }
+            let finalist = tuned(at, recipe)?;
+            if best.as_ref().is_none_or(|best| finalist.selection_drop < best.selection_drop) {
                 best = Some(finalist);
             }
         }
+        Ok(best.map(|finalist| (name.into(), finalist, evaluations)))
     }
-    let longer = Recipe { epochs: LONGER * config.fine_tune.epochs, ..config.fine_tune.clone() };
-    let safe_end = left.into_iter().rev().take(config.finalists as usize).map(|at| (at, &config.fine_tune));
-    // Controls were not found by anyone: they are what they are.
-    let safest = shortlist.len().checked_sub(1).filter(|at| shortlist[*at].0.is_some());
-    for (at, recipe) in safe_end.chain(safest.map(|at| (at, &longer))) {
-        if best.as_ref().is_some_and(|best| best.selection_drop <= tolerance) {
-            break;
-        }
-        let finalist = tuned(&shortlist[at], recipe)?;
-        if best.as_ref().is_none_or(|best| finalist.selection_drop < best.selection_drop) {
-            best = Some(finalist);
-        }
+
+    fn tune(
+        &self,
+        name: &str,
+        found_at: Option<u64>,
+        candidate: &Candidate,
+        recipe: &Recipe,
+        store: &Path,
+        watch: &mut dyn Watch,
+    ) -> Result<Finalist, SearchError> {
+        let Self { evaluator, config, .. } = *self;
+        let blueprint = candidate.blueprint(evaluator.shape(), Provenance::default());
+        watch.begin(&Stage::FineTune(name.into()), recipe.steps(evaluator.examples(Split::Train).len()));
+        let model = evaluator.fine_tune(&blueprint, recipe, config.seed, store, &mut |progress| {
+            watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+            if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        let selection_drop = self.dense_selection - evaluator.accuracy(&model, Some(&blueprint), Split::Selection);
+        watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
+        Ok(Finalist { candidate: candidate.clone(), model, selection_drop, found_at })
     }
-    Ok(best)
 }
 
 /// A finalist as a blueprint with everything that is known of it; `provenance` says where it comes from. This is where

@@ -9,9 +9,11 @@
 mod archive;
 mod budget;
 mod candidate;
+mod conclusion;
 mod config;
 mod config_file;
 mod cross_validation;
+mod dense_model;
 mod edit;
 mod edit_agent;
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod edit_searcher;
 mod environment;
 mod error;
 mod evaluation;
+mod fidelity;
 mod finalists;
 mod guide;
 mod knapsack;

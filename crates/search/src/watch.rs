@@ -7,6 +7,8 @@ pub enum Stage {
     Calibrate,
     /// One searcher's evaluations (`search` or a baseline's name).
     Search(String),
+    /// Measuring one searcher's fastest candidates on the selection split; unit: candidates.
+    Select(String),
     /// Fine-tuning one finalist; unit: steps.
     FineTune(String),
     /// Measuring on the test split; unit: blueprints.

@@ -1,0 +1,67 @@
+//! What a search is made for: the device, and the dense model with its task.
+
+use std::{ops::ControlFlow, path::Path};
+
+use maskwright_blueprint::Precision;
+use maskwright_cost_model::DeviceProfile;
+use maskwright_evaluator::DenseModel;
+
+use crate::{SearchConfig, SearchError, Stage, Watch};
+
+/// The profile that a configuration names, with every precision of its space.
+pub(crate) fn device(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
+    let profile = device_named(&config.device)?;
+    if config.space.precisions.iter().all(|precision| profile.supports(*precision)) {
+        return Ok(profile);
+    }
+    let list = |of: &[Precision]| of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Err(SearchError::Precision {
+        device: config.device.clone(),
+        supported: list(&profile.precisions()),
+        asked: list(&config.space.precisions),
+    })
+}
+
+fn device_named(name: &str) -> Result<DeviceProfile, SearchError> {
+    match name.ends_with(".ron") {
+        true => Ok(DeviceProfile::load(Path::new(name))?),
+        false => Ok(DeviceProfile::named(name)?),
+    }
+}
+
+/// The model of a configuration before any training, and its task's examples.
+pub(crate) fn untrained(config: &SearchConfig) -> Result<DenseModel, SearchError> {
+    Ok(DenseModel::untrained(&config.model.name, &config.model.source, &config.task, config.backend, config.seed)?)
+}
+
+/// The dense model of a configuration, trained or from the cache.
+pub(crate) fn trained(
+    model: DenseModel,
+    config: &SearchConfig,
+    cache: &Path,
+    watch: &mut dyn Watch,
+) -> Result<DenseModel, SearchError> {
+    let mut begun = false;
+    let dense = model.trained(&config.model.training, config.seed, cache, &mut |progress| {
+        if !begun {
+            watch.begin(&Stage::Train, progress.steps);
+            begun = true;
+        }
+        watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+        if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if !begun {
+        watch.begin(&Stage::Train, 0);
+    }
+    let how = if dense.cached { "taken from the cache" } else { "trained and cached" };
+    let mut told = how.to_owned();
+    if let Some((cut, all)) = dense.data.truncated() {
+        told += &format!("; {cut} of {all} texts are longer than the model reads and were cut");
+    }
+    match dense.data.empty_pairs() {
+        0 => (),
+        empty => told += &format!("; {empty} pairs were passed over because one side is empty"),
+    }
+    watch.end(&told);
+    Ok(dense)
+}
