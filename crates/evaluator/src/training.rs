@@ -5,17 +5,16 @@ use std::{
 };
 
 use burn::{
-    grad_clipping::GradientClippingConfig,
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     nn::loss::CrossEntropyLossConfig,
-    optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
+    optim::{GradientsAccumulator, GradientsParams},
     tensor::{
         Tensor,
         activation::{log_softmax, softmax},
     },
 };
 use maskwright_blueprint::{Digest, write_whole};
-use maskwright_transformer::{Attention, Model, load_weights, weights_to_bytes};
+use maskwright_transformer::{Attention, Model, adamw, load_weights, weights_to_bytes};
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 use rayon::prelude::*;
 
@@ -26,7 +25,7 @@ use crate::{
 };
 
 /// Goes into the name of every training: raised when the same training would give other weights.
-const VERSION: &str = "training 5, burn 0.22.1";
+const VERSION: &str = "training 6, burn 0.22.1";
 
 /// Each batch is cut into this many parts that are computed side by side. Not the number of cores: the same weights
 /// come out on every machine with the same arithmetic.
@@ -154,11 +153,7 @@ impl Training<'_> {
         let steps = self.recipe.steps(self.examples.len());
         let treated = self.treatment.on(&model.shape("").modules, &model.device().autodiff());
         let model = model.train().map(&mut Numbered::default());
-        let clipping = GradientClippingConfig::Norm(self.recipe.clip as f32);
-        let optimiser = AdamWConfig::new()
-            .with_weight_decay(self.recipe.weight_decay as f32)
-            .with_grad_clipping(Some(clipping))
-            .init();
+        let optimiser = adamw(self.recipe.weight_decay, Some(self.recipe.clip), &model.device());
         let mut reached = Reached { model, optimiser, place: Place::default(), best: None };
         if let Some((folder, key)) = state {
             reached = checkpoint::read(folder, key, reached).map_err(|fault| fault.at(folder, false))?;

@@ -12,6 +12,7 @@ use crate::{
     model::{check_layers, check_parameters, check_sizes},
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
+    projection::project,
 };
 
 /// Size of a BERT encoder (Devlin et al. 2019, arXiv 1810.04805): post-norm, learned positions, bidirectional.
@@ -406,11 +407,11 @@ impl Layer {
         attention: &mut Attention<'_>,
         context: &Context,
     ) -> Tensor<3> {
-        let heads = |of: &Linear| split_heads(of.forward(x.clone()), config.heads as usize);
+        let heads = |of: &Linear| split_heads(project(of, x.clone()), config.heads as usize);
         let attended = attention.attend(module, heads(&self.query), heads(&self.key), heads(&self.value), context);
-        let x = self.attention_norm.forward(x + self.output.forward(join_heads(attended)));
-        let hidden = config.activation.forward(self.expand.forward(x.clone()));
-        self.output_norm.forward(x + self.contract.forward(hidden))
+        let x = self.attention_norm.forward(x + project(&self.output, join_heads(attended)));
+        let hidden = config.activation.forward(project(&self.expand, x.clone()));
+        self.output_norm.forward(x + project(&self.contract, hidden))
     }
 }
 

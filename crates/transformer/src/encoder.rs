@@ -14,6 +14,7 @@ use crate::{
     initialise,
     model_shape::{model_digest, product, self_attention},
     patches::cut_patches,
+    projection::project,
 };
 
 /// A pre-norm Transformer encoder that classifies by its first token: ViT (Dosovitskiy et al. 2021, arXiv 2010.11929)
@@ -251,7 +252,7 @@ impl InputEmbedding {
 impl PatchEmbedding {
     fn forward(&self, images: Tensor<4>) -> Tensor<3> {
         let batch = images.dims()[0];
-        let tokens = self.projection.forward(cut_patches(images, self.patch)); // [batch, patches, width]
+        let tokens = project(&self.projection, cut_patches(images, self.patch)); // [batch, patches, width]
         let class_token = self.class_token.val().repeat_dim(0, batch);
         Tensor::cat(vec![class_token, tokens], 1)
     }
@@ -260,19 +261,19 @@ impl PatchEmbedding {
 impl Block {
     fn forward(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>) -> Tensor<3> {
         let x = x.clone() + self.attend(self.attention_norm.forward(x), module, attention);
-        let hidden = gelu(self.expand.forward(self.mlp_norm.forward(x.clone())));
-        x + self.contract.forward(hidden)
+        let hidden = gelu(project(&self.expand, self.mlp_norm.forward(x.clone())));
+        x + project(&self.contract, hidden)
     }
 
     fn attend(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let head_dim = width / self.heads;
-        let heads = self.query_key_value.forward(x).reshape([batch, tokens, 3, self.heads, head_dim]);
+        let heads = project(&self.query_key_value, x).reshape([batch, tokens, 3, self.heads, head_dim]);
         let part = |at: usize| {
             let part: Tensor<4> = heads.clone().slice_dim(2, at..at + 1).squeeze_dim(2);
             part.swap_dims(1, 2) // [batch, heads, tokens, head_dim]
         };
         let attended = attention.attend(module, part(0), part(1), part(2), &Context::default());
-        self.output.forward(join_heads(attended))
+        project(&self.output, join_heads(attended))
     }
 }

@@ -19,7 +19,10 @@ use burn::{
 };
 use rayon::prelude::*;
 
-use crate::vectorised::{exp_of_negative, mul_add, vectorised};
+use crate::{
+    memory::owned,
+    vectorised::{exp_of_negative, mul_add, vectorised},
+};
 
 /// `x Phi(x)` (Hendrycks & Gimpel 2016, arXiv 1606.08415), exact to 4e-7.
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -56,15 +59,6 @@ impl Gelu for Flex {
 
 /// Numbers that one thread takes at a time.
 const CHUNK: usize = 1 << 15;
-
-/// Contiguous from its first element on, to be written over.
-fn owned(x: FlexTensor) -> FlexTensor {
-    let x = x.to_contiguous();
-    match x.layout().start_offset() {
-        0 => x,
-        _ => FlexTensor::from_data(x.into_data()),
-    }
-}
 
 impl<B: Backend + Gelu, C: CheckpointStrategy> Gelu for Autodiff<B, C> {
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {

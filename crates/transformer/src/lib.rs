@@ -16,6 +16,7 @@
 //! ```
 
 mod activation;
+mod adamw;
 mod attention;
 mod backend;
 mod bert;
@@ -28,10 +29,12 @@ mod gelu;
 mod initialise;
 mod marian;
 mod masked_attention;
+mod memory;
 mod model;
 mod model_shape;
 mod parameters;
 mod patches;
+mod projection;
 mod swin;
 mod tensor_files;
 mod tokeniser;
@@ -40,6 +43,7 @@ mod vit;
 mod weights;
 
 pub use activation::Activation;
+pub use adamw::adamw;
 pub use attention::{Attention, Probe, SeenAttention};
 pub use backend::{Backend, BackendError};
 pub use bert::{Bert, BertConfig, BertVariant};

@@ -19,6 +19,7 @@ use crate::{
     model::{check_layers, check_parameters, check_sizes},
     model_shape::{model_digest, product},
     parameters::Parameters,
+    projection::project,
 };
 
 pub use decoding::Decoding;
@@ -439,20 +440,20 @@ impl AttentionLayer {
         attention: &mut Attention<'_>,
         context: &Context,
     ) -> Tensor<3> {
-        let q = split_heads(self.query.forward(x.clone()), heads);
+        let q = split_heads(project(&self.query, x.clone()), heads);
         let [k, v] = self.keys_values(memory, heads);
         self.add(x, attention.attend(module, q, k, v, context))
     }
 
     /// Keys and values `[batch, heads, tokens, head_dim]`.
     fn keys_values(&self, memory: Tensor<3>, heads: usize) -> [Tensor<4>; 2] {
-        let key = split_heads(self.key.forward(memory.clone()), heads);
-        [key, split_heads(self.value.forward(memory), heads)]
+        let key = split_heads(project(&self.key, memory.clone()), heads);
+        [key, split_heads(project(&self.value, memory), heads)]
     }
 
     /// What was attended to `[batch, heads, tokens, head_dim]`, added to `x` and normalised.
     fn add(&self, x: Tensor<3>, attended: Tensor<4>) -> Tensor<3> {
-        self.norm.forward(x + self.output.forward(join_heads(attended)))
+        self.norm.forward(x + project(&self.output, join_heads(attended)))
     }
 }
 
@@ -466,7 +467,7 @@ impl FeedForward {
     }
 
     fn forward(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
-        let hidden = activation.forward(self.expand.forward(x.clone()));
-        self.norm.forward(x + self.contract.forward(hidden))
+        let hidden = activation.forward(project(&self.expand, x.clone()));
+        self.norm.forward(x + project(&self.contract, hidden))
     }
 }

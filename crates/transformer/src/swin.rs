@@ -14,6 +14,7 @@ use crate::{
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     patches::cut_patches,
+    projection::project,
 };
 
 /// Size of a Swin Transformer (Liu et al. 2021, arXiv 2103.14030): attention inside square windows, shifted by half a
@@ -266,7 +267,7 @@ impl Swin {
     /// What goes into the first block, `[batch, tokens, width]`.
     pub(crate) fn embed(&self, images: Tensor<4>) -> Tensor<3> {
         let patches = cut_patches(images, self.config.patch as usize);
-        self.embedding_norm.forward(self.projection.forward(patches))
+        self.embedding_norm.forward(project(&self.projection, patches))
     }
 
     /// Blocks of all stages.
@@ -338,7 +339,7 @@ impl Block {
     ) -> Tensor<3> {
         let batch = x.dims()[0];
         let cut = windows.cut(self.attention_norm.forward(x.clone())); // [batch * windows, window^2, width]
-        let input = |of: &Linear| split_heads(of.forward(cut.clone()), heads);
+        let input = |of: &Linear| split_heads(project(of, cut.clone()), heads);
         let (q, k, v) = (input(&self.query), input(&self.key), input(&self.value));
         let bias = windows.relative(self.relative_positions.val());
         let bias = match windows.excluded(batch, &x.device()) {
@@ -347,9 +348,9 @@ impl Block {
         };
         let context = Context { bias: Some(bias), ..Context::default() };
         let attended = join_heads(attention.attend(module, q, k, v, &context));
-        let x = x + windows.join(self.output.forward(attended));
-        let hidden = activation.forward(self.expand.forward(self.mlp_norm.forward(x.clone())));
-        x + self.contract.forward(hidden)
+        let x = x + windows.join(project(&self.output, attended));
+        let hidden = activation.forward(project(&self.expand, self.mlp_norm.forward(x.clone())));
+        x + project(&self.contract, hidden)
     }
 }
 
@@ -359,7 +360,7 @@ impl Merging {
         let [batch, _, width] = x.dims();
         let half = grid / 2;
         let x: Tensor<6> = x.reshape([batch, half, 2, half, 2, width]).permute([0, 1, 3, 4, 2, 5]); // [.., x, y, width]
-        self.reduction.forward(self.norm.forward(x.reshape([batch, half * half, 4 * width])))
+        project(&self.reduction, self.norm.forward(x.reshape([batch, half * half, 4 * width])))
     }
 }
 

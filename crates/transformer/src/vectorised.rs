@@ -3,18 +3,19 @@
 /// Defines a function that calls `$body::<FLOATS>` compiled for the widest instructions that the CPU has. `FLOATS` is how
 /// many of them a register holds: 4, 8 or 16.
 macro_rules! vectorised {
-    ($(#[$attribute:meta])* $visibility:vis fn $name:ident = $body:ident($($argument:ident: $kind:ty),* $(,)?)) => {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident = $body:ident($($argument:ident: $kind:ty),* $(,)?)
+        $(-> $answer:ty)?) => {
         $(#[$attribute])*
-        $visibility fn $name($($argument: $kind),*) {
+        $visibility fn $name($($argument: $kind),*) $(-> $answer)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
-                fn avx512($($argument: $kind),*) {
-                    $body::<16>($($argument),*);
+                fn avx512($($argument: $kind),*) $(-> $answer)? {
+                    $body::<16>($($argument),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($argument: $kind),*) {
-                    $body::<8>($($argument),*);
+                fn avx2($($argument: $kind),*) $(-> $answer)? {
+                    $body::<8>($($argument),*)
                 }
                 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("fma")
@@ -27,7 +28,7 @@ macro_rules! vectorised {
                     return unsafe { avx2($($argument),*) };
                 }
             }
-            $body::<4>($($argument),*);
+            $body::<4>($($argument),*)
         }
     };
 }

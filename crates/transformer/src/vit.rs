@@ -14,6 +14,7 @@ use crate::{
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     patches::cut_patches,
+    projection::project,
 };
 
 /// Size of a Vision Transformer (Dosovitskiy et al. 2021, arXiv 2010.11929): pre-norm, learned positions, square
@@ -211,7 +212,7 @@ impl Vit {
         let repeated = |token: &Param<Tensor<3>>| token.val().repeat_dim(0, batch);
         let mut tokens = vec![repeated(&self.class_token)];
         tokens.extend(self.distillation_token.as_ref().map(repeated));
-        tokens.push(self.projection.forward(cut_patches(images, self.config.patch as usize)));
+        tokens.push(project(&self.projection, cut_patches(images, self.config.patch as usize)));
         Tensor::cat(tokens, 1) + self.positions.val()
     }
 
@@ -255,10 +256,10 @@ impl Vit {
 impl Layer {
     fn forward(&self, x: Tensor<3>, module: usize, config: &VitConfig, attention: &mut Attention<'_>) -> Tensor<3> {
         let normed = self.attention_norm.forward(x.clone());
-        let heads = |of: &Linear| split_heads(of.forward(normed.clone()), config.heads as usize);
+        let heads = |of: &Linear| split_heads(project(of, normed.clone()), config.heads as usize);
         let (q, k, v) = (heads(&self.query), heads(&self.key), heads(&self.value));
-        let x = x + self.output.forward(join_heads(attention.attend(module, q, k, v, &Context::default())));
-        let hidden = config.activation.forward(self.expand.forward(self.mlp_norm.forward(x.clone())));
-        x + self.contract.forward(hidden)
+        let x = x + project(&self.output, join_heads(attention.attend(module, q, k, v, &Context::default())));
+        let hidden = config.activation.forward(project(&self.expand, self.mlp_norm.forward(x.clone())));
+        x + project(&self.contract, hidden)
     }
 }

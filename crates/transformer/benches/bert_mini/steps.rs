@@ -3,11 +3,11 @@
 use burn::{
     module::Module,
     nn::loss::CrossEntropyLossConfig,
-    optim::{AdamWConfig, GradientsParams},
+    optim::GradientsParams,
     tensor::{Device, Distribution, Int, Tensor, TensorData},
 };
 use maskwright_blueprint::{BlockMask, BlockSize, Blueprint, HeadMask, Precision, Provenance};
-use maskwright_transformer::{Attention, Bert, BertConfig, CompiledMasks, TextBatch};
+use maskwright_transformer::{Attention, Bert, BertConfig, CompiledMasks, TextBatch, adamw};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
 /// How attention is computed.
@@ -94,7 +94,7 @@ pub fn train(way: Way, device: Device) -> impl FnMut() {
     let batch = batch(&device);
     let labels: Tensor<1, Int> = Tensor::from_data(TensorData::from([0_i32, 1].repeat(BATCH / 2).as_slice()), &device);
     let loss = CrossEntropyLossConfig::new().init(&device);
-    let mut optimiser = AdamWConfig::new().init();
+    let mut optimiser = adamw(1e-4, None, &device);
     let mut model = Some(model.train());
     move || {
         let now = model.take().expect("every step leaves a model");

@@ -4,6 +4,7 @@ use burn::backend::{LibTorch, libtorch::TchTensor};
 use tch::{Device, Kind, Tensor};
 
 use super::{AttendsBlocks, BlockCall, operand::Operand};
+use crate::memory::numbers;
 
 impl AttendsBlocks for LibTorch {
     fn attend_blocks(q: TchTensor, k: TchTensor, v: TchTensor, call: BlockCall) -> TchTensor {
@@ -58,12 +59,6 @@ fn view(tensor: &TchTensor) -> Option<Operand<'_>> {
 fn zeros(like: &Operand<'_>) -> Tensor {
     let [batch, heads, tokens, head_dim] = like.dims().map(|dim| dim as i64);
     Tensor::zeros([batch, tokens, heads, head_dim], (Kind::Float, Device::Cpu))
-}
-
-fn numbers(fresh: &mut Tensor) -> &mut [f32] {
-    let len = fresh.numel();
-    // SAFETY: a tensor of zeros is contiguous, and nobody else knows of this one.
-    unsafe { slice::from_raw_parts_mut(fresh.data_ptr().cast::<f32>(), len) }
 }
 
 /// `[batch, tokens, heads, head_dim]` as a view `[batch, heads, tokens, head_dim]`.
