@@ -184,7 +184,8 @@ pub(crate) enum Drawn {
 pub(crate) struct EvalArguments {
     /// A blueprint in RON form.
     pub(crate) blueprint: PathBuf,
-    /// The configuration that names model and task; without it, the one that the blueprint says it comes from.
+    /// The configuration that names model and task; without it, that of the run directory which the blueprint lies in, or else
+    /// the one that the blueprint says it comes from.
     #[arg(long, value_name = "CONFIG")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]

@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fmt,
     io::{self, IsTerminal},
+    ops::Range,
 };
 
 use maskwright_blueprint::RonError;
@@ -96,14 +97,32 @@ fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
     let mut at = Some(error);
     while let Some(cause) = at {
         if let Some(RonError::Syntax { path, text, at, message, help, .. }) = ron_error(cause) {
+            let (text, at) = excerpt(text, at.clone());
             let label = LabeledSpan::new(Some("here".into()), at.start, at.len());
-            let source = NamedSource::new(path.display().to_string(), text.to_string());
+            let source = NamedSource::new(path.display().to_string(), text);
             let place = Some(Place { source, label });
             return Some(Diagnosis { message: message.to_string(), cause: None, help: help.clone(), place });
         }
         at = cause.source();
     }
     None
+}
+
+/// The text itself; of a text with a line that no terminal shows, what stands around the place, on its line's number.
+fn excerpt(text: &str, at: Range<usize>) -> (String, Range<usize>) {
+    const LONGEST: usize = 4 * WIDTH;
+    if text.lines().all(|line| line.len() <= LONGEST) {
+        return (text.into(), at);
+    }
+    let start = at.start.min(text.len());
+    let line = text[..start].rfind('\n').map_or(0, |end| end + 1);
+    let line_end = text[start..].find('\n').map_or(text.len(), |end| start + end);
+    let begin = text.ceil_char_boundary(start.saturating_sub(WIDTH / 4).max(line));
+    let end = text.floor_char_boundary((start + WIDTH / 4).min(line_end)).max(start);
+    let above = "\n".repeat(text[..line].matches('\n').count());
+    let start = above.len() + start - begin;
+    let length = at.len().min(end - begin);
+    (above + &text[begin..end], start..start + length)
 }
 
 /// A transparent variant stands for the error in it, which is then missing in the chain of sources.

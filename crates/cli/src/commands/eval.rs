@@ -26,7 +26,7 @@ struct Found<'a> {
 pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
     let path = &arguments.blueprint;
     let provenance = read_blueprint(path)?.provenance;
-    let named = arguments.config.clone().or(provenance.config.map(PathBuf::from));
+    let named = arguments.config.clone().or_else(|| config_of_run(path)).or(provenance.config.map(PathBuf::from));
     let config = named.ok_or_else(|| CliError::NoConfig { path: path.clone() })?;
     // The blueprint's own seed, unless another one is asked for.
     let seed = provenance.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
@@ -44,6 +44,13 @@ pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliE
         (Some(study), Some(page)) => format!("{text}\n{}\nreport  {}\n", rows(study), page.display()),
         _ => text,
     }))
+}
+
+/// The configuration of the run directory that a blueprint lies in, which holds the search's `--set`s too.
+fn config_of_run(blueprint: &Path) -> Option<PathBuf> {
+    let config = blueprint.parent()?.parent()?.join("config.ron");
+    let is_run = config.is_file() && config.with_file_name("manifest.ron").is_file();
+    is_run.then_some(config)
 }
 
 fn sentence(found: &Evaluation) -> String {

@@ -35,6 +35,15 @@ fn a_mistyped_key_is_shown_where_it_stands() {
 }
 
 #[test]
+fn of_an_endless_line_only_the_place_is_shown() {
+    let long = "é".repeat(50_000);
+    let folder =
+        Folder::new().with("long.ron", &format!("(\n  version: 1,\n  /*{long}*/ evaluation: 80, /*{long}*/\n)\n"));
+    let stderr = folder.run(["config", "check", "long.ron"]).refused();
+    assert!(stderr.contains("long.ron:3:") && stderr.contains("evaluation: 80") && stderr.len() < 2000, "{stderr}");
+}
+
+#[test]
 fn an_override_without_a_value_is_refused() {
     let stderr = Folder::new().run(["config", "check", "c.ron", "--set", "seed"]).refused();
     assert!(stderr.contains("write PATH=VALUE"), "{stderr}");

@@ -164,6 +164,20 @@ fn eval_measures_what_the_search_measured_and_refuses_another_model() {
 }
 
 #[test]
+fn eval_knows_what_the_search_was_told_on_the_command_line() {
+    let folder = untrained();
+    let best =
+        folder.run(["search", "c.ron", "--set", "model.training.epochs=1", "--json"]).result("search")["best"].take();
+    let blueprint = best["blueprint"].as_str().unwrap();
+    // Without its weights the dense model is needed, which `c.ron` alone would train for no epoch.
+    fs::remove_file(folder.path(blueprint).with_extension("safetensors")).unwrap();
+    let found = folder.run(["eval", blueprint, "--json"]).result("eval");
+    assert_eq!(found["fine_tuned"], false);
+    let stderr = folder.run(["eval", blueprint, "--config", "c.ron"]).refused();
+    assert!(stderr.contains("this blueprint is for model `recall`"), "{stderr}");
+}
+
+#[test]
 fn a_run_is_resumed_with_its_own_configuration_by_one_process() {
     let folder = untrained();
     let result = folder.run(["search", "c.ron", "--json"]).result("search");
