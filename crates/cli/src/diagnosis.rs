@@ -96,9 +96,12 @@ impl Diagnosis {
 fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
     let mut at = Some(error);
     while let Some(cause) = at {
-        if let Some(RonError::Syntax { path, text, at, message, help, .. }) = ron_error(cause) {
-            let (text, at) = excerpt(text, at.clone());
-            let label = LabeledSpan::new(Some("here".into()), at.start, at.len());
+        if let Some(RonError::Syntax { path, text, at, column, message, help, .. }) = ron_error(cause) {
+            let (here, text, at) = match excerpt(text, at.clone()) {
+                Some((text, at)) => (format!("here, at column {column}"), text, at),
+                None => ("here".into(), text.to_string(), at.clone()),
+            };
+            let label = LabeledSpan::new(Some(here), at.start, at.len());
             let source = NamedSource::new(path.display().to_string(), text);
             let place = Some(Place { source, label });
             return Some(Diagnosis { message: message.to_string(), cause: None, help: help.clone(), place });
@@ -108,21 +111,23 @@ fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
     None
 }
 
-/// The text itself; of a text with a line that no terminal shows, what stands around the place, on its line's number.
-fn excerpt(text: &str, at: Range<usize>) -> (String, Range<usize>) {
+/// Of a text with a line that no terminal shows: what stands around the place, on its line's number, between ellipses.
+fn excerpt(text: &str, at: Range<usize>) -> Option<(String, Range<usize>)> {
     const LONGEST: usize = 4 * WIDTH;
+    const AROUND: usize = WIDTH / 4;
     if text.lines().all(|line| line.len() <= LONGEST) {
-        return (text.into(), at);
+        return None;
     }
     let start = at.start.min(text.len());
     let line = text[..start].rfind('\n').map_or(0, |end| end + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |end| start + end);
-    let begin = text.ceil_char_boundary(start.saturating_sub(WIDTH / 4).max(line));
-    let end = text.floor_char_boundary((start + WIDTH / 4).min(line_end)).max(start);
-    let above = "\n".repeat(text[..line].matches('\n').count());
-    let start = above.len() + start - begin;
-    let length = at.len().min(end - begin);
-    (above + &text[begin..end], start..start + length)
+    let begin = text.ceil_char_boundary(start.saturating_sub(AROUND).max(line));
+    let end = text.floor_char_boundary((at.end.min(start + AROUND) + AROUND).min(line_end)).max(start);
+    let ellipsis = |is_cut: bool| if is_cut { "…" } else { "" };
+    let before = "\n".repeat(text[..line].matches('\n').count()) + ellipsis(begin > line);
+    let label = before.len() + start - begin;
+    let label = label..label + at.len().min(end - start);
+    Some((before + &text[begin..end] + ellipsis(end < line_end), label))
 }
 
 /// A transparent variant stands for the error in it, which is then missing in the chain of sources.

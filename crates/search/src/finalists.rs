@@ -7,7 +7,6 @@ use maskwright_transformer::{Model, weights_digest};
 use crate::{
     Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch,
     conclusion::Final,
-    rows::DENSE_TUNED,
     trial::{Found, Trials},
 };
 
@@ -104,8 +103,6 @@ pub(crate) fn shortlist(mut contenders: Vec<Contender>, limit: Limit) -> Vec<(us
 pub(crate) struct Tuning<'a> {
     pub evaluator: &'a Evaluator,
     pub config: &'a SearchConfig,
-    /// Holds what other searches of this model and task need, too.
-    pub cache: &'a Path,
     /// Holds tuned weights of this run: a search that is stopped and goes on does not tune twice.
     pub store: &'a Path,
     /// The dense model's accuracy on the selection split.
@@ -115,14 +112,14 @@ pub(crate) struct Tuning<'a> {
 }
 
 impl Tuning<'_> {
-    /// A candidate that was not found by anyone.
+    /// A candidate that was not found by anyone; its weights are kept in `store`.
     pub(crate) fn control(
         &self,
         name: &str,
         candidate: &Candidate,
+        store: &Path,
         watch: &mut dyn Watch,
     ) -> Result<Final, SearchError> {
-        let store = if name == DENSE_TUNED { self.cache } else { self.store };
         let finalist = self.tune(name, None, candidate, &self.config.fine_tune, store, watch)?;
         Ok((name.into(), finalist, 0))
     }
@@ -133,7 +130,7 @@ impl Tuning<'_> {
     /// By bisection: drops are taken to shrink along the list, for distortions do. They do not always, since a drop on the
     /// selection split has an error of its own: when bisection finds nothing, as many again are tried from the safe end, and
     /// last the safest of all, fine-tuned [`LONGER`] times as long.
-    pub(crate) fn best_of(
+    pub(crate) fn fastest_of(
         &self,
         name: &str,
         shortlist: &[(usize, Candidate)],

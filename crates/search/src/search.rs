@@ -130,32 +130,26 @@ impl Search {
             .collect::<Result<_, SearchError>>()?;
 
         let store = self.run.path().join("checkpoint/tuned");
-        let tuning = Tuning {
-            evaluator: &evaluator,
-            config: &config,
-            cache: &self.cache,
-            store: &store,
-            dense_selection,
-            tolerance,
-        };
+        let tuning = Tuning { evaluator: &evaluator, config: &config, store: &store, dense_selection, tolerance };
         let mut finals: Vec<Final> = Vec::new();
-        // What fine-tuning alone does to the dense model: drops are to be read beside it.
+        // What fine-tuning alone does to the dense model: drops are to be read beside it. Every search of this model and task
+        // has this row, so it is kept with the dense model.
         let finest = pricing.finest();
         let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
-        finals.push(tuning.control(DENSE_TUNED, &whole, watch)?);
+        finals.push(tuning.control(DENSE_TUNED, &whole, &self.cache, watch)?);
         for (found, contenders) in compared.iter().zip(contenders) {
             let distortion = |of: &Contender| found.evaluated[of.at].distortion;
             let pairs = contenders.iter().map(|of| (distortion(of), dense_selection - of.selected.accuracy));
             limits.fidelity.extend(pairs);
             let name = if found.name == "search" { "searched" } else { &found.name };
             let list = shortlist(contenders, limits.of_selection);
-            finals.extend(tuning.best_of(name, &list, found.evaluated.len() as u64, watch)?);
+            finals.extend(tuning.fastest_of(name, &list, found.evaluated.len() as u64, watch)?);
         }
         // The control that every searched mask is held against: as many blocks, elsewhere.
         if let Some((_, searched, _)) = finals.last().filter(|(name, ..)| name == "searched") {
             let elsewhere = shuffled(&shape, &searched.candidate, config.seed);
             let at = finals.len() - 1;
-            finals.insert(at, tuning.control("shuffled", &elsewhere, watch)?);
+            finals.insert(at, tuning.control("shuffled", &elsewhere, &store, watch)?);
         }
         let conclusion = Conclusion {
             config: &config,

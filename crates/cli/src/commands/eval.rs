@@ -1,7 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use maskwright_blueprint::{TranslationAccuracy, write_whole};
-use maskwright_search::{CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config};
+use maskwright_search::{Backend, CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config};
 use serde::Serialize;
 
 use crate::{
@@ -26,11 +26,14 @@ struct Found<'a> {
 pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
     let path = &arguments.blueprint;
     let provenance = read_blueprint(path)?.provenance;
-    let named = arguments.config.clone().or_else(|| config_of_run(path)).or(provenance.config.map(PathBuf::from));
+    let of_run = if arguments.config.is_none() { config_of_run(path) } else { None };
+    // Any backend evaluates a blueprint, whichever it was searched on.
+    let backend = of_run.as_ref().map(|_| ("backend".to_owned(), Backend::default().to_string()));
+    let named = arguments.config.clone().or(of_run).or(provenance.config.map(PathBuf::from));
     let config = named.ok_or_else(|| CliError::NoConfig { path: path.clone() })?;
     // The blueprint's own seed, unless another one is asked for.
     let seed = provenance.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
-    let overrides: Vec<_> = seed.into_iter().chain(arguments.overrides.pairs()).collect();
+    let overrides: Vec<_> = backend.into_iter().chain(seed).chain(arguments.overrides.pairs()).collect();
     let config = load_config(&config, &overrides)?;
     let mut progress = Progress::new(verbose);
     let found = evaluate(path, &config, &arguments.runs.join("cache"), &mut progress)?;
@@ -48,7 +51,7 @@ pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliE
 
 /// The configuration of the run directory that a blueprint lies in, which holds the search's `--set`s too.
 fn config_of_run(blueprint: &Path) -> Option<PathBuf> {
-    let config = blueprint.parent()?.parent()?.join("config.ron");
+    let config = absolute(blueprint).ok()?.parent()?.parent()?.join("config.ron");
     let is_run = config.is_file() && config.with_file_name("manifest.ron").is_file();
     is_run.then_some(config)
 }

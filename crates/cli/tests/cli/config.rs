@@ -37,10 +37,16 @@ fn a_mistyped_key_is_shown_where_it_stands() {
 #[test]
 fn of_an_endless_line_only_the_place_is_shown() {
     let long = "é".repeat(50_000);
-    let folder =
-        Folder::new().with("long.ron", &format!("(\n  version: 1,\n  /*{long}*/ evaluation: 80, /*{long}*/\n)\n"));
-    let stderr = folder.run(["config", "check", "long.ron"]).refused();
-    assert!(stderr.contains("long.ron:3:") && stderr.contains("evaluation: 80") && stderr.len() < 2000, "{stderr}");
+    for (before, after) in [(format!("a{long}"), "é"), (format!("ab{long}"), &long[..]), ("c".into(), &long)] {
+        for key in ["evaluation", "evaluations_that_are_not_a_key_of_this_program_and_never_were"] {
+            let line = format!("  /*{before}*/ {key}: 80, /*{after}*/");
+            let folder = Folder::new().with("long.ron", &format!("(\n  version: 1,\n{line}\n)\n"));
+            let stderr = folder.run(["config", "check", "long.ron"]).refused();
+            let column = before.chars().count() + 8;
+            let shown = ["long.ron:3:", &key[..10], &format!("here, at column {column}")];
+            assert!(shown.iter().all(|shown| stderr.contains(shown)) && stderr.len() < 2500, "{key}: {stderr}");
+        }
+    }
 }
 
 #[test]

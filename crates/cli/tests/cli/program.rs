@@ -64,8 +64,13 @@ impl Folder {
     }
 
     pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> Finished {
+        self.run_below("", arguments)
+    }
+
+    /// From a folder below this one.
+    pub(crate) fn run_below<const N: usize>(&self, below: &str, arguments: [&str; N]) -> Finished {
         let mut command = Command::new(env!("CARGO_BIN_EXE_maskwright"));
-        let output: Output = command.args(arguments).current_dir(self.0.path()).output().unwrap();
+        let output: Output = command.args(arguments).current_dir(self.path(below)).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

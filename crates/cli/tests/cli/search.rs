@@ -173,6 +173,9 @@ fn eval_knows_what_the_search_was_told_on_the_command_line() {
     fs::remove_file(folder.path(blueprint).with_extension("safetensors")).unwrap();
     let found = folder.run(["eval", blueprint, "--json"]).result("eval");
     assert_eq!(found["fine_tuned"], false);
+    let (best, _) = blueprint.rsplit_once('/').unwrap();
+    let beside = folder.run_below(best, ["eval", "searched.ron", "--runs", "../..", "--json"]).result("eval");
+    assert_eq!(beside["masked"], found["masked"]);
     let stderr = folder.run(["eval", blueprint, "--config", "c.ron"]).refused();
     assert!(stderr.contains("this blueprint is for model `recall`"), "{stderr}");
 }

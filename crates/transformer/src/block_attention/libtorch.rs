@@ -4,14 +4,14 @@ use burn::backend::{LibTorch, libtorch::TchTensor};
 use tch::{Device, Kind, Tensor};
 
 use super::{AttendsBlocks, BlockCall, operand::Operand};
-use crate::memory::numbers;
+use crate::memory::numbers_mut;
 
 impl AttendsBlocks for LibTorch {
     fn attend_blocks(q: TchTensor, k: TchTensor, v: TchTensor, call: BlockCall) -> TchTensor {
         let tensors = [q, k, v].map(readable);
         let [q, k, v] = tensors.each_ref().map(operand);
         let mut out = zeros(&q);
-        call.attend(numbers(&mut out), [&q, &k, &v]);
+        call.attend(numbers_mut(&mut out), [&q, &k, &v]);
         heads_first(out)
     }
 
@@ -25,7 +25,7 @@ impl AttendsBlocks for LibTorch {
         let tensors = [q, k, v, gradient].map(readable);
         let [q, k, v, gradient] = tensors.each_ref().map(operand);
         let [mut to_q, mut to_k, mut to_v] = [&q, &k, &v].map(zeros);
-        call.differentiate([&mut to_q, &mut to_k, &mut to_v].map(numbers), [&q, &k, &v, &gradient]);
+        call.differentiate([&mut to_q, &mut to_k, &mut to_v].map(numbers_mut), [&q, &k, &v, &gradient]);
         (heads_first(to_q), heads_first(to_k), heads_first(to_v))
     }
 }
@@ -48,10 +48,12 @@ fn view(tensor: &TchTensor) -> Option<Operand<'_>> {
     let dims = tensor.tensor.size();
     let dims: [usize; 4] = [0, 1, 2, 3].map(|at| dims[at] as usize);
     let last = dims.iter().zip(&strides).map(|(dim, stride)| dim.saturating_sub(1) * *stride as usize).sum::<usize>();
-    let len = if dims.contains(&0) { 0 } else { last + 1 };
+    if dims.contains(&0) {
+        return Operand::new(&[], 0, &strides, dims);
+    }
     // SAFETY: a strided f32 tensor in memory has its first element at `data_ptr`, its last one `last` further on, and all
     // between them belong to its storage. `tensor` keeps the storage alive, and burn writes to none that is shared.
-    let values = unsafe { slice::from_raw_parts(tensor.tensor.data_ptr().cast::<f32>(), len) };
+    let values = unsafe { slice::from_raw_parts(tensor.tensor.data_ptr().cast::<f32>(), last + 1) };
     Operand::new(values, 0, &strides, dims)
 }
 

@@ -5,6 +5,7 @@ use crate::{
     Attention, CompiledMasks,
     attention::{Context, split_heads},
     masked_attention::NextQuery,
+    projection::project,
 };
 
 /// What decoding keeps of its targets, so that each step computes one token of each instead of all of them.
@@ -82,10 +83,10 @@ impl<'a> TargetSoFar<'a> {
                 None => [k, v],
             };
             so_far.target = Some(memory.clone());
-            let q = split_heads(layer.attention.query.forward(x.clone()), heads);
+            let q = split_heads(project(&layer.attention.query, x.clone()), heads);
             x = layer.attention.add(x, attend(module, q, own, memory, &Context::default()));
 
-            let q = split_heads(layer.cross_attention.query.forward(x.clone()), heads);
+            let q = split_heads(project(&layer.cross_attention.query, x.clone()), heads);
             x = layer.cross_attention.add(x, attend(module + 1, q, cross, so_far.source.clone(), &padding));
             x = layer.feed_forward.forward(x, model.config.activation);
         }
