@@ -231,13 +231,12 @@ mod tests {
     use super::*;
 
     /// Weights after some steps towards ever other gradients, of some size.
-    fn weights_after(mut optimiser: ModuleOptimizer, width: usize, size: f64) -> Vec<f32> {
-        let device = Device::flex().autodiff();
+    fn weights_after(mut optimiser: ModuleOptimizer, width: usize, size: f64, device: &Device) -> Vec<f32> {
         let values = |rows: usize, seed: f32| {
             let values: Vec<f32> = (0..rows * width).map(|at| (at as f32 * 0.37 + seed).sin()).collect();
-            Tensor::<1>::from_data(values.as_slice(), &device).reshape([rows, width])
+            Tensor::<1>::from_data(values.as_slice(), device).reshape([rows, width])
         };
-        let mut layer: Linear = LinearConfig::new(300, width).with_bias(false).init(&device);
+        let mut layer: Linear = LinearConfig::new(300, width).with_bias(false).init(device);
         layer.weight = Param::from_tensor(values(300, 0.0).detach());
         for step in 0..5 {
             let loss = (layer.weight.val() * values(300, 1.0 + step as f32)).sum().mul_scalar(size);
@@ -256,7 +255,7 @@ mod tests {
     fn a_gradient_that_is_no_number_leaves_no_weight_one() {
         let device = Device::flex().autodiff();
         for size in [f64::NAN, f64::INFINITY] {
-            let weights = weights_after(adamw(0.01, Some(1.0), &device), 2, size);
+            let weights = weights_after(adamw(0.01, Some(1.0), &device), 2, size, &device);
             assert!(weights.iter().all(|weight| weight.is_nan()));
         }
     }
@@ -267,23 +266,27 @@ mod tests {
         // The widest has more numbers than one thread takes.
         for width in [1, 8, 301] {
             for decay in [0.0_f32, 0.05] {
-                let ours = weights_after(adamw(decay.into(), None, &device), width, 1.0);
-                assert_eq!(ours, weights_after(of_burn(decay, None), width, 1.0), "{width} wide, decay {decay}");
+                let ours = weights_after(adamw(decay.into(), None, &device), width, 1.0, &device);
+                assert_eq!(
+                    ours,
+                    weights_after(of_burn(decay, None), width, 1.0, &device),
+                    "{width} wide, decay {decay}"
+                );
             }
         }
         // Gradients that are shorter than the clip.
-        let short = weights_after(adamw(0.01, Some(1.0), &device), 8, 1e-4);
-        assert_eq!(short, weights_after(of_burn(0.01, Some(1.0)), 8, 1e-4));
+        let short = weights_after(adamw(0.01, Some(1.0), &device), 8, 1e-4, &device);
+        assert_eq!(short, weights_after(of_burn(0.01, Some(1.0)), 8, 1e-4, &device));
     }
 
     #[test]
     fn long_gradients_are_shortened_as_burn_shortens_them() {
         let device = Device::flex().autodiff();
-        let ours = weights_after(adamw(0.01, Some(1.0), &device), 301, 1e3);
-        let burns = weights_after(of_burn(0.01, Some(1.0)), 301, 1e3);
+        let ours = weights_after(adamw(0.01, Some(1.0), &device), 301, 1e3, &device);
+        let burns = weights_after(of_burn(0.01, Some(1.0)), 301, 1e3, &device);
         let furthest = ours.iter().zip(&burns).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         // Five steps of 1e-3 and sums below one, each off by some roundings of f32.
         assert!(furthest < 5.0 * (1e-3 * 8.0 + 1.0) * f32::EPSILON, "{furthest}");
-        assert_ne!(ours, weights_after(adamw(0.01, None, &device), 301, 1e3));
+        assert_ne!(ours, weights_after(adamw(0.01, None, &device), 301, 1e3, &device));
     }
 }
