@@ -1,4 +1,4 @@
-use std::array::from_fn;
+use std::{array::from_fn, ops::Range};
 
 use maskwright_blueprint::Precision;
 
@@ -183,45 +183,76 @@ fn differentiate<const FLOATS: usize, const N: usize>(
     scores: &mut [f32],
     slopes: &mut [f32],
     row: usize,
-    spans: &[std::ops::Range<usize>; 3],
+    spans: &[Range<usize>; 3],
     scale: f32,
 ) {
-    let mut largest = [f32::MIN; N];
-    for scores in scores.chunks(row) {
-        let scores = first::<N>(scores);
-        for n in 0..N {
-            largest[n] = if scores[n] > largest[n] { scores[n] } else { largest[n] };
-        }
+    let largest = largest_scores::<N>(scores, row);
+    for scores in scores.chunks_mut(row) {
+        let scores = first_mut::<N>(scores);
+        *scores = from_fn(|n| exp_of_negative::<FLOATS>((scores[n] - largest[n]) * scale));
     }
-    let (mut sum, mut mean) = ([0.0_f32; N], [0.0_f32; N]);
-    for (precision, span) in Precision::ALL.into_iter().zip(spans) {
-        let (skip, keys) = (span.start, span.len());
-        let rows = scores.chunks_mut(row).zip(slopes.chunks(row));
-        for (scores, slopes) in rows.skip(skip).take(keys) {
-            let (scores, slopes) = (first_mut::<N>(scores), first::<N>(slopes));
-            let e: [f32; N] = from_fn(|n| exp_of_negative::<FLOATS>((scores[n] - largest[n]) * scale));
-            *scores = e;
-            let e = e.map(|e| round_numerator(precision, e));
+    // The last key's row ends with the last of these queries.
+    let part = |keys: &Range<usize>, len: usize| (keys.start * row).min(len)..(keys.end * row).min(len);
+    let (mut sum, mut mean) = ([0.0; N], [0.0; N]);
+    for (precision, keys) in Precision::ALL.into_iter().zip(spans) {
+        let part = part(keys, scores.len());
+        add_numerators::<N>(&scores[part.clone()], row, precision, &mut sum);
+        add_products::<FLOATS, N>(&scores[part.clone()], &slopes[part], row, precision, &mut mean);
+    }
+    let inverse: [f32; N] = from_fn(|n| if sum[n] > 0.0 { 1.0 / sum[n] } else { 0.0 });
+    let mean: [f32; N] = from_fn(|n| mean[n] * inverse[n]);
+    for (precision, keys) in Precision::ALL.into_iter().zip(spans) {
+        let part = part(keys, scores.len());
+        let rows = scores[part.clone()].chunks_mut(row).zip(slopes[part].chunks_mut(row));
+        for (scores, slopes) in rows {
+            let (scores, slopes) = (first_mut::<N>(scores), first_mut::<N>(slopes));
             for n in 0..N {
-                sum[n] += e[n];
-                mean[n] = mul_add::<FLOATS>(e[n], slopes[n], mean[n]);
+                slopes[n] = scores[n] * (slopes[n] - mean[n]) * inverse[n] * scale;
+                scores[n] = round_numerator(precision, scores[n]) * inverse[n];
             }
         }
     }
-    let inverse = sum.map(|sum| if sum > 0.0 { 1.0 / sum } else { 0.0 });
-    for n in 0..N {
-        mean[n] *= inverse[n];
-    }
-    for (precision, span) in Precision::ALL.into_iter().zip(spans) {
-        let (skip, keys) = (span.start, span.len());
-        let rows = scores.chunks_mut(row).zip(slopes.chunks_mut(row));
-        for (scores, slopes) in rows.skip(skip).take(keys) {
-            let (scores, slopes) = (first_mut::<N>(scores), first_mut::<N>(slopes));
-            let e = *scores;
-            *slopes = from_fn(|n| e[n] * (slopes[n] - mean[n]) * inverse[n] * scale);
-            *scores = from_fn(|n| round_numerator(precision, e[n]) * inverse[n]);
+}
+
+// Each of these loops is so small that the compiler keeps its sums in registers; together, it keeps them in memory.
+
+#[inline(always)]
+fn largest_scores<const N: usize>(scores: &[f32], row: usize) -> [f32; N] {
+    let mut largest = [f32::MIN; N];
+    for scores in scores.chunks(row) {
+        for (largest, score) in largest.iter_mut().zip(first::<N>(scores)) {
+            *largest = if *score > *largest { *score } else { *largest };
         }
     }
+    largest
+}
+
+#[inline(always)]
+fn add_numerators<const N: usize>(e: &[f32], row: usize, precision: Precision, to: &mut [f32; N]) {
+    let mut sums = *to;
+    for e in e.chunks(row) {
+        for (sum, e) in sums.iter_mut().zip(first::<N>(e)) {
+            *sum += round_numerator(precision, *e);
+        }
+    }
+    *to = sums;
+}
+
+#[inline(always)]
+fn add_products<const FLOATS: usize, const N: usize>(
+    e: &[f32],
+    slopes: &[f32],
+    row: usize,
+    precision: Precision,
+    to: &mut [f32; N],
+) {
+    let mut sums = *to;
+    for (e, slopes) in e.chunks(row).zip(slopes.chunks(row)) {
+        for ((sum, e), slope) in sums.iter_mut().zip(first::<N>(e)).zip(first::<N>(slopes)) {
+            *sum = mul_add::<FLOATS>(round_numerator(precision, *e), *slope, *sum);
+        }
+    }
+    *to = sums;
 }
 
 /// The first numbers of a row that has as many.

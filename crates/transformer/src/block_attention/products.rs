@@ -35,20 +35,17 @@ pub(super) fn add_product<const FLOATS: usize>(
     assert!((k - 1) * b_row + n <= b.len() && (m - 1) * c_row + n <= c.len() && n.is_multiple_of(8));
     let mut at = 0;
     while at < n {
-        let left = n - at;
+        // As many sums side by side as the registers hold, and enough of them to hide how long one takes.
         // SAFETY: the three assertions above; every tile lies within m rows and n columns.
         unsafe {
-            if FLOATS == 16 && left >= 32 {
-                column::<FLOATS, 32, 6>(size, a, &b[at..], b_row, &mut c[at..], c_row);
-                at += 32;
-            } else if FLOATS >= 8 && left >= 16 {
-                column::<FLOATS, 16, 6>(size, a, &b[at..], b_row, &mut c[at..], c_row);
-                at += 16;
-            } else {
-                column::<FLOATS, 8, 4>(size, a, &b[at..], b_row, &mut c[at..], c_row);
-                at += 8;
+            match (FLOATS, n - at) {
+                (16, 16..) => column::<FLOATS, 16, 8>(size, a, &b[at..], b_row, &mut c[at..], c_row),
+                (8, 16..) => column::<FLOATS, 16, 6>(size, a, &b[at..], b_row, &mut c[at..], c_row),
+                (8 | 16, _) => column::<FLOATS, 8, 8>(size, a, &b[at..], b_row, &mut c[at..], c_row),
+                _ => column::<FLOATS, 8, 4>(size, a, &b[at..], b_row, &mut c[at..], c_row),
             }
         }
+        at += if FLOATS >= 8 && n - at >= 16 { 16 } else { 8 };
     }
 }
 
