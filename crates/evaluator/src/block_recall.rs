@@ -15,15 +15,13 @@ const RECALLED: usize = 37;
 pub(crate) fn generate() -> TaskData {
     let mut generator = ChaCha12Rng::seed_from_u64(37);
     let mut split = |count: usize| {
-        let mut tokens = Vec::with_capacity(count * LENGTH);
-        let mut labels = Vec::with_capacity(count);
-        for _ in 0..count {
-            let start = tokens.len();
-            tokens.push(SYMBOLS); // the class token
-            tokens.extend((1..LENGTH).map(|_| generator.random_range(0..SYMBOLS)));
-            labels.push(tokens[start + RECALLED]);
-        }
-        Examples::symbols(LENGTH, tokens, labels)
+        let mut sequence = || {
+            let class_token = std::iter::once(SYMBOLS);
+            class_token.chain((1..LENGTH).map(|_| generator.random_range(0..SYMBOLS))).collect()
+        };
+        let sequences: Vec<Vec<u32>> = (0..count).map(|_| sequence()).collect();
+        let labels = sequences.iter().map(|sequence| sequence[RECALLED]).collect();
+        Examples::symbols(&sequences, labels)
     };
     TaskData { train: split(4000), validation: split(1000), test: split(2000) }
 }

@@ -30,8 +30,6 @@ enum Values {
         channels: usize,
         pixels: Vec<f32>,
     },
-    /// `stride` symbols an example.
-    Symbols(Vec<u32>),
     /// Rows of `stride` tokens, the last of them padding.
     Texts(TokenisedTexts),
     Translations(Translations),
@@ -54,13 +52,12 @@ impl Examples {
         Self { stride, inputs: Values::Images { side, channels, pixels }, labels }
     }
 
-    /// Sequences of symbols `[examples, length]`.
+    /// Sequences of symbols, of any length.
     ///
     /// # Panics
-    /// When there are not `length` symbols for each label.
-    pub fn symbols(length: usize, symbols: Vec<u32>, labels: Vec<u32>) -> Self {
-        assert_eq!(symbols.len(), length * labels.len(), "one sequence for each label");
-        Self { stride: length, inputs: Values::Symbols(symbols), labels }
+    /// When there is not one sequence for each label.
+    pub fn symbols(sequences: &[Vec<u32>], labels: Vec<u32>) -> Self {
+        Self::texts(TokenisedTexts::of_symbols(sequences), labels)
     }
 
     /// Texts of any length.
@@ -134,7 +131,6 @@ impl Examples {
         let length = self.stride as u32;
         let reads = match &self.inputs {
             Values::Images { side, channels, .. } => Reads::Images { side: *side as u32, channels: *channels as u32 },
-            Values::Symbols(symbols) => Reads::Symbols { length, vocabulary: most(symbols) },
             Values::Texts(texts) => Reads::Text { length, vocabulary: most(&texts.tokens), padding: 0 },
             Values::Translations(translations) => Reads::Translations {
                 source: length,
@@ -150,7 +146,7 @@ impl Examples {
         match &self.inputs {
             Values::Texts(texts) => texts.truncated,
             Values::Translations(translations) => translations.truncated,
-            Values::Images { .. } | Values::Symbols(_) => 0,
+            Values::Images { .. } => 0,
         }
     }
 
@@ -158,7 +154,7 @@ impl Examples {
     pub(crate) fn empty_pairs(&self) -> usize {
         match &self.inputs {
             Values::Translations(translations) => translations.empty,
-            Values::Images { .. } | Values::Symbols(_) | Values::Texts(_) => 0,
+            Values::Images { .. } | Values::Texts(_) => 0,
         }
     }
 
@@ -167,7 +163,7 @@ impl Examples {
         match &self.inputs {
             Values::Texts(_) => self.len(),
             Values::Translations(_) => 2 * self.len(),
-            Values::Images { .. } | Values::Symbols(_) => 0,
+            Values::Images { .. } => 0,
         }
     }
 
@@ -176,7 +172,7 @@ impl Examples {
         match &self.inputs {
             Values::Texts(texts) => Some(texts.lengths[at]),
             Values::Translations(of) => Some(of.sources.lengths[at].max(of.target_length(at))),
-            Values::Images { .. } | Values::Symbols(_) => None,
+            Values::Images { .. } => None,
         }
     }
 
@@ -191,7 +187,7 @@ impl Examples {
             padded: of.padded_target(indices),
         };
         match (&self.inputs, kind) {
-            (Values::Images { .. } | Values::Symbols(_), _) => None,
+            (Values::Images { .. }, _) => None,
             (Values::Texts(texts), _) => Some([of_texts(texts), of_texts(texts)]),
             (Values::Translations(of), AttentionKind::SelfAttention) => {
                 Some([of_texts(&of.sources), of_texts(&of.sources)])
@@ -210,11 +206,6 @@ impl Examples {
             Values::Images { side, channels, pixels } => {
                 let dims = [indices.len(), *channels, *side, *side];
                 Inputs::Images(Tensor::from_data(TensorData::new(rows(pixels), dims), device))
-            }
-            Values::Symbols(symbols) => {
-                let rows = indices.iter().flat_map(|at| &symbols[at * self.stride..(at + 1) * self.stride]);
-                let values: Vec<i32> = rows.map(|symbol| *symbol as i32).collect();
-                Inputs::Tokens(Tensor::from_data(TensorData::new(values, [indices.len(), self.stride]), device))
             }
             Values::Texts(texts) => Inputs::Text(texts.rows(indices).batch(device)),
             Values::Translations(of) => Inputs::Translation(of.batch(indices, &self.labels, device)),
@@ -258,7 +249,6 @@ impl Examples {
             Values::Images { side, channels, pixels } => {
                 Self::images(*side, *channels, pick(pixels, self.stride, indices), labels)
             }
-            Values::Symbols(symbols) => Self::symbols(self.stride, pick(symbols, self.stride, indices), labels),
             Values::Texts(texts) => Self::texts(texts.rows(indices), labels),
             Values::Translations(of) => {
                 let of = of.select(indices);
@@ -277,15 +267,12 @@ impl Examples {
             (Values::Images { side, channels, pixels }, Values::Images { pixels: more, .. }) => {
                 Self::images(*side, *channels, [&pixels[..], more].concat(), labels)
             }
-            (Values::Symbols(symbols), Values::Symbols(more)) => {
-                Self::symbols(self.stride, [&symbols[..], more].concat(), labels)
-            }
             (Values::Texts(texts), Values::Texts(more)) => Self::texts(texts.followed_by(more), labels),
             (Values::Translations(of), Values::Translations(more)) => {
                 let of = of.followed_by(more);
                 Self { stride: of.sources.length, inputs: Values::Translations(of), labels }
             }
-            _ => panic!("images follow images, symbols symbols, texts texts"),
+            _ => panic!("images follow images, texts texts, translations translations"),
         }
     }
 
@@ -301,7 +288,6 @@ impl Examples {
         };
         let values = match &self.inputs {
             Values::Images { pixels, .. } => bytes(pixels.iter().map(|value| value.to_le_bytes())),
-            Values::Symbols(symbols) => bytes(symbols.iter().map(|symbol| symbol.to_le_bytes())),
             Values::Texts(texts) => of_texts(texts),
             Values::Translations(of) => {
                 let begins = bytes(of.begins.iter().map(|begin| (*begin as u64).to_le_bytes()));

@@ -10,9 +10,8 @@ use crate::{Examples, TaskData};
 const OPERATORS: [&str; 4] = ["[MIN", "[MAX", "[MED", "[SM"];
 const END: u8 = 14;
 
-/// Symbols that follow the 15 of an expression.
+/// The symbol that follows the 15 of an expression.
 const CLASS: u32 = 15;
-const PADDING: u32 = 16;
 
 /// Shape of the random trees, as Long Range Arena draws them.
 const MOST_DEPTH: u32 = 10;
@@ -62,9 +61,9 @@ pub enum ListOpsError {
 pub struct Expression(Vec<u8>);
 
 impl ListOps {
-    /// Expressions that all differ, behind a class token and padded to `longest + 1` tokens; the label is the value.
+    /// Expressions that all differ, behind a class token; the label is the value.
     ///
-    /// The 17 symbols are those of [`Expression`], then the class token, then padding.
+    /// The 16 symbols are those of [`Expression`], then the class token.
     pub fn generate(&self) -> Result<TaskData, ListOpsError> {
         let length = u64::from(self.longest) + 1;
         let wanted = u64::from(self.train) + u64::from(self.validation) + u64::from(self.test);
@@ -87,15 +86,13 @@ impl ListOps {
         }
         let mut expressions = expressions.into_iter();
         let mut split = |count: u32| {
-            let (mut tokens, mut labels) = (Vec::new(), Vec::new());
+            let (mut sequences, mut labels) = (Vec::new(), Vec::new());
             for expression in expressions.by_ref().take(count as usize) {
-                let padding = length as usize - 1 - expression.0.len();
-                tokens.push(CLASS);
-                tokens.extend(expression.0.iter().map(|&token| u32::from(token)));
-                tokens.extend(std::iter::repeat_n(PADDING, padding));
+                let symbols = expression.0.iter().map(|&token| u32::from(token));
+                sequences.push(std::iter::once(CLASS).chain(symbols).collect());
                 labels.push(u32::from(expression.value()));
             }
-            Examples::symbols(length as usize, tokens, labels)
+            Examples::symbols(&sequences, labels)
         };
         Ok(TaskData { train: split(self.train), validation: split(self.validation), test: split(self.test) })
     }

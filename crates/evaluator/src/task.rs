@@ -178,7 +178,7 @@ impl Task {
             Self::Images { folder, preparation, .. } => image_task::read(folder, preparation)?,
             Self::Texts { .. } | Self::Glue { .. } => {
                 let (Some(tokeniser), Reads::Text { length, padding, .. }) = (tokeniser, model.reads()) else {
-                    let task = format!("texts and {} classes", self.classes()?.unwrap_or(0));
+                    let task = format!("texts for a tokeniser and {} classes", self.classes()?.unwrap_or(0));
                     return Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task });
                 };
                 text_task::read(self, &|texts| tokeniser.encode(texts, length as usize, padding))?
@@ -225,9 +225,6 @@ impl TaskData {
     fn check(&self, model: &Model) -> Result<(), TaskError> {
         let (needed, classes) = self.train.needs();
         let fits = match (model.reads(), needed) {
-            (Reads::Symbols { length, vocabulary }, Reads::Symbols { length: l, vocabulary: v }) => {
-                length == l && vocabulary >= v
-            }
             (Reads::Text { length, vocabulary, .. }, Reads::Text { length: l, vocabulary: v, .. }) => {
                 length >= l && vocabulary >= v
             }
@@ -252,11 +249,8 @@ fn describe(reads: Reads, classes: u32) -> String {
         Reads::Images { side, channels } => {
             format!("images of {side} x {side} in {channels} channels and {classes} classes")
         }
-        Reads::Symbols { length, vocabulary } => {
-            format!("{length} symbols out of {vocabulary} and {classes} classes")
-        }
         Reads::Text { length, vocabulary, .. } => {
-            format!("texts of {length} tokens out of {vocabulary} and {classes} classes")
+            format!("at most {length} tokens out of {vocabulary} and {classes} classes")
         }
         Reads::Translations { .. } => TO_TRANSLATE.into(),
     }

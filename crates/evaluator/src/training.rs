@@ -233,12 +233,13 @@ impl Training<'_> {
         order.shuffle(generator);
         let batch = self.recipe.batch as usize;
         let mut sorted = order.to_vec();
-        if order.first().is_none_or(|first| self.examples.length(*first).is_none()) {
+        let length = |at: &usize| self.examples.length(*at);
+        if sorted.iter().all(|at| length(at) == length(&sorted[0])) {
             return sorted.chunks(batch).map(<[usize]>::to_vec).collect();
         }
         let mut batches = Vec::new();
         for pool in sorted.chunks_mut(BATCHES_SORTED * batch) {
-            pool.sort_by_key(|at| self.examples.length(*at)); // stable
+            pool.sort_by_key(length); // stable
             batches.extend(pool.chunks(batch).map(<[usize]>::to_vec));
         }
         batches.shuffle(generator);

@@ -13,20 +13,23 @@ fn generated_expressions_differ_and_have_the_lengths_that_were_asked_for() {
     let task = ListOps { shortest: 20, longest: 63, train: 300, validation: 100, test: 100, seed: 5 };
     let data = task.generate().unwrap();
     assert_eq!(task.generate().unwrap().digest(), data.digest());
-    assert_eq!(data.train.needs(), (Reads::Symbols { length: 64, vocabulary: 17 }, 10));
+    assert_eq!(data.train.needs(), (Reads::Text { length: 64, vocabulary: 16, padding: 0 }, 10));
 
     let mut different = BTreeSet::new();
     for (examples, expected) in [(&data.train, 300), (&data.validation, 100), (&data.test, 100)] {
         assert_eq!(examples.len(), expected);
         let all: Vec<usize> = (0..examples.len()).collect();
-        let Inputs::Tokens(tokens) = examples.batch(&all, &Device::flex()) else { panic!("ListOps gives tokens") };
-        let tokens: Vec<i32> = tokens.into_data().convert::<i32>().try_to_vec().unwrap();
-        for (row, &label) in tokens.chunks(64).zip(examples.labels()) {
+        let Inputs::Text(batch) = examples.batch(&all, &Device::flex()) else { panic!("ListOps gives tokens") };
+        let [_, padded] = batch.tokens.dims();
+        let tokens: Vec<i32> = batch.tokens.into_data().convert::<i32>().try_to_vec().unwrap();
+        let real: Vec<f32> = batch.real.into_data().try_to_vec().unwrap();
+        for ((row, real), &label) in tokens.chunks(padded).zip(real.chunks(padded)).zip(examples.labels()) {
+            let length = real.iter().sum::<f32>() as usize;
+            assert!(real[..length].iter().all(|real| *real == 1.0));
             assert_eq!(row[0], 15); // the class token
-            let symbols: Vec<_> = row[1..].iter().take_while(|token| **token != 16).collect();
+            let symbols = &row[1..length];
             assert!((20..=63).contains(&symbols.len()));
-            assert!(row[1 + symbols.len()..].iter().all(|token| *token == 16));
-            let text: Vec<&str> = symbols.into_iter().map(|&token| SYMBOLS[token as usize]).collect();
+            let text: Vec<&str> = symbols.iter().map(|&token| SYMBOLS[token as usize]).collect();
             let expression: Expression = text.join(" ").parse().unwrap();
             assert_eq!(u32::from(expression.value()), label);
             different.insert(expression);

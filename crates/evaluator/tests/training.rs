@@ -8,8 +8,9 @@ use maskwright_transformer::{EncoderConfig, EncoderInput, Model, weights_digest}
 
 /// Sequences of eight symbols whose label is the first.
 fn examples(count: u32) -> Examples {
-    let symbols = (0..count).flat_map(|at| (0..8).map(move |place| (at * 7 + place * (at % 5)) % 4)).collect();
-    Examples::symbols(8, symbols, (0..count).map(|at| (at * 7) % 4).collect())
+    let sequence = |at| (0..8).map(|place| (at * 7 + place * (at % 5)) % 4).collect();
+    let sequences: Vec<Vec<u32>> = (0..count).map(sequence).collect();
+    Examples::symbols(&sequences, (0..count).map(|at| (at * 7) % 4).collect())
 }
 
 fn model() -> Model {

@@ -1,7 +1,7 @@
 use burn::{
     module::{Module, Param},
     nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, Tensor},
 };
 use maskwright_blueprint::{ModelShape, ModuleShape};
 use schemars::JsonSchema;
@@ -42,7 +42,7 @@ const MOST_TOKENS: u64 = 8192;
 pub enum EncoderInput {
     /// A square image cut into square patches; a class token goes before them, so 32 / 4 gives 65 tokens.
     Image { side: u32, patch: u32, channels: u32 },
-    /// A sequence of symbols; the first of them is the class token.
+    /// A sequence of at most `length` symbols; the first of them is the class token.
     Tokens { length: u32, vocabulary: u32 },
 }
 
@@ -51,8 +51,6 @@ pub enum EncoderInput {
 pub enum Inputs {
     /// `[batch, channels, side, side]`
     Images(Tensor<4>),
-    /// `[batch, length]`
-    Tokens(Tensor<2, Int>),
     Text(TextBatch),
     Translation(TranslationBatch),
 }
@@ -218,18 +216,27 @@ impl Encoder {
     }
 
     /// Class scores `[batch, classes]`.
+    ///
+    /// # Panics
+    /// When the inputs are not of the kind that the configuration says, or longer.
     pub fn forward(&self, inputs: Inputs, mut attention: Attention<'_>) -> Tensor<2> {
         let blocks = 0..self.blocks.len();
-        self.classify(blocks.fold(self.embed(inputs), |x, at| self.block(at, x, &mut attention)))
+        self.classify(blocks.fold(self.embed(&inputs), |x, at| self.block(at, x, &inputs, &mut attention)))
     }
 
     /// What goes into the first block, `[batch, tokens, width]`.
-    pub(crate) fn embed(&self, inputs: Inputs) -> Tensor<3> {
-        self.embedding.forward(inputs) + self.positions.val()
+    pub(crate) fn embed(&self, inputs: &Inputs) -> Tensor<3> {
+        let x = self.embedding.forward(inputs);
+        let [_, tokens, _] = x.dims();
+        x + self.positions.val().slice_dim(1, 0..tokens)
     }
 
-    pub(crate) fn block(&self, at: usize, x: Tensor<3>, attention: &mut Attention<'_>) -> Tensor<3> {
-        self.blocks[at].forward(x, at, attention)
+    pub(crate) fn block(&self, at: usize, x: Tensor<3>, inputs: &Inputs, attention: &mut Attention<'_>) -> Tensor<3> {
+        let context = match inputs {
+            Inputs::Text(batch) => Context::padded(batch.real.clone()),
+            _ => Context::default(),
+        };
+        self.blocks[at].forward(x, at, attention, &context)
     }
 
     /// Class scores `[batch, classes]` from what the last block gives.
@@ -240,10 +247,10 @@ impl Encoder {
 }
 
 impl InputEmbedding {
-    fn forward(&self, inputs: Inputs) -> Tensor<3> {
+    fn forward(&self, inputs: &Inputs) -> Tensor<3> {
         match (self, inputs) {
-            (Self::Patches(embedding), Inputs::Images(images)) => embedding.forward(images),
-            (Self::Tokens(embedding), Inputs::Tokens(tokens)) => embedding.forward(tokens),
+            (Self::Patches(embedding), Inputs::Images(images)) => embedding.forward(images.clone()),
+            (Self::Tokens(embedding), Inputs::Text(batch)) => embedding.forward(batch.tokens.clone()),
             _ => panic!("a model of images reads images, a model of tokens reads tokens"),
         }
     }
@@ -259,13 +266,13 @@ impl PatchEmbedding {
 }
 
 impl Block {
-    fn forward(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>) -> Tensor<3> {
-        let x = x.clone() + self.attend(self.attention_norm.forward(x), module, attention);
+    fn forward(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>, context: &Context) -> Tensor<3> {
+        let x = x.clone() + self.attend(self.attention_norm.forward(x), module, attention, context);
         let hidden = gelu(project(&self.expand, self.mlp_norm.forward(x.clone())));
         x + project(&self.contract, hidden)
     }
 
-    fn attend(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>) -> Tensor<3> {
+    fn attend(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>, context: &Context) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let head_dim = width / self.heads;
         let heads = project(&self.query_key_value, x).reshape([batch, tokens, 3, self.heads, head_dim]);
@@ -273,7 +280,7 @@ impl Block {
             let part: Tensor<4> = heads.clone().slice_dim(2, at..at + 1).squeeze_dim(2);
             part.swap_dims(1, 2) // [batch, heads, tokens, head_dim]
         };
-        let attended = attention.attend(module, part(0), part(1), part(2), &Context::default());
+        let attended = attention.attend(module, part(0), part(1), part(2), context);
         project(&self.output, join_heads(attended))
     }
 }

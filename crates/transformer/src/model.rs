@@ -55,8 +55,6 @@ pub enum Pooling {
 pub enum Reads {
     /// Square images.
     Images { side: u32, channels: u32 },
-    /// Sequences of exactly `length` symbols below `vocabulary`.
-    Symbols { length: u32, vocabulary: u32 },
     /// Texts of at most `length` tokens below `vocabulary`, filled up with the token `padding`.
     Text { length: u32, vocabulary: u32, padding: u32 },
     /// Texts of at most `source` tokens, and translations of at most `target` tokens, of one vocabulary.
@@ -167,7 +165,7 @@ impl Model {
     /// When the inputs are not of the kind that this family reads.
     pub fn begin(&self, inputs: &Inputs) -> Midway {
         let x = match (self, inputs) {
-            (Self::Encoder(model), inputs) => model.embed(inputs.clone()),
+            (Self::Encoder(model), inputs) => model.embed(inputs),
             (Self::Bert(model), Inputs::Text(batch)) => model.embed(batch),
             (Self::Vit(model), Inputs::Images(images)) => model.embed(images.clone()),
             (Self::Swin(model), Inputs::Images(images)) => model.embed(images.clone()),
@@ -184,7 +182,7 @@ impl Model {
     pub fn layer(&self, at: usize, from: Midway, inputs: &Inputs, attention: &mut Attention<'_>) -> Midway {
         let Midway { x, encoded } = from;
         let x = match (self, inputs) {
-            (Self::Encoder(model), _) => model.block(at, x, attention),
+            (Self::Encoder(model), inputs) => model.block(at, x, inputs, attention),
             (Self::Bert(model), Inputs::Text(batch)) => model.layer(at, x, batch, attention),
             (Self::Vit(model), _) => model.layer(at, x, attention),
             (Self::Swin(model), _) => model.block(at, x, attention),
@@ -231,7 +229,7 @@ impl Model {
         match self {
             Self::Encoder(model) => match model.config().input {
                 EncoderInput::Image { side, channels, .. } => Reads::Images { side, channels },
-                EncoderInput::Tokens { length, vocabulary } => Reads::Symbols { length, vocabulary },
+                EncoderInput::Tokens { length, vocabulary } => Reads::Text { length, vocabulary, padding: 0 },
             },
             Self::Bert(model) => {
                 let BertConfig { length, vocabulary, padding, .. } = *model.config();

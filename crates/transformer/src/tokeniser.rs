@@ -242,6 +242,15 @@ fn refuse(path: &Path, error: &tokenizers::Error) -> CheckpointError {
 }
 
 impl TokenisedTexts {
+    /// Sequences of symbols as they are, filled up with symbol 0.
+    pub fn of_symbols(sequences: &[Vec<u32>]) -> Self {
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let length = lengths.iter().copied().max().unwrap_or(0).max(1);
+        let row = |row: &Vec<u32>| [&row[..], &vec![0; length - row.len()]].concat();
+        let tokens: Vec<u32> = sequences.iter().flat_map(row).collect();
+        Self { length, token_types: vec![0; tokens.len()], tokens, lengths, truncated: 0 }
+    }
+
     /// Some of the rows, padded to the longest of them and on to the next multiple of eight, so that batches come in few
     /// lengths; `truncated` stays with the whole.
     ///

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, Precision, Provenance};
-use maskwright_transformer::{Attention, CompiledMasks, Encoder, EncoderConfig, EncoderInput, Inputs};
+use maskwright_transformer::{Attention, CompiledMasks, Encoder, EncoderConfig, EncoderInput, Inputs, TokenisedTexts};
 
 const CONFIG: EncoderConfig = EncoderConfig {
     input: EncoderInput::Image { side: 20, patch: 4, channels: 1 }, // 26 tokens: ragged at every block size
@@ -72,4 +72,30 @@ fn mixed_precision_in_one_row_shares_one_softmax() {
     masked(&model, images, &blueprint)
         .into_data()
         .assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(5e-2));
+}
+
+#[test]
+fn padding_of_a_sequence_changes_no_score() {
+    let device = Device::flex();
+    let input = EncoderInput::Tokens { length: 40, vocabulary: 7 };
+    let config = EncoderConfig { input, ..CONFIG };
+    let model = config.init(3, &device);
+    let sequences: Vec<Vec<u32>> =
+        [12, 40, 1].iter().map(|length| (0..*length).map(|at| (at * at + length) % 7).collect()).collect();
+    let full = Blueprint::dense(config.shape(&model, "test"), BlockSize::B16, Precision::Single);
+    let masks = CompiledMasks::new(&full, &device);
+    for attention in [|_| Attention::Dense, Attention::Masked, |_| Attention::Identity] {
+        let scores = |sequences: &[Vec<u32>]| {
+            model.forward(Inputs::Text(TokenisedTexts::of_symbols(sequences).batch(&device)), attention(&masks))
+        };
+        let together = scores(&sequences);
+        for (at, sequence) in sequences.iter().enumerate() {
+            let alone = scores(std::slice::from_ref(sequence)).into_data();
+            together
+                .clone()
+                .slice_dim(0, at..at + 1)
+                .into_data()
+                .assert_approx_eq::<f32>(&alone, Tolerance::absolute(2e-6));
+        }
+    }
 }
