@@ -46,8 +46,11 @@ pub struct BlockStatistics {
     pub mass: Vec<f32>,
     /// Variance of the block's logits over entries and examples; 0 where no example has any.
     pub variance: Vec<f32>,
-    /// Squared gradient influence of leaving the block out: `E[(sum over the block of dL/dlogit)^2]`, labels drawn from
-    /// the model (the Fisher information of a gate on the block; the idea is MoA's, arXiv 2406.14909).
+    /// Squared gradient influence of leaving the block out, labels drawn from the model (the idea is MoA's, arXiv
+    /// 2406.14909): `E[(sum over queries of G / (1 - p))^2]`, where a query gives the block's keys the probability `p` and
+    /// `G` is the sum of `dL/dlogit` over them. That is the change of the loss to first order in attention's output `o`,
+    /// because the other keys take over what the block's had: `o' = (o - sum over the block of p v) / (1 - p)`. A query
+    /// without other keys is left with nothing: its term is `o dL/do`.
     pub influence: Vec<f32>,
     /// The same for computing the block's scores at each of [`Precision::ALL`]:
     /// `E[(sum over the block of dL/dlogit * rounding error)^2]`; zero at single precision. Over windows, such squares
@@ -70,17 +73,20 @@ impl Calibration {
         let batch = batch.min(MOST_SCORES / (answers * model.classes() as usize).max(1)).max(1);
         for batch in indices.chunks(batch) {
             let real: Vec<_> = shape.modules.iter().map(|of| examples.queries_and_keys(batch, of.shape.kind)).collect();
-            let offset = |of: &AttentionShape, real: &Option<[RealTokens; 2]>| {
+            let zeros = |of: &AttentionShape, queries: usize, keys: usize| {
                 let examples = batch.len() * of.windows as usize;
+                Tensor::<4>::zeros([examples, of.heads as usize, queries, keys], &device).require_grad()
+            };
+            let mut probe = Probe::default();
+            for (of, real) in shape.modules.iter().map(|module| &module.shape).zip(&real) {
                 // Texts are padded to the longest of the batch only.
                 let [queries, keys] = match real {
                     Some([queries, keys]) => [queries.padded, keys.padded],
                     None => [of.queries as usize, of.keys as usize],
                 };
-                Tensor::<4>::zeros([examples, of.heads as usize, queries, keys], &device).require_grad()
-            };
-            let offsets = shape.modules.iter().zip(&real).map(|(of, real)| offset(&of.shape, real)).collect();
-            let mut probe = Probe { offsets, seen: Vec::new() };
+                probe.offsets.push(zeros(of, queries, keys));
+                probe.gains.push(zeros(of, queries, 1));
+            }
             let logits = model.forward(examples.batch(batch, &device), Attention::Probed(&mut probe));
             let labels = draw_labels(logits.clone(), &mut generator);
             let answers = labels.len();
@@ -88,9 +94,12 @@ impl Calibration {
             let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, labels);
             // The loss is a mean over all answers; an example's own gradient is as many times what arrives at it.
             let gradients = loss.mul_scalar(answers as f32).backward();
-            for (((sums, offset), seen), real) in sums.iter_mut().zip(&probe.offsets).zip(&probe.seen).zip(&real) {
-                let gradient = offset.grad(&gradients).expect("every offset takes part in the loss");
-                sums.add(&values(gradient), seen, real.as_ref());
+            let gradient =
+                |of: &Tensor<4>| values(of.grad(&gradients).expect("everything probed takes part in the loss"));
+            for (module, (sums, real)) in sums.iter_mut().zip(&real).enumerate() {
+                let by_score = gradient(&probe.offsets[module]);
+                let by_gain = gradient(&probe.gains[module]);
+                sums.add(&by_score, &by_gain, &probe.seen[module], real.as_ref());
             }
         }
         let heads = sums.into_iter().map(ModuleSums::finish).collect();
@@ -188,6 +197,9 @@ struct BlockSums {
 /// At most this much is no score: padding, or a key that a causal row does not see.
 const NO_SCORE: f32 = -1e8;
 
+/// Less probability than this outside a block is taken for so much: what is divided by it is known no better.
+const LEAST_LEFT: f64 = 1e-4;
+
 /// One example's scores of one head, in row order.
 struct Scores<'a> {
     keys: usize,
@@ -195,7 +207,10 @@ struct Scores<'a> {
     real: usize,
     logits: &'a [f32],
     probabilities: &'a [f32],
+    /// The loss's by each score.
     gradient: &'a [f32],
+    /// The loss's by the gain of each query's output.
+    by_gain: &'a [f32],
     /// Rounding error of the logits at 8 and 16 bit.
     errors: [&'a [f32]; 2],
 }
@@ -219,7 +234,7 @@ impl ModuleSums {
     }
 
     /// `real` are the examples' queries and keys that are no padding, where examples differ in them.
-    fn add(&mut self, gradient: &[f32], seen: &SeenAttention, real: Option<&[RealTokens; 2]>) {
+    fn add(&mut self, by_score: &[f32], by_gain: &[f32], seen: &SeenAttention, real: Option<&[RealTokens; 2]>) {
         let inner = |tensor: &Tensor<4>| tensor.clone().inner();
         // Padding must not set the scale of the 8-bit values.
         let lengths = |of: usize| real.map(|real| &real[of].lengths[..]);
@@ -255,7 +270,8 @@ impl ModuleSums {
                     real,
                     logits: &logits[part(&logits)],
                     probabilities: &probabilities[part(&probabilities)],
-                    gradient: &gradient[part(gradient)],
+                    gradient: &by_score[part(by_score)],
+                    by_gain: &by_gain[(example * heads + head) * queries..][..queries],
                     errors: [&errors[0][part(&errors[0])], &errors[1][part(&errors[1])]],
                 };
                 if is_first {
@@ -284,20 +300,26 @@ impl BlockSums {
         let keys = scores.keys;
         let (side, columns) = (size.tokens() as usize, size.cover(shape.keys) as usize);
         let real = scores.real;
+        let all_keys = |query: usize| {
+            let logits = &scores.logits[query * keys..][..keys];
+            logits.iter().filter(|logit| **logit > NO_SCORE).count()
+        };
+        let keys_of: Vec<usize> = (0..real).map(all_keys).collect();
         for row in 0..real.div_ceil(side) {
             self.queries[row] += (real - row * side).min(side) as f64;
             for column in 0..keys.div_ceil(side) {
                 let block = row * columns + column;
-                let mut gradient = 0.0f64;
+                let mut left_out = 0.0f64;
                 let mut errors = [0.0f64; 2];
                 for query in row * side..((row + 1) * side).min(real) {
+                    let (mut entries, mut mass, mut gradient) = (0, 0.0f64, 0.0f64);
                     for at in query * keys + column * side..query * keys + ((column + 1) * side).min(keys) {
                         if scores.logits[at] <= NO_SCORE {
                             continue;
                         }
                         let logit = f64::from(scores.logits[at]);
-                        self.entries[block] += 1.0;
-                        self.mass[block] += f64::from(scores.probabilities[at]);
+                        entries += 1;
+                        mass += f64::from(scores.probabilities[at]);
                         self.logit[block] += logit;
                         self.squared_logit[block] += logit * logit;
                         let slope = f64::from(scores.gradient[at]);
@@ -306,8 +328,14 @@ impl BlockSums {
                             *sum += slope * f64::from(error[at]);
                         }
                     }
+                    self.entries[block] += f64::from(entries);
+                    self.mass[block] += mass;
+                    left_out += match keys_of[query] as u32 > entries {
+                        true => gradient / (1.0 - mass).max(LEAST_LEFT),
+                        false => f64::from(scores.by_gain[query]),
+                    };
                 }
-                self.influence[block] += gradient * gradient;
+                self.influence[block] += left_out * left_out;
                 for (sum, error) in self.rounding.iter_mut().zip(errors) {
                     sum[block] += error * error;
                 }
@@ -345,4 +373,86 @@ fn histogram(logits: &[f32]) -> [f32; BINS] {
         bins[at.clamp(0.0, BINS as f64 - 1.0) as usize] += 1;
     }
     bins.map(|bin| (bin as f64 / count) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use maskwright_blueprint::AttentionKind;
+
+    use super::*;
+
+    /// Attention's output `[head_dim]` over some keys: nothing where there are none.
+    fn attend(logits: &[f32], values: &[[f64; 4]], keys: impl Iterator<Item = usize> + Clone) -> [f64; 4] {
+        let e = |key: usize| f64::from(logits[key]).exp();
+        let sum: f64 = keys.clone().map(e).sum();
+        let mut output = [0.0; 4];
+        for key in keys {
+            for (output, value) in output.iter_mut().zip(values[key]) {
+                *output += e(key) / sum * value;
+            }
+        }
+        output
+    }
+
+    fn dot(a: [f64; 4], b: [f64; 4]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| a * b).sum()
+    }
+
+    #[test]
+    fn influence_is_what_leaving_out_a_block_does_to_a_loss_that_is_linear_in_the_output() {
+        const KEYS: usize = 16;
+        let shape = AttentionShape {
+            heads: 1,
+            queries: 8,
+            keys: KEYS as u32,
+            head_dim: 4,
+            windows: 1,
+            kind: AttentionKind::CrossAttention,
+        };
+        let real = 5; // queries
+        // All keys, two in the second block, and none there.
+        for live in [KEYS, 10, 8] {
+            let mut generator = ChaCha12Rng::seed_from_u64(live as u64);
+            let mut four = || [(); 4].map(|()| generator.random_range(-1.0..1.0));
+            let values: Vec<[f64; 4]> = (0..KEYS).map(|_| four()).collect();
+            let slope = four();
+            let logit =
+                |query: usize, key: usize| if key < live { ((3 * query + 5 * key) % 7) as f32 / 3.0 } else { -1e9 };
+            let (mut logits, mut probabilities, mut gradient, mut by_gain) = (vec![], vec![], vec![], vec![]);
+            let mut change = [0.0; 2];
+            for query in 0..real {
+                let row: Vec<f32> = (0..KEYS).map(|key| logit(query, key)).collect();
+                let output = attend(&row, &values, 0..live);
+                let sum: f64 = row[..live].iter().map(|logit| f64::from(*logit).exp()).sum();
+                for (key, logit) in row.iter().enumerate() {
+                    let p = f64::from(*logit).exp() / sum;
+                    probabilities.push(p as f32);
+                    gradient.push((p * (dot(slope, values[key]) - dot(slope, output))) as f32);
+                }
+                by_gain.push(dot(slope, output) as f32);
+                for (block, change) in change.iter_mut().enumerate() {
+                    let others = (0..live).filter(|key| key / 8 != block);
+                    *change += dot(slope, attend(&row, &values, others)) - dot(slope, output);
+                }
+                logits.extend(row);
+            }
+            let errors = vec![0.0; logits.len()];
+            let mut sums = ModuleSums::new(shape).heads.remove(0).sizes[0].clone();
+            let scores = Scores {
+                keys: KEYS,
+                real,
+                logits: &logits,
+                probabilities: &probabilities,
+                gradient: &gradient,
+                by_gain: &by_gain,
+                errors: [&errors, &errors],
+            };
+            sums.add(&shape, BlockSize::B8, &scores);
+            let found = sums.finish(&shape, BlockSize::B8, 1.0).influence;
+            for (change, found) in change.iter().zip(found) {
+                assert!((change.powi(2) - f64::from(found)).abs() < 1e-5, "{live} keys: {change}^2, not {found}");
+            }
+            assert!(change[0].abs() > 0.01, "the first block matters: {change:?}");
+        }
+    }
 }

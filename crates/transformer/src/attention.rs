@@ -27,6 +27,9 @@ pub struct Probe {
     /// For each module a tensor `[batch, heads, queries, keys]` of zeros that requires a gradient: added to the scaled
     /// scores, so that its gradient is the loss's by each score.
     pub offsets: Vec<Tensor<4>>,
+    /// For each module a tensor `[batch, heads, queries, 1]` of zeros that requires a gradient: a query's output is so much
+    /// larger, so that its gradient is the output times the loss's gradient by it, summed over features.
+    pub gains: Vec<Tensor<4>>,
     /// Filled with each module's queries, keys `[batch, heads, tokens, head_dim]` and scaled scores.
     pub seen: Vec<SeenAttention>,
 }
@@ -121,13 +124,16 @@ impl Attention<'_> {
         if let Some(bias) = &context.bias {
             scores = scores + bias.clone();
         }
-        if let Some(probe) = probe {
-            if let Some(offset) = probe.offsets.get(module) {
-                scores = scores + offset.clone();
-            }
-            probe.seen.push(SeenAttention { q, k, scores: scores.clone() });
+        let Some(probe) = probe else { return softmax(scores, 3).matmul(v) };
+        if let Some(offset) = probe.offsets.get(module) {
+            scores = scores + offset.clone();
         }
-        softmax(scores, 3).matmul(v)
+        probe.seen.push(SeenAttention { q, k, scores: scores.clone() });
+        let attended = softmax(scores, 3).matmul(v);
+        match probe.gains.get(module) {
+            Some(gain) => attended.clone() + attended * gain.clone(),
+            None => attended,
+        }
     }
 }
 

@@ -51,7 +51,7 @@ fn a_score_of_padding_has_no_influence() {
         real: Tensor::from_inner(text.real),
     };
     let offset = || Tensor::<4>::zeros([2, 4, 18, 18], &device).require_grad();
-    let mut probe = Probe { offsets: vec![offset(), offset()], seen: Vec::new() };
+    let mut probe = Probe { offsets: vec![offset(), offset()], ..Probe::default() };
     let scores = model.forward(Inputs::Text(text), Attention::Probed(&mut probe));
     let gradients = scores.powi_scalar(2).sum().backward();
     for offset in &probe.offsets {
