@@ -33,12 +33,9 @@ pub(crate) struct Conclusion<'a> {
     pub fidelity: &'a [(f64, f64)],
 }
 
-/// A row of the answer to be: its name, what was fine-tuned, and the evaluations that it took.
-pub(crate) type Final = (String, Finalist, u64);
-
 impl Conclusion<'_> {
     /// Measures on the test split, writes every result file, and sums up.
-    pub(crate) fn draw(&self, finals: &[Final], watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
+    pub(crate) fn draw(&self, finals: &[Finalist], watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
         let &Self { config, evaluator, pricing, searched, limit, .. } = self;
         watch.begin(&Stage::Test, finals.len() as u64 + 2);
         let dense = self.dense(None);
@@ -55,14 +52,15 @@ impl Conclusion<'_> {
         };
         let mut searched_texts = None;
         let mut best = None;
-        for (at, (name, finalist, evaluations)) in finals.iter().enumerate() {
+        for (at, finalist) in finals.iter().enumerate() {
+            let name = &finalist.name;
             let provenance = Provenance { vocabulary: learnt.map(Tokeniser::digest), ..self.provenance(name) };
             let blueprint = blueprint_of(finalist, evaluator, pricing, dense, provenance)?;
             let text = blueprint.to_ron();
             let weights = weights_to_bytes(&finalist.model);
             self.run.write(&format!("rows/{name}.ron"), text.as_bytes())?;
             let within_tolerance = finalist.selection_drop <= limit.tolerance;
-            let row = row(name, &blueprint, finalist, *evaluations, within_tolerance);
+            let row = row(&blueprint, finalist, within_tolerance);
             if name == "searched" {
                 self.run.write("best/searched.ron", text.as_bytes())?;
                 self.run.write("best/searched.safetensors", &weights)?;

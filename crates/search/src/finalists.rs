@@ -6,7 +6,6 @@ use maskwright_transformer::{Model, weights_digest};
 
 use crate::{
     Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch,
-    conclusion::Final,
     trial::{Found, Trials},
 };
 
@@ -17,8 +16,12 @@ pub(crate) struct DenseResult {
     pub translation: Option<TranslationQuality>,
 }
 
-/// A candidate after fine-tuning.
+/// A candidate after fine-tuning: a row of the answer to be.
 pub(crate) struct Finalist {
+    /// Of the row.
+    pub name: String,
+    /// That its searcher took; none for a control.
+    pub evaluations: u64,
     pub candidate: Candidate,
     pub model: Model,
     /// On the selection split, after fine-tuning.
@@ -119,9 +122,8 @@ impl Tuning<'_> {
         candidate: &Candidate,
         store: &Path,
         watch: &mut dyn Watch,
-    ) -> Result<Final, SearchError> {
-        let finalist = self.tune(name, None, candidate, &self.config.fine_tune, store, watch)?;
-        Ok((name.into(), finalist, 0))
+    ) -> Result<Finalist, SearchError> {
+        self.tune(name, None, candidate, &self.config.fine_tune, store, watch)
     }
 
     /// Fine-tunes at most `config.finalists` of a shortlist, fastest first, to find the fastest that keeps within the
@@ -136,7 +138,7 @@ impl Tuning<'_> {
         shortlist: &[(usize, Candidate)],
         evaluations: u64,
         watch: &mut dyn Watch,
-    ) -> Result<Option<Final>, SearchError> {
+    ) -> Result<Option<Finalist>, SearchError> {
         let Self { config, tolerance, .. } = *self;
         let mut tuned = |at: usize, recipe: &Recipe| {
             let (evaluation, candidate) = &shortlist[at];
@@ -177,7 +179,7 @@ impl Tuning<'_> {
                 best = Some(finalist);
             }
         }
-        Ok(best.map(|finalist| (name.into(), finalist, evaluations)))
+        Ok(best.map(|finalist| Finalist { evaluations, ..finalist }))
     }
 
     fn tune(
@@ -198,7 +200,14 @@ impl Tuning<'_> {
         })?;
         let selection_drop = self.dense_selection - evaluator.accuracy(&model, Some(&blueprint), Split::Selection);
         watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
-        Ok(Finalist { candidate: candidate.clone(), model, selection_drop, found_at })
+        Ok(Finalist {
+            name: name.into(),
+            evaluations: 0,
+            candidate: candidate.clone(),
+            model,
+            selection_drop,
+            found_at,
+        })
     }
 }
 

@@ -37,17 +37,12 @@ pub(crate) fn dense_row(
 }
 
 /// A row of a finalist, which was measured and priced.
-pub(crate) fn row(
-    name: &str,
-    blueprint: &Blueprint,
-    finalist: &Finalist,
-    evaluations: u64,
-    within_tolerance: bool,
-) -> Row {
+pub(crate) fn row(blueprint: &Blueprint, finalist: &Finalist, within_tolerance: bool) -> Row {
+    let name = &finalist.name;
     let provenance = &blueprint.provenance;
     let accuracy = provenance.accuracy.as_ref().expect("a finalist was measured");
     Row {
-        name: name.into(),
+        name: name.clone(),
         blueprint: Some(format!("rows/{name}.ron")),
         density: blueprint.density(),
         predicted: provenance.predicted.clone().expect("a finalist was priced"),
@@ -56,7 +51,7 @@ pub(crate) fn row(
         translation: accuracy.translation.map(|translation| translation.masked),
         selection_drop: finalist.selection_drop,
         within_tolerance,
-        evaluations,
+        evaluations: finalist.evaluations,
         found_at: finalist.found_at,
     }
 }

@@ -9,13 +9,13 @@ use maskwright_evaluator::{DenseModel, Effect, Evaluator, Split};
 
 use crate::{
     Agent, Baseline, Candidate, Guide, Kappa, Limit, Outcome, Pricing, SearchConfig, SearchError, Stage, Watch,
-    conclusion::{Conclusion, Final},
+    conclusion::Conclusion,
     dense_model::{device, trained, untrained},
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
     fidelity::kappa_for,
-    finalists::{Contender, Tuning, contenders, shortlist},
+    finalists::{Contender, Finalist, Tuning, contenders, shortlist},
     knapsack::multipliers,
     rows::DENSE_TUNED,
     run_directory::RunDirectory,
@@ -131,7 +131,7 @@ impl Search {
 
         let store = self.run.path().join("checkpoint/tuned");
         let tuning = Tuning { evaluator: &evaluator, config: &config, store: &store, dense_selection, tolerance };
-        let mut finals: Vec<Final> = Vec::new();
+        let mut finals: Vec<Finalist> = Vec::new();
         // What fine-tuning alone does to the dense model: drops are to be read beside it. Every search of this model and task
         // has this row, so it is kept with the dense model.
         let finest = pricing.finest();
@@ -146,7 +146,7 @@ impl Search {
             finals.extend(tuning.fastest_of(name, &list, found.evaluated.len() as u64, watch)?);
         }
         // The control that every searched mask is held against: as many blocks, elsewhere.
-        if let Some((_, searched, _)) = finals.last().filter(|(name, ..)| name == "searched") {
+        if let Some(searched) = finals.last().filter(|last| last.name == "searched") {
             let elsewhere = shuffled(&shape, &searched.candidate, config.seed);
             let at = finals.len() - 1;
             finals.insert(at, tuning.control("shuffled", &elsewhere, &store, watch)?);
