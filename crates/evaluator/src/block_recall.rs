@@ -21,7 +21,7 @@ pub(crate) fn generate() -> TaskData {
         };
         let sequences: Vec<Vec<u32>> = (0..count).map(|_| sequence()).collect();
         let labels = sequences.iter().map(|sequence| sequence[RECALLED]).collect();
-        Examples::symbols(&sequences, labels)
+        Examples::sequences(&sequences, labels)
     };
     TaskData { train: split(4000), validation: split(1000), test: split(2000) }
 }

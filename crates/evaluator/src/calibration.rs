@@ -46,13 +46,13 @@ pub struct BlockStatistics {
     pub mass: Vec<f32>,
     /// Variance of the block's logits over entries and examples; 0 where no example has any.
     pub variance: Vec<f32>,
-    /// Squared gradient influence of leaving the block out, labels drawn from the model (the idea is MoA's, arXiv
+    /// Squared influence of leaving the block out, labels drawn from the model (the idea is MoA's, arXiv
     /// 2406.14909): `E[(sum over queries of G / (1 - p))^2]`, where a query gives the block's keys the probability `p` and
     /// `G` is the sum of `dL/dlogit` over them. That is the change of the loss to first order in attention's output `o`,
     /// because the other keys take over what the block's had: `o' = (o - sum over the block of p v) / (1 - p)`. A query
     /// without other keys is left with nothing: its term is `o dL/do`.
     pub influence: Vec<f32>,
-    /// The same for computing the block's scores at each of [`Precision::ALL`]:
+    /// Squared influence of computing the block's scores at each of [`Precision::ALL`]:
     /// `E[(sum over the block of dL/dlogit * rounding error)^2]`; zero at single precision. Over windows, such squares
     /// are added.
     pub rounding: [Vec<f32>; 3],
@@ -194,11 +194,50 @@ struct BlockSums {
     rounding: [Vec<f64>; 3],
 }
 
+/// One query's keys in one or more blocks.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    keys: f64,
+    /// The probability that they have.
+    mass: f64,
+    /// The loss's by their logits, added up.
+    gradient: f64,
+}
+
+impl Part {
+    fn add(&mut self, other: Self) {
+        self.keys += other.keys;
+        self.mass += other.mass;
+        self.gradient += other.gradient;
+    }
+
+    /// What the loss loses, to first order in the query's output, when only `others` are left: `G / (1 - p)`. All gradients of
+    /// a query add up to zero and all probabilities to one, so that the others say it without a difference of equal numbers.
+    fn left_out(&self, others: &Self, by_gain: f64) -> f64 {
+        match (self.keys > 0.0, others.mass > 0.0) {
+            (false, _) => 0.0,
+            (true, true) => -others.gradient / others.mass,
+            (true, false) => by_gain,
+        }
+    }
+}
+
+/// For each part, all others in one.
+fn all_others(parts: &[Part], others: &mut [Part]) {
+    let mut before = Part::default();
+    for (part, others) in parts.iter().zip(&mut *others) {
+        *others = before;
+        before.add(*part);
+    }
+    let mut after = Part::default();
+    for (part, others) in parts.iter().zip(others).rev() {
+        others.add(after);
+        after.add(*part);
+    }
+}
+
 /// At most this much is no score: padding, or a key that a causal row does not see.
 const NO_SCORE: f32 = -1e8;
-
-/// Less probability than this outside a block is taken for so much: what is divided by it is known no better.
-const LEAST_LEFT: f64 = 1e-4;
 
 /// One example's scores of one head, in row order.
 struct Scores<'a> {
@@ -300,41 +339,41 @@ impl BlockSums {
         let keys = scores.keys;
         let (side, columns) = (size.tokens() as usize, size.cover(shape.keys) as usize);
         let real = scores.real;
-        let all_keys = |query: usize| {
-            let logits = &scores.logits[query * keys..][..keys];
-            logits.iter().filter(|logit| **logit > NO_SCORE).count()
-        };
-        let keys_of: Vec<usize> = (0..real).map(all_keys).collect();
+        let mut parts = vec![Part::default(); keys.div_ceil(side)];
+        let mut others = parts.clone();
         for row in 0..real.div_ceil(side) {
             self.queries[row] += (real - row * side).min(side) as f64;
-            for column in 0..keys.div_ceil(side) {
-                let block = row * columns + column;
-                let mut left_out = 0.0f64;
-                let mut errors = [0.0f64; 2];
-                for query in row * side..((row + 1) * side).min(real) {
-                    let (mut entries, mut mass, mut gradient) = (0, 0.0f64, 0.0f64);
+            let mut left_out = vec![0.0f64; parts.len()];
+            let mut errors = vec![[0.0f64; 2]; parts.len()];
+            for query in row * side..((row + 1) * side).min(real) {
+                for (column, part) in parts.iter_mut().enumerate() {
+                    let block = row * columns + column;
+                    *part = Part::default();
                     for at in query * keys + column * side..query * keys + ((column + 1) * side).min(keys) {
                         if scores.logits[at] <= NO_SCORE {
                             continue;
                         }
                         let logit = f64::from(scores.logits[at]);
-                        entries += 1;
-                        mass += f64::from(scores.probabilities[at]);
                         self.logit[block] += logit;
                         self.squared_logit[block] += logit * logit;
                         let slope = f64::from(scores.gradient[at]);
-                        gradient += slope;
-                        for (sum, error) in errors.iter_mut().zip(scores.errors) {
+                        part.keys += 1.0;
+                        part.mass += f64::from(scores.probabilities[at]);
+                        part.gradient += slope;
+                        for (sum, error) in errors[column].iter_mut().zip(scores.errors) {
                             *sum += slope * f64::from(error[at]);
                         }
                     }
-                    self.entries[block] += f64::from(entries);
-                    self.mass[block] += mass;
-                    left_out += match keys_of[query] as u32 > entries {
-                        true => gradient / (1.0 - mass).max(LEAST_LEFT),
-                        false => f64::from(scores.by_gain[query]),
-                    };
+                    self.entries[block] += part.keys;
+                    self.mass[block] += part.mass;
                 }
+                all_others(&parts, &mut others);
+                for ((part, others), sum) in parts.iter().zip(&others).zip(&mut left_out) {
+                    *sum += part.left_out(others, f64::from(scores.by_gain[query]));
+                }
+            }
+            for (column, (left_out, errors)) in left_out.into_iter().zip(errors).enumerate() {
+                let block = row * columns + column;
                 self.influence[block] += left_out * left_out;
                 for (sum, error) in self.rounding.iter_mut().zip(errors) {
                     sum[block] += error * error;
@@ -410,20 +449,24 @@ mod tests {
             kind: AttentionKind::CrossAttention,
         };
         let real = 5; // queries
-        // All keys, two in the second block, and none there.
-        for live in [KEYS, 10, 8] {
-            let mut generator = ChaCha12Rng::seed_from_u64(live as u64);
+        // All keys; some of the second block, or none, for every other query; and a second block that has next to none of the
+        // probability.
+        for (live, far) in [([KEYS, KEYS], 0.0), ([10, 13], 0.0), ([8, 10], 0.0), ([KEYS, 9], 14.0)] {
+            let mut generator = ChaCha12Rng::seed_from_u64(5);
             let mut four = || [(); 4].map(|()| generator.random_range(-1.0..1.0));
             let values: Vec<[f64; 4]> = (0..KEYS).map(|_| four()).collect();
             let slope = four();
-            let logit =
-                |query: usize, key: usize| if key < live { ((3 * query + 5 * key) % 7) as f32 / 3.0 } else { -1e9 };
+            let live = |query: usize| live[query % 2];
+            let logit = |query: usize, key: usize| match key < live(query) {
+                true => ((3 * query + 5 * key) % 7) as f32 / 3.0 - if key < 8 { 0.0 } else { far },
+                false => -1e9,
+            };
             let (mut logits, mut probabilities, mut gradient, mut by_gain) = (vec![], vec![], vec![], vec![]);
             let mut change = [0.0; 2];
             for query in 0..real {
                 let row: Vec<f32> = (0..KEYS).map(|key| logit(query, key)).collect();
-                let output = attend(&row, &values, 0..live);
-                let sum: f64 = row[..live].iter().map(|logit| f64::from(*logit).exp()).sum();
+                let output = attend(&row, &values, 0..live(query));
+                let sum: f64 = row[..live(query)].iter().map(|logit| f64::from(*logit).exp()).sum();
                 for (key, logit) in row.iter().enumerate() {
                     let p = f64::from(*logit).exp() / sum;
                     probabilities.push(p as f32);
@@ -431,7 +474,7 @@ mod tests {
                 }
                 by_gain.push(dot(slope, output) as f32);
                 for (block, change) in change.iter_mut().enumerate() {
-                    let others = (0..live).filter(|key| key / 8 != block);
+                    let others = (0..live(query)).filter(|key| key / 8 != block);
                     *change += dot(slope, attend(&row, &values, others)) - dot(slope, output);
                 }
                 logits.extend(row);
@@ -450,7 +493,7 @@ mod tests {
             sums.add(&shape, BlockSize::B8, &scores);
             let found = sums.finish(&shape, BlockSize::B8, 1.0).influence;
             for (change, found) in change.iter().zip(found) {
-                assert!((change.powi(2) - f64::from(found)).abs() < 1e-5, "{live} keys: {change}^2, not {found}");
+                assert!((change.powi(2) - f64::from(found)).abs() < 1e-5, "{change}^2, not {found}, {far} apart");
             }
             assert!(change[0].abs() > 0.01, "the first block matters: {change:?}");
         }

@@ -30,7 +30,7 @@ enum Values {
         channels: usize,
         pixels: Vec<f32>,
     },
-    /// Rows of `stride` tokens, the last of them padding.
+    /// Rows of `stride` tokens, filled up with padding.
     Texts(TokenisedTexts),
     Translations(Translations),
 }
@@ -52,12 +52,12 @@ impl Examples {
         Self { stride, inputs: Values::Images { side, channels, pixels }, labels }
     }
 
-    /// Sequences of symbols, of any length.
+    /// Sequences of tokens, of any length.
     ///
     /// # Panics
     /// When there is not one sequence for each label.
-    pub fn symbols(sequences: &[Vec<u32>], labels: Vec<u32>) -> Self {
-        Self::texts(TokenisedTexts::of_symbols(sequences), labels)
+    pub fn sequences(sequences: &[Vec<u32>], labels: Vec<u32>) -> Self {
+        Self::texts(TokenisedTexts::of_tokens(sequences), labels)
     }
 
     /// Texts of any length.

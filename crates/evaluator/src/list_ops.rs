@@ -21,7 +21,7 @@ const OPERATOR_SHARE: f64 = 0.25;
 /// Trees drawn for each one wanted, before the lengths are given up.
 const MOST_ATTEMPTS: u64 = 2000;
 
-/// More tokens than this are not kept at once: the published set has 200 million with padding.
+/// More tokens than this are not kept at once, 2 GiB: the published set has 200 million with padding.
 const MOST_TOKENS: u64 = 1 << 28;
 
 /// How many ListOps expressions (Nangia and Bowman 2018) are generated, and how long, by the rules of Long Range Arena
@@ -92,7 +92,7 @@ impl ListOps {
                 sequences.push(std::iter::once(CLASS).chain(symbols).collect());
                 labels.push(u32::from(expression.value()));
             }
-            Examples::symbols(&sequences, labels)
+            Examples::sequences(&sequences, labels)
         };
         Ok(TaskData { train: split(self.train), validation: split(self.validation), test: split(self.test) })
     }

@@ -178,7 +178,10 @@ impl Task {
             Self::Images { folder, preparation, .. } => image_task::read(folder, preparation)?,
             Self::Texts { .. } | Self::Glue { .. } => {
                 let (Some(tokeniser), Reads::Text { length, padding, .. }) = (tokeniser, model.reads()) else {
-                    let task = format!("texts for a tokeniser and {} classes", self.classes()?.unwrap_or(0));
+                    let task = format!(
+                        "texts, which take a model with a tokeniser, and {} classes",
+                        self.classes()?.unwrap_or(0)
+                    );
                     return Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task });
                 };
                 text_task::read(self, &|texts| tokeniser.encode(texts, length as usize, padding))?
@@ -223,7 +226,8 @@ impl TaskData {
 
     /// Refuses a model that cannot read these examples or name their classes.
     fn check(&self, model: &Model) -> Result<(), TaskError> {
-        let (needed, classes) = self.train.needs();
+        let splits = [&self.train, &self.validation, &self.test].map(Examples::needs);
+        let (needed, classes) = splits.into_iter().reduce(most_of).expect("there are three splits");
         let fits = match (model.reads(), needed) {
             (Reads::Text { length, vocabulary, .. }, Reads::Text { length: l, vocabulary: v, .. }) => {
                 length >= l && vocabulary >= v
@@ -239,6 +243,21 @@ impl TaskData {
         }
         Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task: describe(needed, classes) })
     }
+}
+
+/// What reads both one split of a task and another one.
+fn most_of((reads, classes): (Reads, u32), (others, other_classes): (Reads, u32)) -> (Reads, u32) {
+    let reads = match (reads, others) {
+        (Reads::Text { length, vocabulary, padding }, Reads::Text { length: l, vocabulary: v, .. }) => {
+            Reads::Text { length: length.max(l), vocabulary: vocabulary.max(v), padding }
+        }
+        (
+            Reads::Translations { source, target, vocabulary },
+            Reads::Translations { source: s, target: t, vocabulary: v },
+        ) => Reads::Translations { source: source.max(s), target: target.max(t), vocabulary: vocabulary.max(v) },
+        (reads, _) => reads,
+    };
+    (reads, classes.max(other_classes))
 }
 
 /// What a translator reads, and a translation task gives.

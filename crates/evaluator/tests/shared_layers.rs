@@ -21,7 +21,7 @@ fn classifier() -> Evaluator {
     let config = EncoderConfig { input, width: 16, layers: 4, heads: 2, mlp: 16, classes: 3 };
     let symbols: Vec<u32> = (0..400 * 24_u32).map(|at| (at % 97 * (at % 89) / 7 + at) % 5).collect();
     let sequences: Vec<Vec<u32>> = symbols.chunks(24).map(<[u32]>::to_vec).collect();
-    let examples = Examples::symbols(&sequences, (0..400).map(|at| at % 3).collect());
+    let examples = Examples::sequences(&sequences, (0..400).map(|at| at % 3).collect());
     evaluator(Model::Encoder(config.init(11, &Device::flex())), &examples)
 }
 

@@ -10,7 +10,7 @@ use maskwright_transformer::{EncoderConfig, EncoderInput, Model, weights_digest}
 fn examples(count: u32) -> Examples {
     let sequence = |at| (0..8).map(|place| (at * 7 + place * (at % 5)) % 4).collect();
     let sequences: Vec<Vec<u32>> = (0..count).map(sequence).collect();
-    Examples::symbols(&sequences, (0..count).map(|at| (at * 7) % 4).collect())
+    Examples::sequences(&sequences, (0..count).map(|at| (at * 7) % 4).collect())
 }
 
 fn model() -> Model {

@@ -131,7 +131,7 @@ pub enum Baseline {
     Random,
     /// Local window, strided, fixed, BigBird, class row and column, at every width.
     Fixed,
-    /// Squared gradient influence against price, by Lagrange multiplier.
+    /// Squared influence against price, by Lagrange multiplier.
     Knapsack,
     /// Edits of archive members without learning, with the same surrogate screen.
     Evolution,

@@ -18,16 +18,23 @@ pub(crate) struct DenseResult {
 
 /// A candidate after fine-tuning: a row of the answer to be.
 pub(crate) struct Finalist {
-    /// Of the row.
+    /// The row's name.
     pub name: String,
-    /// That its searcher took; none for a control.
-    pub evaluations: u64,
     pub candidate: Candidate,
     pub model: Model,
     /// On the selection split, after fine-tuning.
     pub selection_drop: f64,
-    /// Which evaluation found it, counted from 1.
-    pub found_at: Option<u64>,
+    /// None for a control, which nobody found.
+    pub found: Option<FoundAt>,
+}
+
+/// Which of a searcher's evaluations found a candidate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoundAt {
+    /// Counted from 1.
+    pub evaluation: u64,
+    /// How many there were.
+    pub of: u64,
 }
 
 /// Shares of the loop's limit whose fastest candidates are looked at.
@@ -142,7 +149,8 @@ impl Tuning<'_> {
         let Self { config, tolerance, .. } = *self;
         let mut tuned = |at: usize, recipe: &Recipe| {
             let (evaluation, candidate) = &shortlist[at];
-            self.tune(name, Some(*evaluation as u64 + 1), candidate, recipe, self.store, watch)
+            let found = FoundAt { evaluation: *evaluation as u64 + 1, of: evaluations };
+            self.tune(name, Some(found), candidate, recipe, self.store, watch)
         };
         let mut best: Option<Finalist> = None;
         let mut left: Vec<usize> = (0..shortlist.len()).collect();
@@ -179,13 +187,13 @@ impl Tuning<'_> {
                 best = Some(finalist);
             }
         }
-        Ok(best.map(|finalist| Finalist { evaluations, ..finalist }))
+        Ok(best)
     }
 
     fn tune(
         &self,
         name: &str,
-        found_at: Option<u64>,
+        found: Option<FoundAt>,
         candidate: &Candidate,
         recipe: &Recipe,
         store: &Path,
@@ -200,14 +208,7 @@ impl Tuning<'_> {
         })?;
         let selection_drop = self.dense_selection - evaluator.accuracy(&model, Some(&blueprint), Split::Selection);
         watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
-        Ok(Finalist {
-            name: name.into(),
-            evaluations: 0,
-            candidate: candidate.clone(),
-            model,
-            selection_drop,
-            found_at,
-        })
+        Ok(Finalist { name: name.into(), candidate: candidate.clone(), model, selection_drop, found })
     }
 }
 

@@ -25,7 +25,7 @@ pub struct SizeGuide {
     pub(crate) size: BlockSize,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
-    /// Squared gradient influence of skipping each block.
+    /// Squared influence of skipping each block.
     pub(crate) skip: Vec<f64>,
     /// The same of computing it at each of [`Precision::ALL`].
     pub(crate) rounding: [Vec<f64>; 3],

@@ -51,8 +51,8 @@ pub(crate) fn row(blueprint: &Blueprint, finalist: &Finalist, within_tolerance: 
         translation: accuracy.translation.map(|translation| translation.masked),
         selection_drop: finalist.selection_drop,
         within_tolerance,
-        evaluations: finalist.evaluations,
-        found_at: finalist.found_at,
+        evaluations: finalist.found.map_or(0, |found| found.of),
+        found_at: finalist.found.map(|found| found.evaluation),
     }
 }
 

@@ -1,8 +1,8 @@
-//! A search that is interrupted in any of its stages goes on from there and ends with the same bytes.
+//! A search that is interrupted, in each kind of stage that can be, goes on from there and ends with the same bytes.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
-use maskwright_search::{Outcome, Search, SearchConfig, SearchError, Silent, Stage, Watch, load_config};
+use maskwright_search::{Outcome, Search, SearchConfig, SearchError, Stage, Watch, load_config};
 
 const CONFIG: &str = r#"(
   version: 1,
@@ -24,36 +24,45 @@ const CONFIG: &str = r#"(
   baselines: [Random],
 )"#;
 
-/// Interrupts when one stage, counted from 0, has done something; keeps the stages that it saw.
-struct StopIn {
-    stage: usize,
-    seen: Vec<Stage>,
-    has_advanced: bool,
+/// Follows a search by stages and the first units that each told of, and interrupts one stage then.
+#[derive(Default)]
+struct Follow {
+    stop: Option<Stage>,
+    seen: Vec<(Stage, Option<u64>)>,
 }
 
-impl Watch for StopIn {
+impl Follow {
+    /// The first unit that a stage told of.
+    fn first(&self, stage: &Stage) -> Option<u64> {
+        self.seen.iter().find(|(seen, _)| seen == stage).and_then(|(_, first)| *first)
+    }
+}
+
+impl Watch for Follow {
     fn begin(&mut self, stage: &Stage, _: u64) {
-        self.seen.push(stage.clone());
-        self.has_advanced = false;
+        self.seen.push((stage.clone(), None));
     }
 
-    fn advance(&mut self, _: u64, _: &str) {
-        self.has_advanced = true;
+    fn advance(&mut self, done: u64, _: &str) {
+        self.seen.last_mut().expect("a stage has begun").1.get_or_insert(done);
     }
 
     fn end(&mut self, _: &str) {}
 
     fn is_interrupted(&self) -> bool {
-        self.seen.len() == self.stage + 1 && self.has_advanced
+        self.seen.last().is_some_and(|(stage, first)| Some(stage) == self.stop.as_ref() && first.is_some())
     }
 }
 
 /// Everything that a search found, which does not say where.
 fn found(outcome: &Outcome) -> (String, Vec<Vec<u8>>) {
     let run = Path::new(&outcome.run);
-    let files = ["episodes.jsonl", "best/searched.ron", "best/searched.safetensors", "rows/random.ron"];
+    let mut files =
+        vec![run.join("episodes.jsonl"), run.join("best/searched.ron"), run.join("best/searched.safetensors")];
+    let rows = fs::read_dir(run.join("rows")).unwrap().map(|entry| entry.unwrap().path());
+    files.extend(rows.collect::<BTreeSet<_>>());
     let json = serde_json::to_string(outcome).unwrap().replace(&outcome.run, "RUN");
-    (json, files.iter().map(|file| fs::read(run.join(file)).unwrap()).collect())
+    (json, files.iter().map(|file| fs::read(file).unwrap()).collect())
 }
 
 fn search(config: &SearchConfig, runs: &Path) -> Search {
@@ -67,28 +76,40 @@ fn an_interrupted_search_goes_on_to_the_same_end() {
     fs::write(&path, CONFIG).unwrap();
     let config = load_config(&path, &[]).unwrap();
 
-    let mut all = StopIn { stage: usize::MAX, seen: Vec::new(), has_advanced: false };
-    let expected = found(&search(&config, &folder.path().join("whole")).run(&mut all).unwrap());
+    let mut whole = Follow::default();
+    let expected = found(&search(&config, &folder.path().join("whole")).run(&mut whole).unwrap());
+    assert_eq!((whole.first(&Stage::Train), expected.1.len()), (Some(1), 3 + 4)); // dense-tuned, random, shuffled, searched
+
     let named = |stage: fn(String) -> Stage, name: &str| stage(name.into());
     let stops = [
         Stage::Train,
         named(Stage::Search, "scan"),
         named(Stage::Search, "search"),
+        named(Stage::Search, "random"),
         named(Stage::Select, "random"),
         named(Stage::FineTune, "searched"),
     ];
-    for name in stops {
-        let stage = all.seen.iter().position(|seen| *seen == name).expect("the search has this stage");
+    for (at, stage) in stops.into_iter().enumerate() {
         // A cache of its own: the dense model is trained, and interrupted, anew.
-        let search = search(&config, &folder.path().join(format!("stopped-{stage}")));
+        let search = search(&config, &folder.path().join(format!("stopped-{at}")));
         let run = search.directory().to_owned();
-        let mut watch = StopIn { stage, seen: Vec::new(), has_advanced: false };
-        match search.run(&mut watch) {
+        let mut stopped = Follow { stop: Some(stage.clone()), ..Follow::default() };
+        match search.run(&mut stopped) {
             Err(SearchError::Interrupted { .. }) => {}
-            Err(error) => panic!("{name:?}: {error}"),
-            Ok(_) => panic!("{name:?} was not interrupted"),
+            Err(error) => panic!("{stage:?}: {error}"),
+            Ok(_) => panic!("{stage:?} was not interrupted"),
         }
-        let outcome = Search::resume(&run, config.clone()).unwrap().run(&mut Silent).unwrap();
-        assert!(found(&outcome) == expected, "{name:?}");
+        // What was measured is not measured again: it keeps its times.
+        let times = || fs::read_to_string(run.join("times.jsonl")).unwrap_or_default();
+        let before = times();
+        let mut resumed = Follow::default();
+        let outcome = Search::resume(&run, config.clone()).unwrap().run(&mut resumed).unwrap();
+        assert!(found(&outcome) == expected, "{stage:?}");
+        assert!(times().starts_with(&before), "{stage:?}");
+        if matches!(stage, Stage::Train | Stage::FineTune(_)) {
+            assert_eq!(resumed.first(&stage), Some(2), "{stage:?} goes on after its first step");
+        } else {
+            assert!(!before.is_empty());
+        }
     }
 }

@@ -27,8 +27,8 @@ pub struct Probe {
     /// For each module a tensor `[batch, heads, queries, keys]` of zeros that requires a gradient: added to the scaled
     /// scores, so that its gradient is the loss's by each score.
     pub offsets: Vec<Tensor<4>>,
-    /// For each module a tensor `[batch, heads, queries, 1]` of zeros that requires a gradient: a query's output is so much
-    /// larger, so that its gradient is the output times the loss's gradient by it, summed over features.
+    /// For each module a tensor `[batch, heads, queries, 1]` of zeros that requires a gradient: a query's output is multiplied
+    /// by one more than it, so that its gradient is the output times the loss's gradient by that, summed over features.
     pub gains: Vec<Tensor<4>>,
     /// Filled with each module's queries, keys `[batch, heads, tokens, head_dim]` and scaled scores.
     pub seen: Vec<SeenAttention>,

@@ -12,7 +12,6 @@ use crate::{
 /// any bias. What [`block_attention`](crate::block_attention) is compared with.
 #[derive(Debug, Clone)]
 pub(crate) struct ComposedMask {
-    kind: AttentionKind,
     /// `[1, heads, queries, keys]`, 0 or [`EXCLUDED`]; none when every score is active.
     bias: Option<Tensor<4>>,
     /// The precisions in use, each with its `[1, heads, queries, keys]` selector of 0 and 1; none when it is the only
@@ -31,7 +30,6 @@ impl ComposedMask {
         let used: Vec<Precision> = Precision::ALL.into_iter().filter(|p| scores.contains(&Some(*p))).collect();
         let selector = |p: Precision| tensor(&move |score| if *score == Some(p) { 1.0 } else { 0.0 });
         Self {
-            kind: shape.kind,
             bias: scores.contains(&None).then(|| tensor(&|score| if score.is_some() { 0.0 } else { EXCLUDED })),
             precisions: match used[..] {
                 [only] => vec![(only, None)],
@@ -56,14 +54,13 @@ impl ComposedMask {
             [_, heads, _, _] => of.clone().slice([0..1, 0..heads, queries.clone(), 0..keys]),
         };
         Self {
-            kind: self.kind,
             bias: self.bias.as_ref().map(part),
             precisions: self.precisions.iter().map(|(p, selector)| (*p, selector.as_ref().map(part))).collect(),
         }
     }
 
-    /// Softmax over all active blocks of a row, each block's two products in its own precision. A row of
-    /// cross-attention whose active blocks hold nothing but padding gives zeros.
+    /// Softmax over all active blocks of a row, each block's two products in its own precision. A row whose active blocks hold
+    /// nothing but what the context hides gives zeros.
     pub(crate) fn attend(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, context: &Context) -> Tensor<4> {
         // Padding must not set the scale of the 8-bit values.
         let (q, k, v) = match self.precisions.iter().any(|(precision, _)| *precision == Precision::Int8) {
@@ -76,8 +73,8 @@ impl ComposedMask {
         });
         let scores = scores.mul_scalar(scale); // [batch, heads, queries, keys]
         let scores = [&self.bias, &context.bias].into_iter().flatten().fold(scores, |sum, bias| sum + bias.clone());
-        let live = (self.kind == AttentionKind::CrossAttention && context.real_keys.is_some())
-            .then(|| scores.clone().detach().max_dim(3).greater_elem(0.5 * EXCLUDED).float()); // [batch, heads, queries, 1]
+        let live =
+            context.bias.is_some().then(|| scores.clone().detach().max_dim(3).greater_elem(0.5 * EXCLUDED).float()); // [batch, heads, queries, 1]
         only(self.average(scores, v), &live)
     }
 
@@ -130,4 +127,34 @@ fn expand(shape: &AttentionShape, mask: &HeadMask) -> Vec<Option<Precision>> {
         .flat_map(|query| (0..shape.keys).map(move |key| (query, key)))
         .map(|(q, k)| score(q, k))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+    use maskwright_blueprint::BlockSize;
+
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_left_nothing_but_hidden_keys_gives_zeros() {
+        let device = Device::flex();
+        let shape = AttentionShape {
+            kind: AttentionKind::SelfAttention,
+            heads: 1,
+            queries: 16,
+            keys: 16,
+            head_dim: 8,
+            windows: 4,
+        };
+        // As at the edge of a Swin's shifted window: later queries must not see the only keys that the mask leaves them.
+        let mask = HeadMask { block_size: BlockSize::B8, blocks: "4.\n4.".parse().unwrap() };
+        let bias = Tensor::zeros([1, 1, 16, 16], &device).slice_fill([0..1, 0..1, 8..16, 0..8], EXCLUDED);
+        let context = Context { bias: Some(bias), ..Context::default() };
+        let [q, k, v] = [(); 3].map(|()| Tensor::random([2, 1, 16, 8], Distribution::Default, &device));
+        let attended = ComposedMask::new(&shape, &[mask], &device).attend(q, k, v, &context);
+        let largest = |queries| -> f32 { attended.clone().slice_dim(2, queries).abs().max().into_scalar() };
+        assert_eq!(largest(8..16), 0.0);
+        assert!(largest(0..8) > 0.0);
+    }
 }

@@ -42,7 +42,7 @@ const MOST_TOKENS: u64 = 8192;
 pub enum EncoderInput {
     /// A square image cut into square patches; a class token goes before them, so 32 / 4 gives 65 tokens.
     Image { side: u32, patch: u32, channels: u32 },
-    /// A sequence of at most `length` symbols; the first of them is the class token.
+    /// A sequence of at most `length` tokens; the first of them is the class token.
     Tokens { length: u32, vocabulary: u32 },
 }
 

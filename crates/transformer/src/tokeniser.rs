@@ -242,12 +242,14 @@ fn refuse(path: &Path, error: &tokenizers::Error) -> CheckpointError {
 }
 
 impl TokenisedTexts {
-    /// Sequences of symbols as they are, filled up with symbol 0.
-    pub fn of_symbols(sequences: &[Vec<u32>]) -> Self {
+    /// Sequences of tokens as they are, filled up with token 0.
+    pub fn of_tokens(sequences: &[Vec<u32>]) -> Self {
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
         let length = lengths.iter().copied().max().unwrap_or(0).max(1);
-        let row = |row: &Vec<u32>| [&row[..], &vec![0; length - row.len()]].concat();
-        let tokens: Vec<u32> = sequences.iter().flat_map(row).collect();
+        let mut tokens = vec![0; length * sequences.len()];
+        for (row, sequence) in tokens.chunks_exact_mut(length).zip(sequences) {
+            row[..sequence.len()].copy_from_slice(sequence);
+        }
         Self { length, token_types: vec![0; tokens.len()], tokens, lengths, truncated: 0 }
     }
 

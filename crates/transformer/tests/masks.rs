@@ -82,20 +82,25 @@ fn padding_of_a_sequence_changes_no_score() {
     let model = config.init(3, &device);
     let sequences: Vec<Vec<u32>> =
         [12, 40, 1].iter().map(|length| (0..*length).map(|at| (at * at + length) % 7).collect()).collect();
-    let full = Blueprint::dense(config.shape(&model, "test"), BlockSize::B16, Precision::Single);
-    let masks = CompiledMasks::new(&full, &device);
-    for attention in [|_| Attention::Dense, Attention::Masked, |_| Attention::Identity] {
-        let scores = |sequences: &[Vec<u32>]| {
-            model.forward(Inputs::Text(TokenisedTexts::of_symbols(sequences).batch(&device)), attention(&masks))
-        };
-        let together = scores(&sequences);
-        for (at, sequence) in sequences.iter().enumerate() {
-            let alone = scores(std::slice::from_ref(sequence)).into_data();
-            together
-                .clone()
-                .slice_dim(0, at..at + 1)
-                .into_data()
-                .assert_approx_eq::<f32>(&alone, Tolerance::absolute(2e-6));
+    let scores = |sequences: &[Vec<u32>], attention| {
+        model.forward(Inputs::Text(TokenisedTexts::of_tokens(sequences).batch(&device)), attention)
+    };
+    let masks = Precision::ALL.map(|precision| {
+        // The first block column and the diagonal: block 0 is of every sequence.
+        let glyph = precision.bytes().to_string();
+        let row = |row: usize| (0..5).map(|at| if at == 0 || at == row { &glyph } else { "." }).collect::<String>();
+        let blocks = (0..5).map(row).collect::<Vec<_>>().join("\n").parse().unwrap();
+        let mask = HeadMask { block_size: BlockSize::B8, blocks };
+        let blueprint = Blueprint::new(config.shape(&model, "test"), vec![vec![mask; 2]; 2], Provenance::default());
+        CompiledMasks::new(&blueprint.unwrap(), &device)
+    });
+    let ways = || masks.iter().map(Attention::Masked).chain([Attention::Dense, Attention::Identity]);
+    let together: Vec<Tensor<2>> = ways().map(|attention| scores(&sequences, attention)).collect();
+    for (at, sequence) in sequences.iter().enumerate() {
+        let alone = ways().map(|attention| scores(std::slice::from_ref(sequence), attention));
+        for (together, alone) in together.iter().zip(alone) {
+            let together = together.clone().slice_dim(0, at..at + 1).into_data();
+            together.assert_approx_eq::<f32>(&alone.into_data(), Tolerance::absolute(2e-6));
         }
     }
 }

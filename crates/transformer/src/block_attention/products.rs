@@ -35,7 +35,7 @@ pub(super) fn add_product<const FLOATS: usize>(
     assert!((k - 1) * b_row + n <= b.len() && (m - 1) * c_row + n <= c.len() && n.is_multiple_of(8));
     let mut at = 0;
     while at < n {
-        // As many sums side by side as the registers hold, and enough of them to hide how long one takes.
+        // Enough sums side by side to hide how long one takes, few enough for the registers.
         // SAFETY: the three assertions above; every tile lies within m rows and n columns.
         unsafe {
             match (FLOATS, n - at) {

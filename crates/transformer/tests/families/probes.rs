@@ -64,3 +64,34 @@ fn a_score_of_padding_has_no_influence() {
         assert_eq!(of(12..18), 0.0);
     }
 }
+
+#[test]
+fn the_gradient_by_a_gain_is_what_a_larger_output_does() {
+    let device = Device::flex().autodiff();
+    let loading = Loading { length: Some(18), ..Loading::default() };
+    let model = load("bert", &loading).model.train();
+    let text = Reference::of("bert").text();
+    let text = TextBatch {
+        tokens: text.tokens.to_device(&device),
+        token_types: text.token_types.to_device(&device),
+        real: Tensor::from_inner(text.real),
+    };
+    let loss = |gains: Vec<Tensor<4>>| {
+        let mut probe = Probe { gains, ..Probe::default() };
+        model.forward(Inputs::Text(text.clone()), Attention::Probed(&mut probe)).powi_scalar(2).sum()
+    };
+    let zeros = || Tensor::<4>::zeros([2, 4, 18, 1], &device);
+    let gains = vec![zeros().require_grad(), zeros().require_grad()];
+    let gradients = loss(gains.clone()).backward();
+    for (module, example, head, query) in [(0, 0, 0, 0), (0, 1, 3, 2), (1, 0, 2, 0), (1, 1, 1, 0)] {
+        let place = [example..example + 1, head..head + 1, query..query + 1, 0..1];
+        let with = |gain: f32| -> f32 {
+            let mut gains = vec![zeros(), zeros()];
+            gains[module] = zeros().slice_fill(place.clone(), gain);
+            loss(gains).into_scalar()
+        };
+        let slope = (with(0.05) - with(-0.05)) / 0.1;
+        let found: f32 = gains[module].grad(&gradients).unwrap().slice(place.clone()).into_scalar();
+        assert!(slope.abs() > 1e-4 && (found - slope).abs() < 0.02 * slope.abs(), "{found}, not {slope}");
+    }
+}
