@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// The candidate that minimises `loss + lambda * price` over blocks, sizes and precisions: a knapsack by Lagrange
-/// multiplier (MoA, arXiv 2406.14909, with squared gradient influence as the loss).
+/// multiplier (MoA, arXiv 2406.14909, with squared influence as the loss).
 ///
 /// Loss and price add over blocks, so each block decides for itself; each head takes the block size with the least sum.
 pub(crate) fn knapsack(guide: &Guide, space: &Space, lambda: f64) -> Candidate {

@@ -16,7 +16,7 @@ pub(crate) const RANKING_DEVIATION: f32 = 0.5;
 /// Share of episodes that start from two parents, window by window.
 const CROSSOVER: f64 = 0.3;
 
-/// The weights around which rankings are drawn: the squared gradient influence and nothing else.
+/// The weights around which rankings are drawn: the squared influence and nothing else.
 pub(crate) const RANKING_PRIOR: [f32; FEATURES] = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
 
 /// Probability of each edit when nothing was learnt: mostly nothing happens, so that about two windows change.
