@@ -39,8 +39,8 @@ fn a_probe_sees_every_module_in_order_and_changes_nothing() {
     }
 }
 
-#[test]
-fn a_score_of_padding_has_no_influence() {
+/// BERT and its reference texts, where gradients can be had.
+fn trainable_bert() -> (Model, Inputs, Device) {
     let device = Device::flex().autodiff();
     let loading = Loading { length: Some(18), ..Loading::default() };
     let model = load("bert", &loading).model.train();
@@ -50,9 +50,15 @@ fn a_score_of_padding_has_no_influence() {
         token_types: text.token_types.to_device(&device),
         real: Tensor::from_inner(text.real),
     };
+    (model, Inputs::Text(text), device)
+}
+
+#[test]
+fn a_score_of_padding_has_no_influence() {
+    let (model, inputs, device) = trainable_bert();
     let offset = || Tensor::<4>::zeros([2, 4, 18, 18], &device).require_grad();
     let mut probe = Probe { offsets: vec![offset(), offset()], ..Probe::default() };
-    let scores = model.forward(Inputs::Text(text), Attention::Probed(&mut probe));
+    let scores = model.forward(inputs, Attention::Probed(&mut probe));
     let gradients = scores.powi_scalar(2).sum().backward();
     for offset in &probe.offsets {
         let gradient = offset.grad(&gradients).unwrap();
@@ -67,18 +73,10 @@ fn a_score_of_padding_has_no_influence() {
 
 #[test]
 fn the_gradient_by_a_gain_is_what_a_larger_output_does() {
-    let device = Device::flex().autodiff();
-    let loading = Loading { length: Some(18), ..Loading::default() };
-    let model = load("bert", &loading).model.train();
-    let text = Reference::of("bert").text();
-    let text = TextBatch {
-        tokens: text.tokens.to_device(&device),
-        token_types: text.token_types.to_device(&device),
-        real: Tensor::from_inner(text.real),
-    };
+    let (model, inputs, device) = trainable_bert();
     let loss = |gains: Vec<Tensor<4>>| {
         let mut probe = Probe { gains, ..Probe::default() };
-        model.forward(Inputs::Text(text.clone()), Attention::Probed(&mut probe)).powi_scalar(2).sum()
+        model.forward(inputs.clone(), Attention::Probed(&mut probe)).powi_scalar(2).sum()
     };
     let zeros = || Tensor::<4>::zeros([2, 4, 18, 1], &device);
     let gains = vec![zeros().require_grad(), zeros().require_grad()];
