@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::Device;
-use maskwright_evaluator::{Expression, ListOps};
-use maskwright_transformer::{Inputs, Reads};
+use maskwright_evaluator::{Expression, ListOps, Task, TaskError};
+use maskwright_transformer::{EncoderConfig, EncoderInput, Inputs, Model, Reads};
 
 const SYMBOLS: [&str; 15] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "[MIN", "[MAX", "[MED", "[SM", "]"];
 
@@ -36,4 +36,20 @@ fn generated_expressions_differ_and_have_the_lengths_that_were_asked_for() {
         }
     }
     assert_eq!(different.len(), 500);
+}
+
+#[test]
+fn a_model_too_short_for_a_test_expression_is_refused_before_it_is_trained() {
+    let sizes = ListOps { shortest: 20, longest: 63, train: 1, validation: 1, test: 100, seed: 5 };
+    let data = sizes.generate().unwrap();
+    let length = |of: Reads| if let Reads::Text { length, .. } = of { length } else { panic!("ListOps gives tokens") };
+    let [trained, tested] = [&data.train, &data.test].map(|examples| length(examples.needs().0));
+    assert!(trained < tested, "the test split has the longest expression: {trained}, {tested}");
+    let load = |length| {
+        let input = EncoderInput::Tokens { length, vocabulary: 16 };
+        let config = EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes: 10 };
+        Task::ListOps { sizes: sizes.clone() }.load(&Model::Encoder(config.init(1, &Device::flex())), None)
+    };
+    assert!(matches!(load(trained), Err(TaskError::Unfit { .. })));
+    assert!(load(tested).is_ok());
 }
