@@ -1,10 +1,9 @@
 use burn::{
     module::Module,
-    nn::loss::CrossEntropyLossConfig,
     tensor::{Tensor, TensorData, activation::softmax},
 };
 use maskwright_blueprint::{AttentionShape, BlockSize, HeadId, ModelShape, Precision};
-use maskwright_transformer::{Attention, Model, Probe, SeenAttention, fake_quantise};
+use maskwright_transformer::{Attention, Model, Probe, SeenAttention, Targets, cross_entropy, fake_quantise};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use rayon::prelude::*;
 
@@ -90,8 +89,7 @@ impl Calibration {
             let logits = model.forward(examples.batch(batch, &device), Attention::Probed(&mut probe));
             let labels = draw_labels(logits.clone(), &mut generator);
             let answers = labels.len();
-            let labels = Tensor::from_data(labels.as_slice(), &device);
-            let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, labels);
+            let loss = cross_entropy(logits, Targets::labels(labels));
             // The loss is a mean over all answers; an example's own gradient is as many times what arrives at it.
             let gradients = loss.mul_scalar(answers as f32).backward();
             let gradient =
@@ -141,7 +139,7 @@ fn index(size: BlockSize) -> usize {
 }
 
 /// One label for each answer, drawn from the model's own class probabilities.
-fn draw_labels(logits: Tensor<2>, generator: &mut ChaCha12Rng) -> Vec<i32> {
+fn draw_labels(logits: Tensor<2>, generator: &mut ChaCha12Rng) -> Vec<u32> {
     let classes = logits.dims()[1];
     let probabilities: Vec<f32> = softmax(logits, 1).into_data().try_to_vec().expect("probabilities are f32");
     let draw = |row: &[f32]| {
@@ -151,7 +149,7 @@ fn draw_labels(logits: Tensor<2>, generator: &mut ChaCha12Rng) -> Vec<i32> {
                 left -= p;
                 left < 0.0
             })
-            .unwrap_or(classes - 1) as i32
+            .unwrap_or(classes - 1) as u32
     };
     probabilities.chunks(classes).map(draw).collect()
 }

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use maskwright_blueprint::{AttentionKind, Digest};
 use maskwright_transformer::{Inputs, Reads, TokenisedTexts};
 
@@ -212,13 +212,8 @@ impl Examples {
         }
     }
 
-    /// Labels of the examples at `indices` as a tensor `[answers]`.
-    pub fn label_batch(&self, indices: &[usize], device: &Device) -> Tensor<1, Int> {
-        let labels: Vec<i32> = self.labels_of(indices).into_iter().map(|label| label as i32).collect();
-        Tensor::from_data(labels.as_slice(), device)
-    }
-
-    fn labels_of(&self, indices: &[usize]) -> Vec<u32> {
+    /// Labels of the examples at `indices`, one for each answer.
+    pub fn labels_of(&self, indices: &[usize]) -> Vec<u32> {
         indices.iter().flat_map(|at| &self.labels[self.answers(*at)]).copied().collect()
     }
 

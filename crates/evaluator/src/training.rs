@@ -6,15 +6,11 @@ use std::{
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
-    nn::loss::CrossEntropyLossConfig,
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{
-        Tensor,
-        activation::{log_softmax, softmax},
-    },
+    tensor::Tensor,
 };
 use maskwright_blueprint::{Digest, write_whole};
-use maskwright_transformer::{Attention, Model, adamw, load_weights, weights_to_bytes};
+use maskwright_transformer::{Attention, Model, Targets, adamw, cross_entropy, load_weights, weights_to_bytes};
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 use rayon::prelude::*;
 
@@ -25,7 +21,7 @@ use crate::{
 };
 
 /// Goes into the name of every training: raised when the same training would give other weights.
-const VERSION: &str = "training 6, burn 0.22.1";
+const VERSION: &str = "training 7, burn 0.22.1";
 
 /// Each batch is cut into this many parts that are computed side by side. Not the number of cores: the same weights
 /// come out on every machine with the same arithmetic.
@@ -269,18 +265,14 @@ impl Training<'_> {
         let device = model.device().autodiff();
         let model = model.clone().fork(&device);
         let logits = model.forward(self.examples.batch(shard, &device), treated.attention()); // [answers, classes]
-        let smoothing = (self.recipe.label_smoothing > 0.0).then_some(self.recipe.label_smoothing);
-        let cross_entropy = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device);
-        let hard = cross_entropy.forward(logits.clone(), self.examples.label_batch(shard, &device));
         let share = self.recipe.distillation;
-        let loss = match self.teacher.filter(|_| share > 0.0) {
-            Some(teacher) => {
-                let wanted = Tensor::from_inner(teacher.scores(self.examples, shard));
-                let soft = -(softmax(wanted, 1) * log_softmax(logits, 1)).sum_dim(1).mean();
-                hard.mul_scalar(1.0 - share) + soft.mul_scalar(share)
-            }
-            None => hard,
+        let teacher = self.teacher.filter(|_| share > 0.0);
+        let targets = Targets {
+            labels: self.examples.labels_of(shard),
+            smoothing: self.recipe.label_smoothing as f32,
+            teacher: teacher.map(|teacher| (teacher.scores(self.examples, shard), share as f32)),
         };
+        let loss = cross_entropy(logits, targets);
         let loss = loss.mul_scalar(self.examples.count_answers(shard) as f64 / all as f64);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         (value, GradientsParams::from_grads(loss.backward(), &model))

@@ -2,12 +2,11 @@
 
 use burn::{
     module::Module,
-    nn::loss::CrossEntropyLossConfig,
     optim::GradientsParams,
-    tensor::{Device, Distribution, Int, Tensor, TensorData},
+    tensor::{Device, Distribution, Tensor},
 };
 use maskwright_blueprint::{BlockMask, BlockSize, Blueprint, HeadMask, Precision, Provenance};
-use maskwright_transformer::{Attention, Bert, BertConfig, CompiledMasks, TextBatch, adamw};
+use maskwright_transformer::{Attention, Bert, BertConfig, CompiledMasks, Targets, TextBatch, adamw, cross_entropy};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
 /// How attention is computed.
@@ -92,14 +91,14 @@ pub fn train(way: Way, device: Device) -> impl FnMut() {
     let model = CONFIG.init(7, &device);
     let masks = masks(way, &blueprint(&model), &device);
     let batch = batch(&device);
-    let labels: Tensor<1, Int> = Tensor::from_data(TensorData::from([0_i32, 1].repeat(BATCH / 2).as_slice()), &device);
-    let loss = CrossEntropyLossConfig::new().init(&device);
+    let labels = [0, 1].repeat(BATCH / 2);
     let mut optimiser = adamw(1e-4, None, &device);
     let mut model = Some(model.train());
     move || {
         let now = model.take().expect("every step leaves a model");
         let scores = now.forward(&batch, &mut attention(&masks));
-        let gradients = GradientsParams::from_grads(loss.forward(scores, labels.clone()).backward(), &now);
+        let gradients =
+            GradientsParams::from_grads(cross_entropy(scores, Targets::labels(labels.clone())).backward(), &now);
         model = Some(optimiser.step(1e-5, now, gradients));
     }
 }
