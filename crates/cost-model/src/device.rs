@@ -218,6 +218,14 @@ impl DeviceProfile {
         mode.map_or(Ok(profile.clone()), |mode| profile.in_mode(mode))
     }
 
+    /// One that ships, by name, or, where the name ends in `.ron`, that file.
+    pub fn open(device: &str) -> Result<Self, CostError> {
+        match device.ends_with(".ron") {
+            true => Ok(Self::load(Path::new(device))?),
+            false => Self::named(device),
+        }
+    }
+
     /// Reads and checks a RON file.
     pub fn load(path: &Path) -> Result<Self, RonError> {
         read_ron(path)

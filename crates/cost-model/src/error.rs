@@ -31,6 +31,10 @@ pub enum CostError {
         "a calibration takes a profile with shared units, {least} timings to fit and some to hold out, not {fit} and {held_out}"
     )]
     Calibration { fit: usize, least: usize, held_out: usize },
+    #[error(
+        "by its profile, dense attention costs {device} no {what}: fill in the profile's figures, or choose another `objective`"
+    )]
+    Free { device: String, what: &'static str },
     #[error("the mask does not fit its head")]
     Mask(#[from] MaskError),
     #[error("{what} is 1 to {limit}, not {found}")]

@@ -1,6 +1,6 @@
 use std::{iter::Sum, ops::Add};
 
-use maskwright_blueprint::{AttentionShape, BlockSize, Joules, Seconds};
+use maskwright_blueprint::{AttentionShape, BlockSize, Seconds};
 
 use crate::{
     Dataflow, HeadWork, Softmax, Units,
@@ -66,11 +66,6 @@ impl HeadCost {
     /// Predicted time.
     pub fn seconds(&self) -> Seconds {
         Seconds(self.exposed.total())
-    }
-
-    /// Predicted energy without the device's static power, which is a matter of the time of everything together.
-    pub fn dynamic_joules(&self) -> Joules {
-        Joules(self.mac_joules + self.lane_joules + self.memory_joules)
     }
 
     /// The same work several times over; a fraction is an average.

@@ -138,7 +138,7 @@ pub struct Evaluator {
     dense: DenseModel,
     loop_examples: Examples,
     selection: Examples,
-    loop_reference: Reference,
+    loop_reference: OnceLock<Reference>,
     /// On the examples that select.
     selection_reference: OnceLock<Reference>,
     shared_layers: SharedLayers,
@@ -150,12 +150,11 @@ impl Evaluator {
     /// `loop_examples` of the validation examples drive the search, the others select.
     pub fn new(dense: DenseModel, loop_examples: usize) -> Self {
         let (loop_examples, selection) = dense.data.validation.split_at(loop_examples);
-        let loop_reference = Reference::of(&dense, &loop_examples);
         Self {
             dense,
             loop_examples,
             selection,
-            loop_reference,
+            loop_reference: OnceLock::new(),
             selection_reference: OnceLock::new(),
             shared_layers: SharedLayers::default(),
             teacher: OnceLock::new(),
@@ -174,7 +173,8 @@ impl Evaluator {
 
     /// What each of several blueprints does to the dense model on the loop's examples, in their order.
     pub fn measure(&self, blueprints: &[Blueprint]) -> Vec<Effect> {
-        let (model, examples, reference) = (self.dense(), &self.loop_examples, &self.loop_reference);
+        let (model, examples) = (self.dense(), &self.loop_examples);
+        let reference = self.loop_reference.get_or_init(|| Reference::of(&self.dense, examples));
         let scores = count_scores(examples, model);
         if scores > MOST_SCORES {
             return blueprints.iter().map(|of| effect(&self.dense, of, examples, reference)).collect();

@@ -46,7 +46,8 @@ pub struct TrainingProgress {
 #[non_exhaustive]
 pub enum TrainingError {
     #[error(
-        "the loss is {loss} at step {step} of {steps}: lower `learning_rate`, or check the data{}",
+        "the {} at step {step} of {steps}: lower `learning_rate`, or check the data{}",
+        if loss.is_finite() { "gradient is no number".into() } else { format!("loss is {loss}") },
         kept(checkpoint)
     )]
     NotFinite {
@@ -174,7 +175,7 @@ impl Training<'_> {
                     continue; // done before the stop
                 }
                 let (loss, gradients) = self.gradients(&reached.model, &treated, group);
-                if !loss.is_finite() {
+                if !loss.is_finite() || !are_finite(&gradients, &reached.model) {
                     // Weights that are no numbers themselves do not replace a good state.
                     if is_finite(&reached.model) {
                         write(&reached)?;
@@ -316,6 +317,20 @@ impl ModuleMapper for Numbered {
     }
 }
 
+/// Whether every gradient by a weight is a number.
+fn are_finite(gradients: &GradientsParams, model: &impl Module) -> bool {
+    struct Finite<'a>(&'a GradientsParams, bool);
+    impl ModuleVisitor for Finite<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let sum = self.0.get::<D>(param.id).map(|gradient| gradient.sum().into_scalar::<f32>());
+            self.1 &= sum.is_none_or(f32::is_finite);
+        }
+    }
+    let mut finite = Finite(gradients, true);
+    model.visit(&mut finite);
+    finite.1
+}
+
 /// Whether every weight is a number.
 fn is_finite(model: &Model) -> bool {
     struct Finite(bool);
@@ -339,5 +354,23 @@ impl Teacher<'_> {
             }
             Self::Model(model) => model.forward(examples.batch(indices, &model.device()), Attention::Dense),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{nn::LinearConfig, tensor::Device};
+
+    use super::*;
+
+    #[test]
+    fn a_gradient_that_is_no_number_is_found_behind_a_loss_that_is_one() {
+        let layer = LinearConfig::new(2, 1).init(&Device::flex().autodiff());
+        let gradients = |loss: Tensor<1>| GradientsParams::from_grads(loss.backward(), &layer);
+        let weights = layer.weight.val();
+        assert!(are_finite(&gradients(weights.clone().sum()), &layer));
+        let root = (weights.clone() - weights).sqrt().sum(); // 0, with a slope of no number
+        assert_eq!(root.clone().into_scalar::<f32>(), 0.0);
+        assert!(!are_finite(&gradients(root), &layer));
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{ops::ControlFlow, path::Path, sync::Mutex};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use maskwright_evaluator::{Examples, Judge, Recipe, Store, Teacher, Training, TrainingError, Treatment};
-use maskwright_transformer::{EncoderConfig, EncoderInput, Model, weights_digest};
+use maskwright_transformer::{Attention, EncoderConfig, EncoderInput, Model, load_weights, weights_digest};
 
 /// Sequences of eight symbols whose label is the first.
 fn examples(count: u32) -> Examples {
@@ -74,6 +74,53 @@ fn patience_ends_a_training_and_takes_the_weights_of_its_best_epoch() {
     let seen = seen.into_inner().unwrap();
     assert_eq!(seen.len(), 4); // the second epoch was the best, and two more were no better
     assert_eq!(weights_digest(&trained.model), seen[1]);
+}
+
+#[test]
+fn a_training_with_patience_that_was_stopped_goes_on_from_its_best_epoch() {
+    let examples = examples(40);
+    let recipe = Recipe { epochs: 9, batch: 8, learning_rate: 1e-2, patience: Some(2), ..Recipe::default() };
+    // The accuracy after each epoch; the second is the best, and two more are no better.
+    let run = |folder: &Path, judged: &Mutex<usize>, stop: Option<u64>| {
+        let judge = |_: &Model| {
+            *judged.lock().unwrap() += 1;
+            [0.5, 0.7, 0.6, 0.7][*judged.lock().unwrap() - 1]
+        };
+        let judge = Some(Judge { examples: &examples, accuracy: &judge });
+        let training = Training { judge, ..training(&examples, &recipe, Some(folder)) };
+        training.run(model(), &mut |progress| match Some(progress.step) == stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    };
+    let (folder, judged) = (tempfile::tempdir().unwrap(), Mutex::new(0));
+    let whole = run(folder.path(), &judged, None).unwrap();
+    let (folder, judged) = (tempfile::tempdir().unwrap(), Mutex::new(0));
+    for stop in [7, 10, 12, 15, 18] {
+        assert!(matches!(run(folder.path(), &judged, Some(stop)), Err(TrainingError::Interrupted { .. })), "{stop}");
+    }
+    let resumed = run(folder.path(), &judged, None).unwrap();
+    assert_eq!(*judged.lock().unwrap(), 4);
+    assert_eq!(weights_digest(&resumed.model), weights_digest(&whole.model));
+}
+
+#[test]
+fn a_loss_that_is_no_number_at_a_later_step_leaves_weights_that_are_numbers() {
+    let (examples, recipe) = (examples(64), Recipe { epochs: 1, batch: 8, distillation: 0.5, ..Recipe::default() });
+    let mut scores = vec![0.0f32; 64 * 4];
+    scores[4 * 40] = f32::NAN; // the teacher has no opinion of one example
+    let teacher = Tensor::<2>::from_data(TensorData::new(scores, [64, 4]), &Device::flex());
+    let folder = tempfile::tempdir().unwrap();
+    let training =
+        Training { teacher: Some(Teacher::Scores(&teacher)), ..training(&examples, &recipe, Some(folder.path())) };
+    let error = training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    let TrainingError::NotFinite { checkpoint: Some(kept), step, .. } = error else { panic!("{error:?}") };
+    assert!(step > 0, "the seed puts that example into a later batch");
+    let mut last_good = model();
+    load_weights(&mut last_good, &kept.join(format!("{step}-weights.safetensors"))).unwrap();
+    assert_ne!(weights_digest(&last_good), weights_digest(&model()));
+    let scores = last_good.forward(examples.batch(&[0], &Device::flex()), Attention::Dense);
+    assert!(scores.sum().into_scalar::<f32>().is_finite());
 }
 
 #[test]

@@ -76,7 +76,7 @@ mod tests {
     use maskwright_evaluator::ModelSource;
 
     use super::*;
-    use crate::{Agent, Baseline, Budget, Features, Start, dense_model::device};
+    use crate::{Agent, Baseline, Budget, Features, Start, dense_model::device_profile};
 
     fn set(key: &str, value: &str) -> Result<SearchConfig, String> {
         with_override(&SearchConfig::default(), key, value)
@@ -90,7 +90,7 @@ mod tests {
         assert!(files.len() >= 7, "{files:?}");
         for path in files {
             let config = load_config(&path, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            device(&config).unwrap();
+            device_profile(&config).unwrap();
             let text = fs::read_to_string(&path).unwrap();
             let text: String =
                 text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     Candidate, Objective, Pricing, SearchConfig, SearchError, Stage, Watch,
-    dense_model::{device, untrained},
+    dense_model::{device_profile, untrained},
     evaluation,
     searcher::shuffled,
 };
@@ -98,7 +98,8 @@ pub fn cross_validate(
     if !(2..=pool).contains(&folds) || seeds.is_empty() || !different {
         return Err(SearchError::Folds { folds, seeds: seeds.len(), examples: pool });
     }
-    let pricing = Pricing::new(&device(config)?, config.dataflow, config.batch, Objective::Latency, blueprint.model())?;
+    let pricing =
+        Pricing::new(&device_profile(config)?, config.dataflow, config.batch, Objective::Latency, blueprint.model())?;
     let density = density_against_time(file, &blueprint, &pricing, &config.device)?;
     let dense = pricing.dense(pricing.finest());
     let masks = Candidate::new(blueprint.masks().iter().flatten().cloned().collect());
@@ -139,7 +140,9 @@ pub fn cross_validate(
         EvaluatorError::NoSingleAnswer { .. } => SearchError::NoSingleAnswer { path: file.into() },
         other => other.into(),
     })?;
-    watch.end("");
+    if now.is_some() {
+        watch.end("");
+    }
     let labels = || [model.data.train.labels(), model.data.validation.labels()].concat();
     Ok(CrossValidation {
         blueprint: file.display().to_string(),

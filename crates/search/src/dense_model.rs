@@ -8,9 +8,9 @@ use maskwright_evaluator::DenseModel;
 
 use crate::{SearchConfig, SearchError, Stage, Watch};
 
-/// The profile that a configuration names, with every precision of its space.
-pub(crate) fn device(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
-    let profile = device_named(&config.device)?;
+/// The profile that a configuration names; an error where it lacks a precision of the space.
+pub fn device_profile(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
+    let profile = DeviceProfile::open(&config.device)?;
     if config.space.precisions.iter().all(|precision| profile.supports(*precision)) {
         return Ok(profile);
     }
@@ -20,13 +20,6 @@ pub(crate) fn device(config: &SearchConfig) -> Result<DeviceProfile, SearchError
         supported: list(&profile.precisions()),
         asked: list(&config.space.precisions),
     })
-}
-
-fn device_named(name: &str) -> Result<DeviceProfile, SearchError> {
-    match name.ends_with(".ron") {
-        true => Ok(DeviceProfile::load(Path::new(name))?),
-        false => Ok(DeviceProfile::named(name)?),
-    }
 }
 
 /// The model of a configuration before any training, and its task's examples.

@@ -28,8 +28,10 @@ pub(crate) struct EditAgent {
 #[derive(Debug, Clone)]
 pub(crate) struct EditEpisode {
     pub candidate: Candidate,
-    /// Reward of the archive member that it started from.
-    pub parent_reward: f64,
+    /// What distortion gave to the reward of the archive member that it started from.
+    parent_rest: f64,
+    /// Of the candidate.
+    speed: f64,
     observations: Vec<Observation>,
     edits: Vec<usize>,
     rankings: Vec<[f32; FEATURES]>,
@@ -45,7 +47,8 @@ impl EditAgent {
         Self { reinforce: Reinforce::new(policy) }
     }
 
-    /// Episodes side by side, each with its own start and generator.
+    /// Episodes side by side, each with its own start, what distortion gave to the reward of the start's parent, and
+    /// generator.
     pub(crate) fn propose(
         &self,
         environment: &Environment<'_>,
@@ -56,10 +59,11 @@ impl EditAgent {
         let prior = edit_prior(environment);
         let mut drafts = Vec::with_capacity(starts.len());
         let mut episodes = Vec::with_capacity(starts.len());
-        for (start, parent_reward) in starts {
+        for (start, parent_rest) in starts {
             episodes.push(EditEpisode {
                 candidate: start.clone(),
-                parent_reward,
+                parent_rest,
+                speed: 0.0,
                 observations: Vec::new(),
                 edits: Vec::new(),
                 rankings: Vec::new(),
@@ -84,23 +88,24 @@ impl EditAgent {
                 let (head, mask) = environment.window(draft);
                 let value = |guide: &SizeGuide, block: usize| ranked(&weights, guide, block);
                 let mask = Edit::ALL[edit].apply(mask, head, environment.space, &value, generator);
-                let step = environment.step(draft, mask)?;
+                let speed_gain = environment.step(draft, mask)?;
                 episode.observations.push(observations[at]);
                 episode.edits.push(edit);
                 episode.rankings.push(weights);
-                episode.speed_gains.push(step.reward);
+                episode.speed_gains.push(speed_gain);
             }
         }
         for (episode, draft) in episodes.iter_mut().zip(drafts) {
-            episode.candidate = draft.candidate;
+            (episode.candidate, episode.speed) = (draft.candidate, draft.speed);
         }
         Ok(episodes)
     }
 
     /// Learns from evaluated episodes and their rewards.
     ///
-    /// What an edit did to the speed is its own return; what all of them did to the distortion is everybody's. Both are
-    /// improvements over the parent, and the shared part is clipped to half a unit: rewards have heavy tails.
+    /// What an edit did to the speed is its own return; what all of them did to the distortion is everybody's, as an
+    /// improvement over the parent. That part is clipped to half a unit: rewards have heavy tails. What crossing the
+    /// parent did to the speed is nobody's.
     pub(crate) fn learn(&mut self, environment: &Environment<'_>, episodes: &[(&EditEpisode, f64)]) {
         if episodes.len() < 2 {
             return;
@@ -108,8 +113,8 @@ impl EditAgent {
         let returns: Vec<Vec<f64>> = episodes
             .iter()
             .map(|(episode, reward)| {
-                let own: f64 = episode.speed_gains.iter().sum();
-                let shared = (reward - episode.parent_reward - own).clamp(-0.5, 0.5);
+                let rest = reward - environment.reward.speed_part(episode.speed);
+                let shared = (rest - episode.parent_rest).clamp(-0.5, 0.5);
                 episode.speed_gains.iter().map(|gain| gain + shared).collect()
             })
             .collect();

@@ -105,10 +105,10 @@ impl EditSearcher {
         let by_policy: Vec<bool> = generators.iter_mut().map(|g| g.random_bool(self.policy_share)).collect();
         let (mut starts, mut learned, mut chance) = (Vec::new(), Vec::new(), Vec::new());
         for (mut generator, by_policy) in generators.into_iter().zip(by_policy) {
-            let (candidate, reward) = start(&self.target().archive, &mut generator);
+            let (candidate, parent) = start(&self.target().archive, &mut generator);
             let Some(candidate) = environment.within_budget(candidate) else { continue };
             if by_policy {
-                starts.push((candidate, reward));
+                starts.push((candidate, parent.reward - self.reward.speed_part(parent.speed)));
                 learned.push(generator);
             } else if generator.random_bool(REWEIGHTED) {
                 chance.extend(self.reweighted(environment, &mut generator));

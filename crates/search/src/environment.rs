@@ -17,15 +17,6 @@ pub(crate) const OBSERVATION: usize = 8 + 3 + 3 + 7;
 /// the last reward.
 pub(crate) type Observation = [f32; OBSERVATION];
 
-/// What a step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Step {
-    /// Change of the reward's speed part by this step alone.
-    pub reward: f64,
-    /// Whether the window's mask changed.
-    pub changed: bool,
-}
-
 /// One episode: the windows of a candidate, one after another, each open to one action. A window is one head.
 ///
 /// The budget is a wall: what an action would put beyond it is taken back, least valued blocks first, in the window that
@@ -44,7 +35,8 @@ pub(crate) struct Environment<'a> {
 pub(crate) struct Draft {
     pub candidate: Candidate,
     window: usize,
-    speed: f64,
+    /// Dense over this, by the objective; predicted.
+    pub speed: f64,
     last_reward: f64,
 }
 
@@ -88,8 +80,9 @@ impl Environment<'_> {
         seen.try_into().expect("an observation has its parts")
     }
 
-    /// Puts `mask` into the draft's window, within the budget, and goes on to the next window.
-    pub(crate) fn step(&self, draft: &mut Draft, mask: HeadMask) -> Result<Step, CostError> {
+    /// Puts `mask` into the draft's window, within the budget, and goes on to the next window. Returns the change of the
+    /// reward's speed part by this step alone.
+    pub(crate) fn step(&self, draft: &mut Draft, mask: HeadMask) -> Result<f64, CostError> {
         let before = draft.candidate.masks()[draft.window].clone();
         if mask != before {
             draft.candidate.set(draft.window, mask);
@@ -104,7 +97,7 @@ impl Environment<'_> {
         let reward = self.reward.speed_part(speed) - self.reward.speed_part(draft.speed);
         (draft.speed, draft.last_reward) = (speed, reward);
         draft.window = (draft.window + 1) % self.windows();
-        Ok(Step { reward, changed })
+        Ok(reward)
     }
 
     /// A candidate with every window thinned, most used first, until it keeps within the budget; none when even one block

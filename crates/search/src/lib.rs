@@ -49,6 +49,7 @@ pub use candidate::Candidate;
 pub use config::{Agent, Baseline, Features, Kappa, ModelConfig, SearchConfig, Space, Start, Tolerance};
 pub use config_file::{ConfigError, load_config};
 pub use cross_validation::{CrossValidation, CrossValidationRow, DensityAgainstTime, Line, cross_validate};
+pub use dense_model::device_profile;
 pub use error::SearchError;
 pub use evaluation::{Evaluation, VOCABULARY, evaluate};
 pub use guide::Guide;

@@ -4,7 +4,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::{
     Candidate,
-    archive::Archive,
+    archive::{Archive, Evaluated},
     edit::Edit,
     environment::Environment,
     guide::{FEATURES, SizeGuide},
@@ -37,8 +37,9 @@ pub(crate) fn ranked(weights: &[f32], guide: &SizeGuide, block: usize) -> f64 {
     weights.iter().zip(&guide.features[block]).map(|(w, x)| f64::from(w * x)).sum()
 }
 
-/// A start for an episode: the better of two archive members, in three of ten cases crossed with another.
-pub(crate) fn start(archive: &Archive, generator: &mut impl Rng) -> (Candidate, f64) {
+/// A start for an episode: the better of two archive members, in three of ten cases crossed with another. And that
+/// member, as it was before it was crossed.
+pub(crate) fn start<'a>(archive: &'a Archive, generator: &mut impl Rng) -> (Candidate, &'a Evaluated) {
     let elites = archive.elites();
     let mut tournament = || {
         let draw = |generator: &mut _| RngExt::random_range(generator, 0..elites.len());
@@ -55,7 +56,7 @@ pub(crate) fn start(archive: &Archive, generator: &mut impl Rng) -> (Candidate, 
             }
         }
     }
-    (child, parent.reward)
+    (child, parent)
 }
 
 /// A candidate edited by chance, each window by the prior: what the searcher does with learning off.

@@ -44,6 +44,10 @@ impl Pricing {
         let dense = Candidate::from_fn(shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
         let mut pricing = Self { model, objective, shape: shape.clone(), modules, finest, dense: 1.0 };
         pricing.dense = pricing.objective_of(&pricing.cost(&dense)?);
+        if !(pricing.dense > 0.0 && pricing.dense.is_finite()) {
+            let what = if objective == Objective::Latency { "time" } else { "energy" };
+            return Err(CostError::Free { device: device.name.clone(), what });
+        }
         Ok(pricing)
     }
 

@@ -9,7 +9,7 @@ use maskwright_blueprint::{Digest, PART, read_ron, to_ron, write_whole};
 use maskwright_transformer::Backend;
 use serde::{Deserialize, Serialize};
 
-use crate::{EpisodeRecord, SearchConfig, SearchError, StopReason};
+use crate::{EpisodeRecord, SearchConfig, SearchError, StopReason, trial::BATCH};
 
 /// One run's folder, held by one process at a time.
 ///
@@ -140,9 +140,8 @@ impl RunDirectory {
         let head_path = path.join("checkpoint/head.ron");
         if !head_path.exists() {
             // A line is written before the head that counts it; more than the first batch without a head is no such case.
-            if fs::read(path.join("episodes.jsonl")).map_err(io_error(path))?.iter().filter(|b| **b == b'\n').count()
-                > 8
-            {
+            let lines = fs::read(path.join("episodes.jsonl")).map_err(io_error(path))?;
+            if lines.iter().filter(|byte| **byte == b'\n').count() > BATCH {
                 return Err(refuse("checkpoint/head.ron is missing".into()));
             }
             run.write("episodes.jsonl", b"")?;

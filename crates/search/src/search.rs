@@ -10,7 +10,7 @@ use maskwright_evaluator::{DenseModel, Effect, Evaluator, Split};
 use crate::{
     Agent, Baseline, Candidate, Guide, Kappa, Limit, Outcome, Pricing, SearchConfig, SearchError, Stage, Watch,
     conclusion::Conclusion,
-    dense_model::{device, trained, untrained},
+    dense_model::{device_profile, trained, untrained},
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
@@ -38,7 +38,7 @@ impl Search {
     /// Makes a run directory below `runs`, once device, budget and data are known to be good. `config_name` is how the
     /// configuration was named; it goes into provenance.
     pub fn start(config: SearchConfig, config_name: &str, runs: &Path) -> Result<Self, SearchError> {
-        device(&config)?;
+        device_profile(&config)?;
         let model = untrained(&config)?;
         check_budget(&config, &model.shape)?;
         let (asked, validation) = (config.loop_examples as usize, model.data.validation.len());
@@ -75,7 +75,7 @@ impl Search {
 
     fn steps(&mut self, watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
         let config = self.config.clone();
-        let device = device(&config)?;
+        let device = device_profile(&config)?;
         let untrained = match self.untrained.take() {
             Some(checked) => checked,
             None => untrained(&config)?,

@@ -13,7 +13,7 @@ use crate::{
 
 /// Candidates that are evaluated together; a searcher learns between batches. Part of what a run is: another number
 /// gives another run.
-const BATCH: usize = 8;
+pub(crate) const BATCH: usize = 8;
 
 /// The distortion, in nats, that a failed evaluation counts with: as if every answer were wrong and certain.
 const FAILED: f64 = 100.0;
@@ -134,10 +134,9 @@ impl Trials<'_> {
                 distortion: counted,
                 reward: reward.unwrap_or(speed.ln()),
             };
-            let selection = match finite && reward.is_none() {
-                true => Some(self.selected(&proposal.candidate, *digest)),
-                false => None,
-            };
+            let scanned = finite && reward.is_none();
+            let selection = scanned.then(|| self.selected(&proposal.candidate, *digest));
+            let selection = selection.filter(|effect| effect.distortion.is_finite());
             if improves {
                 found.improvements.push(proposal.origin);
             }

@@ -180,12 +180,12 @@ impl Searcher for WriteSearcher {
                 let columns = guide.columns;
                 let diagonal = |at: usize| -((at / columns).abs_diff(at % columns) as f64);
                 let mask = repaired(&head.shape, size, cells, diagonal, precision);
-                let step = environment.step(&mut draft, mask)?;
+                let speed_gain = environment.step(&mut draft, mask)?;
                 episode.observations.push(observation);
                 episode.sizes.push(size_at);
                 episode.precisions.push(precision_at);
                 episode.drawn.push(drawn);
-                episode.speed_gains.push(step.reward);
+                episode.speed_gains.push(speed_gain);
             }
             proposals.push(Proposal { candidate: draft.candidate, origin: "policy" });
             self.asked.push(episode);

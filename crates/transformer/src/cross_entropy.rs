@@ -51,7 +51,8 @@ impl Targets {
     }
 }
 
-/// Mean cross-entropy `[1]`, in nats, of class scores `[rows, classes]` with `targets`; NaN where a score is not finite.
+/// Mean cross-entropy `[1]`, in nats, of class scores `[rows, classes]` with `targets`; NaN where a score of the model or the teacher
+/// is not finite.
 ///
 /// # Panics
 /// When there is not one label for each row, a label is no class, or the teacher's scores have another shape.
@@ -204,8 +205,7 @@ vectorised! {
 #[inline(always)]
 fn row_of<const FLOATS: usize>(scores: &mut [f32], teacher: &[f32], wanted: &Wanted, label: usize) -> f32 {
     let share = 1.0 / wanted.labels.len() as f32;
-    let (largest, total) = largest_and_total(scores);
-    let sum = sum_of_exponentials::<FLOATS>(scores, largest);
+    let Softmax { largest, total, sum } = softmax_of::<FLOATS>(scores);
     let mut agreement = wanted.label * (scores[label] - largest);
     if wanted.every > 0.0 {
         agreement += wanted.every * (total - scores.len() as f32 * largest);
@@ -215,13 +215,21 @@ fn row_of<const FLOATS: usize>(scores: &mut [f32], teacher: &[f32], wanted: &Wan
             *z = share * mul_add::<FLOATS>(exp_of_negative::<FLOATS>(*z - largest), 1.0 / sum, -wanted.every);
         }
     } else {
-        let (of_teacher, _) = largest_and_total(teacher);
-        let weight = wanted.teacher / sum_of_exponentials::<FLOATS>(teacher, of_teacher);
-        agreement += follow::<FLOATS>(scores, teacher, [largest, of_teacher], [1.0 / sum, weight], wanted.every, share);
+        let of_teacher = softmax_of::<FLOATS>(teacher);
+        let (largest, weights) = ([largest, of_teacher.largest], [1.0 / sum, wanted.teacher / of_teacher.sum]);
+        agreement += follow::<FLOATS>(scores, teacher, largest, weights, wanted.every, share);
     }
     scores[label] -= share * wanted.label;
-    // An exponential of what is no number would be a number.
-    if largest.is_finite() && !total.is_nan() { sum.ln() - agreement } else { f32::NAN }
+    sum.ln() - agreement
+}
+
+/// What a row's softmax is made of.
+struct Softmax {
+    largest: f32,
+    /// Of the scores themselves.
+    total: f32,
+    /// Of `exp(z - largest)`; NaN where a score is NaN or infinite.
+    sum: f32,
 }
 
 /// Turns a row's scores into the gradient but for the label's part; how far the teacher agrees with them.
@@ -254,7 +262,7 @@ fn follow<const FLOATS: usize>(
 const LANES: usize = 32;
 
 #[inline(always)]
-fn largest_and_total(values: &[f32]) -> (f32, f32) {
+fn softmax_of<const FLOATS: usize>(values: &[f32]) -> Softmax {
     let (mut largest, mut total) = ([f32::NEG_INFINITY; LANES], [0.0; LANES]);
     let (whole, rest) = values.as_chunks::<LANES>();
     for values in whole.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
@@ -263,19 +271,17 @@ fn largest_and_total(values: &[f32]) -> (f32, f32) {
             *total += x;
         }
     }
-    (largest.into_iter().fold(f32::NEG_INFINITY, f32::max), total.iter().sum())
-}
-
-#[inline(always)]
-fn sum_of_exponentials<const FLOATS: usize>(values: &[f32], largest: f32) -> f32 {
+    let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = total.iter().sum();
     let mut sum = [0.0; LANES];
-    let (whole, rest) = values.as_chunks::<LANES>();
     for values in whole.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
         for (x, sum) in values.iter().zip(&mut sum) {
             *sum += exp_of_negative::<FLOATS>(x - largest);
         }
     }
-    sum.iter().sum()
+    // The exponential of what is no number would be one.
+    let is_number = largest.is_finite() && !total.is_nan();
+    Softmax { largest, total, sum: if is_number { sum.iter().sum() } else { f32::NAN } }
 }
 
 #[cfg(test)]
@@ -353,6 +359,11 @@ mod tests {
             assert!(loss(&[1.0, odd, 0.0]).is_nan());
         }
         assert!(loss(&[f32::NAN; 3]).is_nan());
+        for odd in [f32::NAN, f32::INFINITY] {
+            let teacher = Some((tensor(&[0.0, odd, 1.0], 3), 0.5));
+            let targets = Targets { labels: vec![0], smoothing: 0.0, teacher };
+            assert!(cross_entropy(tensor(&[0.0, 1.0, 2.0], 3), targets).into_scalar::<f32>().is_nan());
+        }
         let found = loss(&[1e4, 0.0, -1e4]);
         assert!((found - 1000.0).abs() < 1e-2, "{found}"); // a thirtieth of 1e4 and of 2e4
     }

@@ -1,7 +1,7 @@
 use maskwright_blueprint::to_ron;
-use maskwright_search::{SearchConfig, load_config};
+use maskwright_search::{SearchConfig, device_profile, load_config};
 
-use crate::{answer::Answer, arguments::ConfigCommand, commands::device::profile, error::CliError};
+use crate::{answer::Answer, arguments::ConfigCommand, error::CliError};
 
 pub(crate) fn run(command: &ConfigCommand) -> Result<Answer, CliError> {
     match command {
@@ -13,7 +13,7 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<Answer, CliError> {
         }
         ConfigCommand::Check { config: path, overrides, json } => {
             let config = load_config(path, &overrides.pairs())?;
-            let device = profile(&config.device)?;
+            let device = device_profile(&config)?;
             if *json {
                 return Ok(Answer::json("config check", &config));
             }

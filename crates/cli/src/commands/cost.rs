@@ -12,12 +12,12 @@ use maskwright_cost_model::{CostError, CostModel, DeviceProfile, ModuleWork, Sof
 use crate::{
     answer::Answer,
     arguments::{CostArguments, SoftmaxOf8Bit},
-    commands::device::profile,
     error::CliError,
 };
 
 pub(crate) fn run(arguments: &CostArguments) -> Result<Answer, CliError> {
-    let devices: Vec<DeviceProfile> = arguments.devices.iter().map(|name| profile(name)).collect::<Result<_, _>>()?;
+    let devices: Vec<DeviceProfile> =
+        arguments.devices.iter().map(|name| DeviceProfile::open(name)).collect::<Result<_, _>>()?;
     match &arguments.shape {
         _ if arguments.compare => compare::run(arguments, one(&devices, "`--compare`")?),
         Some(_) if !arguments.blueprints.is_empty() => Err(CliError::BlueprintsAndShape),

@@ -1,8 +1,6 @@
 mod calibrate;
 
-use std::path::Path;
-
-use maskwright_cost_model::{CostError, DeviceProfile};
+use maskwright_cost_model::DeviceProfile;
 use serde::Serialize;
 
 use crate::{answer::Answer, arguments::DeviceCommand, error::CliError, table::text_table};
@@ -10,7 +8,7 @@ use crate::{answer::Answer, arguments::DeviceCommand, error::CliError, table::te
 pub(crate) fn run(command: &DeviceCommand) -> Result<Answer, CliError> {
     match command {
         DeviceCommand::List { json } => list(*json),
-        DeviceCommand::Show { device, ron, json } => show(&profile(device)?, *ron, *json),
+        DeviceCommand::Show { device, ron, json } => show(&DeviceProfile::open(device)?, *ron, *json),
         DeviceCommand::Calibrate(arguments) => calibrate::run(arguments),
         DeviceCommand::Check { file } => {
             let device = DeviceProfile::load(file)?;
@@ -18,14 +16,6 @@ pub(crate) fn run(command: &DeviceCommand) -> Result<Answer, CliError> {
             let (file, name) = (file.display(), &device.name);
             Ok(Answer::text(format!("ok  {file}: {name}, {all} figures, {verified} of them verified\n")))
         }
-    }
-}
-
-/// A profile by name, or, where the name ends in `.ron`, from that file.
-pub(crate) fn profile(device: &str) -> Result<DeviceProfile, CostError> {
-    match device.ends_with(".ron") {
-        true => Ok(DeviceProfile::load(Path::new(device))?),
-        false => DeviceProfile::named(device),
     }
 }
 

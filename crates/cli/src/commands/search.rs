@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
 use maskwright_search::{Outcome, Row, Search, SearchError, VOCABULARY, load_config};
@@ -48,19 +51,22 @@ pub(crate) fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, Cl
     Ok(answer.with_code(if outcome.best.is_some() { 0 } else { 1 }))
 }
 
-/// Puts a blueprint into the mask library, with the weights that lie beside it.
+/// Puts a blueprint into the mask library, after the weights and the vocabulary that lie beside it: what the library
+/// lists is whole.
 fn store(file: &Path, blueprint: &Blueprint) -> Result<PathBuf, CliError> {
     let library = MaskLibrary::new(LIBRARY);
     let write_error = |source| CliError::Write { path: library.place(blueprint), source };
-    let weights = std::fs::read(file.with_extension("safetensors")).map_err(write_error)?;
-    let stored = library.store(blueprint).map_err(write_error)?;
-    write_whole(&stored.with_extension("safetensors"), &weights).map_err(write_error)?;
-    let vocabulary = file.with_extension(VOCABULARY);
-    if vocabulary.is_file() {
-        let learnt = std::fs::read(&vocabulary).map_err(write_error)?;
-        write_whole(&stored.with_extension(VOCABULARY), &learnt).map_err(write_error)?;
+    let place = library.place(blueprint);
+    fs::create_dir_all(place.parent().unwrap_or(Path::new("."))).map_err(write_error)?;
+    for ending in ["safetensors", VOCABULARY] {
+        let from = file.with_extension(ending);
+        if ending == VOCABULARY && !from.is_file() {
+            continue;
+        }
+        let bytes = fs::read(&from).map_err(|source| CliError::Read { path: from, source })?;
+        write_whole(&place.with_extension(ending), &bytes).map_err(write_error)?;
     }
-    Ok(stored)
+    library.store(blueprint).map_err(write_error)
 }
 
 /// The closing summary: what was found, how it compares, one mask, where the files are, what to type next.

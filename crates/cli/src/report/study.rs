@@ -54,8 +54,9 @@ fn headline(study: &CrossValidation) -> String {
     let drop = study.rows.iter().find(|row| row.treatment == "masked").and_then(|row| row.drop);
     match drop {
         Some(drop) => format!(
-            "Under the masks, accuracy falls by {} points on held-out examples (95 %: {} to {}).",
-            points(drop.drop),
+            "Under the masks, accuracy {} by {:.1} points on held-out examples (drop, 95 %: {} to {}).",
+            if drop.drop < 0.0 { "rises" } else { "falls" },
+            100.0 * drop.drop.abs(),
             points(drop.low),
             points(drop.high)
         ),

@@ -164,6 +164,40 @@ fn eval_measures_what_the_search_measured_and_refuses_another_model() {
 }
 
 #[test]
+fn eval_reports_folds_and_seeds_beside_the_controls() {
+    let folder = untrained();
+    let best = folder.run(["search", "c.ron", "--json"]).result("search")["best"].take();
+    let blueprint = best["blueprint"].as_str().unwrap();
+    let study = ["eval", blueprint, "--report", "page.html", "--folds", "2", "--seeds", "1,2"];
+    let [a, b, c, d, e, f, g, h] = study;
+    let found = folder.run([a, b, c, d, e, f, g, h, "--json"]).result("eval")["cross_validation"].take();
+    let rows = found["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["treatment"].as_str().unwrap()).collect();
+    assert_eq!(names, ["dense", "dense-tuned", "masked", "shuffled", "identity"]);
+    for row in rows {
+        let held_out: Vec<f64> = row["held_out"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        assert_eq!(held_out.len(), 4, "two folds, two seeds");
+        let mean = held_out.iter().sum::<f64>() / 4.0;
+        assert!((row["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    }
+    assert!(rows[0]["drop"].is_null() && rows[0]["mcnemar"].as_array().unwrap().is_empty());
+    let drop = &rows[2]["drop"];
+    assert!(drop["low"].as_f64() <= drop["drop"].as_f64() && drop["drop"].as_f64() <= drop["high"].as_f64());
+    assert_eq!(rows[2]["mcnemar"].as_array().unwrap().len(), 2, "one test a seed");
+    // One label in eight is the commonest by chance.
+    assert!((0.1..0.25).contains(&found["majority"].as_f64().unwrap()));
+
+    let page = fs::read_to_string(folder.path("page.html")).unwrap();
+    assert_eq!(page.matches("<svg").count(), 2, "box plots, and density against time");
+    for word in ["2 folds", "2 seeds", "McNemar", "identity", "commonest class", "R²"] {
+        assert!(page.contains(word), "no `{word}`");
+    }
+    let (again, text) = (folder.path("page.html"), folder.run(study).good());
+    assert!(text.contains("shuffled") && text.contains("page.html"), "{text}");
+    assert_eq!(fs::read_to_string(again).unwrap(), page, "the same study gives the same page");
+}
+
+#[test]
 fn eval_knows_what_the_search_was_told_on_the_command_line() {
     let folder = untrained();
     let best =
