@@ -108,7 +108,8 @@ def main():
     parse.add_argument("library")
     parse.add_argument("--tokens", default="512,2048")
     parse.add_argument("--densities", default="0.5,0.1")
-    parse.add_argument("--repetitions", type=int, default=20)
+    parse.add_argument("--repetitions", type=int, default=20, help="turns of each library")
+    parse.add_argument("--calls", type=int, default=5, help="timed calls of a turn, after one that is not")
     parse.add_argument("--json", action="store_true")
     given = parse.parse_args()
     library, rng, rows = c.CDLL(given.library), np.random.default_rng(1), []
@@ -128,9 +129,10 @@ def main():
                 for _ in range(given.repetitions):
                     for name, call in calls.items():
                         call()  # the caches held another library's numbers
-                        begun = time.perf_counter()
-                        call()
-                        seconds.setdefault(name, []).append(time.perf_counter() - begun)
+                        for _ in range(given.calls):
+                            begun = time.perf_counter()
+                            call()
+                            seconds.setdefault(name, []).append(time.perf_counter() - begun)
                 median = {name: statistics.median(times) for name, times in seconds.items()}
                 row = dict(tokens=tokens, density=density, precision=precision, our_relative_error=error(run()))
                 rows.append(row | {"median_seconds": median, "times_faster": {n: median[n] / median["ours"] for n in peers}})
