@@ -16,6 +16,10 @@ use crate::{
 /// The folder of the mask library, in the working directory.
 const LIBRARY: &str = "masks";
 
+/// In the run directory: a line for each finished stage with its time and memory, which differ from run to run and so
+/// stand in no answer.
+const STAGES: &str = "stages.jsonl";
+
 /// Widest line of running text.
 const WIDTH: usize = 100;
 
@@ -28,7 +32,7 @@ pub(crate) fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, Cl
     };
     let run = search.directory().to_owned();
     tracing::info!("run directory {}", run.display());
-    let outcome = search.run(&mut Progress::new(verbose)).map_err(|error| match error {
+    let outcome = search.run(&mut Progress::recorded(verbose, &run.join(STAGES))?).map_err(|error| match error {
         SearchError::Interrupted { run } => CliError::Interrupted { resume: resume_command(arguments, &run), run },
         other => other.into(),
     })?;

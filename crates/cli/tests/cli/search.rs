@@ -181,6 +181,25 @@ fn eval_knows_what_the_search_was_told_on_the_command_line() {
 }
 
 #[test]
+fn the_memory_of_each_stage_is_written_beside_the_answer() {
+    let folder = untrained();
+    let result = folder.run(["search", "c.ron", "--json"]).result("search");
+    let lines = fs::read_to_string(folder.path(result["run"].as_str().unwrap()).join("stages.jsonl")).unwrap();
+    let stages: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |name: &str| stages.iter().filter(|stage| stage["stage"] == name).count();
+    let expected = ["dense training", "calibration", "search", "baseline: random", "measuring on test"];
+    assert_eq!(expected.map(named), [1; 5], "{lines}");
+    assert!(stages.iter().all(|stage| stage["seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0)), "{lines}");
+    if cfg!(target_os = "linux") {
+        // The program alone is more than a mebibyte.
+        assert!(
+            stages.iter().all(|stage| stage["peak_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20)),
+            "{lines}"
+        );
+    }
+}
+
+#[test]
 fn a_run_is_resumed_with_its_own_configuration_by_one_process() {
     let folder = untrained();
     let result = folder.run(["search", "c.ron", "--json"]).result("search");
