@@ -8,9 +8,10 @@ use maskwright_transformer::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Calibration, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Teacher, Trained,
-    Training, TrainingError, TrainingProgress, Translated, Treatment,
+    Calibration, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Teacher, TestFigures,
+    Trained, Training, TrainingError, TrainingProgress, Translated, Treatment,
     class_scores::{MOST_SCORES, Reference, answers, count_scores, effect, logits, share},
+    second_measure::accuracy_and_second,
     shared_layers::SharedLayers,
 };
 
@@ -202,6 +203,14 @@ impl Evaluator {
     pub fn accuracy(&self, model: &Model, masks: Option<&Blueprint>, split: Split) -> f64 {
         let treatment = masks.map_or(Treatment::Dense, Treatment::Masked);
         share(&answers(model, self.shape(), self.examples(split), treatment))
+    }
+
+    /// What is reported of `model`, under masks or dense: this reads the test split.
+    pub fn test(&self, model: &Model, masks: Option<&Blueprint>) -> TestFigures {
+        let treatment = masks.map_or(Treatment::Dense, Treatment::Masked);
+        let (accuracy, second) = accuracy_and_second(model, self.shape(), &self.dense.data, treatment);
+        let translation = self.translate(model, masks, Split::Test).map(|found| found.quality);
+        TestFigures { accuracy, second, translation }
     }
 
     /// What `model` translates a split to, under masks or dense, by greedy decoding; none for tasks that ask for a class.

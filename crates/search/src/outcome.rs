@@ -1,4 +1,4 @@
-use maskwright_blueprint::{Predicted, TranslationQuality};
+use maskwright_blueprint::{Predicted, SecondMetric, TranslationQuality};
 use maskwright_evaluator::Effect;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,9 @@ pub enum StopReason {
 pub struct Dense {
     /// Measured, test split.
     pub accuracy: f64,
+    /// Of tasks that report a figure beside accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondMetric>,
     /// Of tasks that ask for a translation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationQuality>,
@@ -69,6 +72,9 @@ pub struct Best {
     /// Measured, test split, after fine-tuning.
     pub accuracy: f64,
     pub accuracy_drop: f64,
+    /// Of tasks that report a figure beside accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondMetric>,
     /// Of tasks that ask for a translation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationQuality>,
@@ -103,6 +109,9 @@ pub struct Row {
     /// Measured on the test split; fine-tuned unless dense.
     pub accuracy: f64,
     pub accuracy_drop: f64,
+    /// Of tasks that report a figure beside accuracy; the choice was not made by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondMetric>,
     /// Of tasks that ask for a translation: of greedy decoding of the test split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationQuality>,

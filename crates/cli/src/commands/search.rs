@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
-use maskwright_search::{Outcome, Row, Search, SearchError, VOCABULARY, load_config};
+use maskwright_search::{Dense, Outcome, Row, Search, SearchError, VOCABULARY, load_config};
 
 use crate::{
     answer::Answer,
@@ -10,7 +10,7 @@ use crate::{
     picture,
     progress::Progress,
     report::{self, RunFiles, headline},
-    table::{percent, points, table, times, translation_points, wrapped},
+    table::{percent, points, second_percent, table_of_any_width, times, translation_points, wrapped},
 };
 
 /// The folder of the mask library, in the working directory.
@@ -135,7 +135,8 @@ fn notes(outcome: &Outcome) -> String {
 }
 
 fn rows(outcome: &Outcome) -> String {
-    let before = [
+    let Dense { second, translation, .. } = &outcome.dense;
+    let headings = [
         "\n",
         "\ndensity",
         "attention\npredicted",
@@ -145,10 +146,15 @@ fn rows(outcome: &Outcome) -> String {
         "accuracy\nmeasured",
         "drop, points\nmeasured",
     ];
-    let last = "evalua-\ntions";
+    let mut headings: Vec<String> = headings.map(String::from).into();
+    headings.extend(second.iter().map(|second| format!("{}\nmeasured", second.name)));
+    if translation.is_some() {
+        headings.extend(["BLEU\nmeasured", "chrF\nmeasured"].map(String::from));
+    }
+    headings.push("evalua-\ntions".into());
     let cells = |row: &Row| {
         let mark = if row.within_tolerance { "" } else { " *" };
-        [
+        let mut cells = vec![
             format!("{}{mark}", row.name),
             percent(row.density),
             row.predicted.seconds.to_string(),
@@ -157,27 +163,17 @@ fn rows(outcome: &Outcome) -> String {
             row.predicted.joules.to_string(),
             percent(row.accuracy),
             points(row.accuracy_drop),
-        ]
+        ];
+        if second.is_some() {
+            cells.push(second_percent(row.second.as_ref()));
+        }
+        if translation.is_some() {
+            cells.extend(translation_points(row.translation));
+        }
+        cells.push(row.evaluations.to_string());
+        cells
     };
-    let evaluations = |row: &Row| row.evaluations.to_string();
-    let [a, b, c, d, e, f, g, h] = before;
-    match outcome.dense.translation {
-        None => {
-            let rows = outcome.table.iter().map(|row| {
-                let [a, b, c, d, e, f, g, h] = cells(row);
-                [a, b, c, d, e, f, g, h, evaluations(row)]
-            });
-            table([a, b, c, d, e, f, g, h, last], rows)
-        }
-        Some(_) => {
-            let rows = outcome.table.iter().map(|row| {
-                let [a, b, c, d, e, f, g, h] = cells(row);
-                let [bleu, chrf] = translation_points(row.translation);
-                [a, b, c, d, e, f, g, h, bleu, chrf, evaluations(row)]
-            });
-            table([a, b, c, d, e, f, g, h, "BLEU\nmeasured", "chrF\nmeasured", last], rows)
-        }
-    }
+    table_of_any_width(headings, outcome.table.iter().map(cells))
 }
 
 /// What finishes an interrupted run: the same command with `--resume`.
