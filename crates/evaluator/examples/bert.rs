@@ -86,7 +86,7 @@ fn evaluator(config: &BertConfig, examples: usize) -> Evaluator {
     let validation = texts(config, examples + 1);
     let data = TaskData::new(validation.clone(), validation.clone(), validation);
     let shape = model.shape("bert");
-    let dense = DenseModel { shape, model, data, tokeniser: None, cached: false };
+    let dense = DenseModel { shape, model, data, tokeniser: None, cached: false, drawn: Vec::new(), ignored: 0 };
     Evaluator::new(dense, examples)
 }
 

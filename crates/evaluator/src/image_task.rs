@@ -12,7 +12,12 @@ use crate::{
 /// The splits of a set of images; the examples of each in an order drawn once and for all. Top-5 accuracy is reported of
 /// sets with more than five classes.
 pub(crate) fn read(folder: &Path, preparation: &ImageFolder) -> Result<TaskData, TaskError> {
-    let read = |part| preparation.read(folder, part).map(examples);
+    let mut other_files = 0;
+    let mut read = |part| -> Result<Examples, ImageFolderError> {
+        let images = preparation.read(folder, part)?;
+        other_files += images.others;
+        Ok(examples(images))
+    };
     let (train, test) = (read(ImagePart::Train)?, read(ImagePart::Test)?);
     let data = match read(ImagePart::Validation) {
         Ok(validation) => TaskData::new(train, validation, test),
@@ -23,7 +28,7 @@ pub(crate) fn read(folder: &Path, preparation: &ImageFolder) -> Result<TaskData,
         Err(error) => return Err(error.into()),
     };
     let second = (preparation.classes(folder)?.len() > 5).then_some(SecondMeasure::Top5);
-    Ok(TaskData { second, ..data })
+    Ok(TaskData { second, other_files, ..data })
 }
 
 fn examples(images: LabelledImages) -> Examples {

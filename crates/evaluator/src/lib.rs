@@ -7,6 +7,7 @@
 mod bleu;
 mod block_recall;
 mod calibration;
+mod caveats;
 mod chrf;
 mod class_scores;
 mod classification;
@@ -43,6 +44,7 @@ mod treatment;
 
 pub use bleu::Bleu;
 pub use calibration::{BlockStatistics, Calibration, HeadStatistics};
+pub use caveats::Caveats;
 pub use chrf::chrf;
 pub use classification::{accuracy, f1, top_k};
 pub use evaluator::{DenseModel, Effect, Evaluator, EvaluatorError};

@@ -81,6 +81,8 @@ pub struct TaskData {
     pub test: Examples,
     /// What the task reports beside accuracy on `test`, if anything.
     pub second: Option<SecondMeasure>,
+    /// Files of a folder of images whose names are not those of images; they were passed over.
+    pub other_files: usize,
 }
 
 /// Why a task's data could not be had.
@@ -211,7 +213,7 @@ impl Task {
 impl TaskData {
     /// The splits of a task that reports accuracy alone.
     pub fn new(train: Examples, validation: Examples, test: Examples) -> Self {
-        Self { train, validation, test, second: None }
+        Self { train, validation, test, second: None, other_files: 0 }
     }
 
     /// Every split, the second test split as well, if there is one.

@@ -59,6 +59,8 @@ fn mrpc_reports_the_f1_of_class_one_on_its_dev_split() {
     let dense = untrained(&tiny_bert(), &task);
     assert_eq!((dense.data.train.len(), dense.data.validation.len(), dense.data.test.len()), (18, 2, 8));
     assert_eq!(dense.data.test.labels().iter().sum::<u32>(), 5);
+    // The checkpoint's classifier of three classes is of no use, nor is its pooler: a weight and a bias each.
+    assert_eq!((dense.drawn.join(" "), dense.ignored), ("classifier.weight classifier.bias".into(), 4));
 
     let (found, labels) = (found(&dense, &dense.data.test), dense.data.test.labels().to_vec());
     let figures = reported(dense);
@@ -85,6 +87,7 @@ fn mnli_reports_accuracy_on_the_mismatched_split_where_that_is_there() {
     let data = &dense.data;
     assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (27, 3, 6));
     assert_eq!(data.truncated(), Some((1, 30 + 6 + 5)));
+    assert!(dense.drawn.is_empty(), "the checkpoint has three classes");
     let (both, Some(SecondMeasure::Mismatched(others))) = (data.digest(), &data.second) else {
         panic!("{:?}", data.second)
     };
@@ -100,7 +103,7 @@ fn mnli_reports_accuracy_on_the_mismatched_split_where_that_is_there() {
     assert_eq!(reported(dense).second, None);
 }
 
-/// So many classes of the same picture, each with two to train on and one to test.
+/// So many classes of the same picture, each with two to train on and one to test, and two files that are no pictures.
 fn flags(classes: usize) -> (TempDir, Task) {
     let folder = tempfile::tempdir().unwrap();
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/images/colour.png");
@@ -113,13 +116,15 @@ fn flags(classes: usize) -> (TempDir, Task) {
             }
         }
     }
+    fs::write(folder.path().join("train/class-0/notes.txt"), "blue").unwrap();
+    fs::write(folder.path().join("test/class-1/notes.txt"), "red").unwrap();
     let preparation = ImageFolder { shorter: 12, side: 12, ..ImageFolder::default() };
     let task = Task::Images { name: "flags".into(), folder: folder.path().into(), preparation };
     (folder, task)
 }
 
 #[test]
-fn images_of_more_than_five_classes_report_top_5() {
+fn images_of_more_than_five_classes_report_top_5_and_files_that_were_passed_over() {
     let source = |classes| {
         let input = EncoderInput::Image { side: 12, patch: 4, channels: 3 };
         ModelSource::New { encoder: EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes } }
@@ -127,6 +132,8 @@ fn images_of_more_than_five_classes_report_top_5() {
     let (_folder, task) = flags(6);
     let dense = untrained(&source(6), &task);
     assert_eq!((dense.data.train.len(), dense.data.validation.len(), dense.data.test.len()), (10, 2, 6));
+    let told = ["2 files in the folder of images were passed over because their names do not end in jpg, jpeg or png"];
+    assert_eq!(dense.caveats().sentences(), told);
     // The same picture gets the same scores: five labels of six are among the five highest, one is the highest.
     let figures = reported(dense);
     assert_eq!((figures.accuracy, figures.second), (1.0 / 6.0, second("top-5", 5.0 / 6.0)));

@@ -12,7 +12,7 @@ use maskwright_transformer::{Activation, EncoderConfig, EncoderInput, MarianConf
 fn evaluator(model: Model, examples: &Examples) -> Evaluator {
     let data = TaskData::new(examples.clone(), examples.followed_by(examples), examples.clone());
     let shape = model.shape("tiny");
-    let dense = DenseModel { shape, model, data, tokeniser: None, cached: false };
+    let dense = DenseModel { shape, model, data, tokeniser: None, cached: false, drawn: Vec::new(), ignored: 0 };
     Evaluator::new(dense, examples.len())
 }
 

@@ -112,6 +112,7 @@ impl Conclusion<'_> {
                 test_examples,
                 test_answers: Some(labels.len() as u64).filter(|answers| *answers != test_examples),
             },
+            caveats: evaluator.caveats(),
             samples: samples(&shown, texts(evaluator.dense(), None), searched_texts.as_deref()),
         };
         let json = serde_json::to_vec_pretty(&outcome).expect("an outcome is plain data");

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use maskwright_blueprint::{Accuracy, Blueprint, SecondAccuracy, TranslationAccuracy};
-use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, ModelSource, Split, TestFigures};
+use maskwright_evaluator::{Caveats, DenseModel, Evaluator, EvaluatorError, ModelSource, Split, TestFigures};
 use maskwright_transformer::Tokeniser;
 use serde::Serialize;
 
@@ -34,6 +34,10 @@ pub struct Evaluation {
     pub translation: Option<TranslationAccuracy>,
     /// Whether the weights were those fine-tuned under this mask; else the dense model's own.
     pub fine_tuned: bool,
+    /// What was cut and passed over, and what was drawn where the weights are the dense model's; left out where there was
+    /// nothing of the kind.
+    #[serde(skip_serializing_if = "Caveats::is_empty")]
+    pub caveats: Caveats,
 }
 
 /// Measures a blueprint on the test split of `config`'s task.
@@ -73,6 +77,7 @@ pub fn evaluate(
         second,
         translation,
         fine_tuned,
+        caveats: evaluator.caveats(),
     })
 }
 

@@ -52,7 +52,7 @@ pub use cross_validation::{CrossValidation, CrossValidationRow, DensityAgainstTi
 pub use error::SearchError;
 pub use evaluation::{Evaluation, VOCABULARY, evaluate};
 pub use guide::Guide;
-pub use maskwright_evaluator::{DropInterval, Fold};
+pub use maskwright_evaluator::{Caveats, DropInterval, Fold};
 pub use maskwright_transformer::Backend;
 pub use outcome::{
     BaselineRow, Best, BestPredicted, Dense, Details, EpisodeRecord, Outcome, Row, StopReason, TranslationSample,

@@ -1,5 +1,5 @@
 use maskwright_blueprint::{Predicted, SecondMetric, TranslationQuality};
-use maskwright_evaluator::Effect;
+use maskwright_evaluator::{Caveats, Effect};
 use serde::{Deserialize, Serialize};
 
 /// What a search found; `result.json` in the run directory, and what `--json` prints.
@@ -22,6 +22,9 @@ pub struct Outcome {
     /// The table for people: dense, baselines, searched.
     pub table: Vec<Row>,
     pub details: Details,
+    /// What was cut, passed over and drawn; left out where there was nothing of the kind.
+    #[serde(default, skip_serializing_if = "Caveats::is_empty")]
+    pub caveats: Caveats,
     /// Of tasks that ask for a translation: the first sentences of the test split.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<TranslationSample>,

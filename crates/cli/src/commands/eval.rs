@@ -77,6 +77,9 @@ fn sentences(found: &Evaluation) -> String {
         let [[bleu, chrf], [dense_bleu, dense_chrf]] = [masked, dense].map(|of| translation_points(Some(of)));
         text += &format!("greedy decoding: BLEU {bleu} (dense {dense_bleu}), chrF {chrf} (dense {dense_chrf})\n");
     }
+    for caveat in found.caveats.sentences() {
+        text += &format!("inputs: {caveat}\n");
+    }
     text
 }
 

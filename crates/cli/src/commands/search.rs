@@ -131,6 +131,9 @@ fn notes(outcome: &Outcome) -> String {
             100.0 * details.tolerance
         );
     }
+    for caveat in outcome.caveats.sentences() {
+        text += &format!("inputs: {caveat}\n");
+    }
     text
 }
 

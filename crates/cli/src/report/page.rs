@@ -128,6 +128,7 @@ fn results(outcome: &Outcome) -> String {
             points(details.tolerance).trim_start_matches('+')
         ));
     }
+    notes.extend(outcome.caveats.sentences().iter().map(|caveat| format!("Inputs: {}.", escaped(caveat))));
     if !notes.is_empty() {
         html += &format!("<p class=\"note below\">{}</p>\n", notes.join("<br>"));
     }
