@@ -32,7 +32,8 @@ pub use mask_library::MaskLibrary;
 pub use model_shape::{Linear, ModelShape, ModuleShape};
 pub use precision::Precision;
 pub use provenance::{
-    Accuracy, AccuracyDrop, Measured, Predicted, Provenance, TranslationAccuracy, TranslationQuality,
+    Accuracy, AccuracyDrop, Measured, Predicted, Provenance, SecondAccuracy, SecondMetric, TranslationAccuracy,
+    TranslationQuality,
 };
 pub use ron_file::{RonError, nearest, parse_ron, read_ron, to_ron};
 pub use safetensors_file::SafetensorsError;

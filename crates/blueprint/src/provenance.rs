@@ -74,9 +74,30 @@ pub struct Accuracy {
     pub dense: f64,
     pub masked: f64,
     pub drop: AccuracyDrop,
+    /// Of tasks that report a figure beside accuracy; left out of the files of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondAccuracy>,
     /// Of tasks that ask for a translation; left out of the files of others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationAccuracy>,
+}
+
+/// What a task reports beside accuracy, of one model: a share in [0, 1], higher is better.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecondMetric {
+    /// As tables of results call it: `F1`, `top-5`, `accuracy, mismatched`.
+    pub name: String,
+    pub value: f64,
+}
+
+/// A [`SecondMetric`] of the dense and of the masked model, measured on the same examples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecondAccuracy {
+    pub name: String,
+    pub dense: f64,
+    pub masked: f64,
 }
 
 /// How well the dense and the masked model translate, measured on the same sentences.

@@ -1,5 +1,7 @@
 use std::{
-    io::{self, IsTerminal},
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal, Write},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,8 +11,9 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use maskwright_search::{Stage, Watch};
+use serde::Serialize;
 
-use crate::{memory, steps};
+use crate::{error::CliError, memory, steps};
 
 /// Shows a search on stderr while it runs: one bar that moves, and above it one line for each finished stage.
 ///
@@ -20,6 +23,17 @@ pub(crate) struct Progress {
     stage: String,
     begun: Instant,
     interrupted: Arc<AtomicBool>,
+    /// Gets a line for each finished stage.
+    record: Option<File>,
+}
+
+/// What a finished stage took: a line of its record.
+#[derive(Serialize)]
+struct Took<'a> {
+    stage: &'a str,
+    seconds: f64,
+    /// Most memory that was resident at once, of the whole process; none where the system does not tell.
+    peak_bytes: Option<u64>,
 }
 
 impl Progress {
@@ -42,7 +56,16 @@ impl Progress {
         if let Err(error) = taken {
             tracing::warn!("Ctrl-C will end the search without a checkpoint of its own: {error}");
         }
-        Self { bar, stage: String::new(), begun: Instant::now(), interrupted }
+        Self { bar, stage: String::new(), begun: Instant::now(), interrupted, record: None }
+    }
+
+    /// The same, and what each finished stage took becomes a line at the end of a file.
+    pub(crate) fn recorded(verbose: u8, path: &Path) -> Result<Self, CliError> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.map_err(|source| CliError::Write { path: path.into(), source })?;
+        let mut progress = Self::new(verbose);
+        progress.record = Some(file);
+        Ok(progress)
     }
 }
 
@@ -67,8 +90,13 @@ impl Watch for Progress {
 
     fn end(&mut self, note: &str) {
         self.bar.disable_steady_tick();
-        let peak = memory::peak().map_or(String::new(), |bytes| format!(", {} MiB", bytes >> 20));
-        let took = format!("{:.1} s{peak}", self.begun.elapsed().as_secs_f64());
+        let (seconds, peak_bytes) = (self.begun.elapsed().as_secs_f64(), memory::peak());
+        if let Some(record) = &mut self.record {
+            let line = serde_json::to_string(&Took { stage: &self.stage, seconds, peak_bytes });
+            let _ = writeln!(record, "{}", line.expect("it is plain data")); // a full disk stops the search itself
+        }
+        let peak = peak_bytes.map_or(String::new(), |bytes| format!(", {} MiB", bytes >> 20));
+        let took = format!("{seconds:.1} s{peak}");
         if self.bar.is_hidden() {
             tracing::info!("{}: {note} ({took})", self.stage);
         } else {

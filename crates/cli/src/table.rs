@@ -1,5 +1,5 @@
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use maskwright_blueprint::TranslationQuality;
+use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
+use maskwright_blueprint::{SecondMetric, TranslationQuality};
 
 /// One line under the headings and nothing else.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
@@ -10,14 +10,19 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator
     drawn(headings, rows, CellAlignment::Right)
 }
 
+/// The same with as many columns as there are headings; every row has as many cells.
+pub(crate) fn table_of_any_width(headings: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    drawn(headings, rows, CellAlignment::Right)
+}
+
 /// The same with every column on the left.
 pub(crate) fn text_table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     drawn(headings, rows, CellAlignment::Left)
 }
 
-fn drawn<const N: usize>(
-    headings: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
+fn drawn<R: Into<Row>>(
+    headings: impl Into<Row>,
+    rows: impl IntoIterator<Item = R>,
     alignment: CellAlignment,
 ) -> String {
     let mut table = Table::new();
@@ -41,6 +46,11 @@ pub(crate) fn percent(share: f64) -> String {
 pub(crate) fn points(difference: f64) -> String {
     let rounded = format!("{:+.1}", 100.0 * difference);
     if rounded == "-0.0" { "+0.0".into() } else { rounded }
+}
+
+/// What a task reports beside accuracy, as [`percent`].
+pub(crate) fn second_percent(second: Option<&SecondMetric>) -> String {
+    second.map_or_else(|| "–".into(), |second| percent(second.value))
 }
 
 /// BLEU and chrF, each in points: `31.2`.

@@ -84,8 +84,10 @@ fn memory() -> Result<(), Box<dyn Error>> {
 fn evaluator(config: &BertConfig, examples: usize) -> Evaluator {
     let model = Model::Bert(config.init(7, &Device::flex()));
     let validation = texts(config, examples + 1);
-    let data = TaskData { train: validation.clone(), test: validation.clone(), validation };
-    Evaluator::new(DenseModel { shape: model.shape("bert"), model, data, tokeniser: None, cached: false }, examples)
+    let data = TaskData::new(validation.clone(), validation.clone(), validation);
+    let shape = model.shape("bert");
+    let dense = DenseModel { shape, model, data, tokeniser: None, cached: false, drawn: Vec::new(), ignored: 0 };
+    Evaluator::new(dense, examples)
 }
 
 /// Texts of full length.

@@ -23,7 +23,7 @@ pub(crate) fn generate() -> TaskData {
         let labels = sequences.iter().map(|sequence| sequence[RECALLED]).collect();
         Examples::sequences(&sequences, labels)
     };
-    TaskData { train: split(4000), validation: split(1000), test: split(2000) }
+    TaskData::new(split(4000), split(1000), split(2000))
 }
 
 #[cfg(test)]

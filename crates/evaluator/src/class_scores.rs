@@ -74,6 +74,20 @@ pub(crate) fn answers(model: &Model, shape: &ModelShape, examples: &Examples, tr
     parts(examples, model).iter().flat_map(right).collect()
 }
 
+/// Hands over class scores `[answers, classes]` of the examples by a model of this shape, part by part, each with its
+/// examples.
+pub(crate) fn logits_by_part(
+    model: &Model,
+    shape: &ModelShape,
+    examples: &Examples,
+    treatment: Treatment<'_>,
+    mut take: impl FnMut(&Examples, Tensor<2>),
+) {
+    for part in parts(examples, model) {
+        take(&part, logits(model, shape, &part, treatment));
+    }
+}
+
 /// Class scores `[answers, classes]` of all examples by a model of this shape.
 pub(crate) fn logits(model: &Model, shape: &ModelShape, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
     let device = model.device();
@@ -150,9 +164,14 @@ fn log_probabilities(dense: &DenseModel, examples: &Examples) -> Tensor<2> {
 
 /// Of each answer, whether its highest class score is its label's.
 fn right_answers(logits: Tensor<2>, examples: &Examples) -> Vec<bool> {
+    found_classes(logits).iter().zip(examples.labels()).map(|(found, label)| found == label).collect()
+}
+
+/// Of each answer, the class of its highest score.
+pub(crate) fn found_classes(logits: Tensor<2>) -> Vec<u32> {
     let found = logits.argmax(1).into_data().convert::<i32>();
     let found: Vec<i32> = found.try_to_vec().expect("just converted to i32");
-    found.iter().zip(examples.labels()).map(|(found, label)| *found as u32 == *label).collect()
+    found.into_iter().map(|class| class as u32).collect()
 }
 
 /// Mean `KL(reference || masked)` in nats, from class scores and log-probabilities `[answers, classes]`.

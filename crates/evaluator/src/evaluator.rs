@@ -3,14 +3,16 @@ use std::{fs, io, ops::ControlFlow, path::Path, sync::OnceLock};
 use burn::tensor::Tensor;
 use maskwright_blueprint::{Blueprint, Digest, ModelShape};
 use maskwright_transformer::{
-    Backend, BackendError, CheckpointError, CompiledMasks, Model, Tokeniser, WeightsError, load_weights, weights_digest,
+    Backend, BackendError, CheckpointError, CompiledMasks, Loaded, Model, Tokeniser, WeightsError, load_weights,
+    weights_digest,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Calibration, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Teacher, Trained,
-    Training, TrainingError, TrainingProgress, Translated, Treatment,
+    Calibration, Caveats, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Teacher,
+    TestFigures, Trained, Training, TrainingError, TrainingProgress, Translated, Treatment,
     class_scores::{MOST_SCORES, Reference, answers, count_scores, effect, logits, share},
+    second_measure::accuracy_and_second,
     shared_layers::SharedLayers,
 };
 
@@ -51,6 +53,10 @@ pub struct DenseModel {
     pub tokeniser: Option<Tokeniser>,
     /// Whether the weights came from the cache.
     pub cached: bool,
+    /// Names of tensors that a checkpoint lacks and that were drawn: a classifier's.
+    pub drawn: Vec<String>,
+    /// How many tensors of a checkpoint the model has no use for.
+    pub ignored: usize,
 }
 
 impl DenseModel {
@@ -74,13 +80,13 @@ impl DenseModel {
         seed: u64,
         vocabulary: Option<Tokeniser>,
     ) -> Result<Self, EvaluatorError> {
-        let model = source.build(task.classes()?, seed, &backend.device()?)?;
+        let Loaded { model, drawn, ignored } = source.build(task.classes()?, seed, &backend.device()?)?;
         let tokeniser = match vocabulary {
             Some(learnt) => Some(learnt),
             None => source.tokeniser(&model, task)?,
         };
         let data = task.load(&model, tokeniser.as_ref())?;
-        Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: false })
+        Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: false, drawn, ignored: ignored.len() })
     }
 
     /// Trains the model, or takes it from `cache`, where it lies under a digest of first weights, data, recipe and seed.
@@ -93,7 +99,7 @@ impl DenseModel {
         cache: &Path,
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Self, EvaluatorError> {
-        let Self { model, shape, data, tokeniser, .. } = self;
+        let Self { model, shape, data, tokeniser, drawn, ignored, .. } = self;
         fs::create_dir_all(cache).map_err(|source| EvaluatorError::Write { path: cache.into(), source })?;
         let training = Training {
             examples: &data.train.clone().with_mirrored(),
@@ -108,14 +114,21 @@ impl DenseModel {
             store: Some(Store { folder: cache, prefix: &shape.name }),
         };
         let Trained { model, kept } = training.run(model, watch)?;
-        Ok(Self { shape: model.shape(&shape.name), model, data, tokeniser, cached: kept })
+        Ok(Self { shape: model.shape(&shape.name), model, data, tokeniser, cached: kept, drawn, ignored })
     }
 
-    /// The same examples with the weights of a file, which must be those of a model of this architecture.
+    /// The same examples with the weights of a file, which must be those of a model of this architecture. All of them come
+    /// from there: nothing is left that was drawn.
     pub fn with_weights(mut self, path: &Path) -> Result<Self, EvaluatorError> {
         load_weights(&mut self.model, path)?;
         self.shape = self.model.shape(&self.shape.name);
+        (self.drawn, self.ignored) = (Vec::new(), 0);
         Ok(self)
+    }
+
+    /// What was cut, passed over and drawn to make it and its examples.
+    pub fn caveats(&self) -> Caveats {
+        Caveats::of(self)
     }
 
     /// Of the weights alone.
@@ -204,6 +217,14 @@ impl Evaluator {
         share(&answers(model, self.shape(), self.examples(split), treatment))
     }
 
+    /// What is reported of `model`, under masks or dense: this reads the test split.
+    pub fn test(&self, model: &Model, masks: Option<&Blueprint>) -> TestFigures {
+        let treatment = masks.map_or(Treatment::Dense, Treatment::Masked);
+        let (accuracy, second) = accuracy_and_second(model, self.shape(), &self.dense.data, treatment);
+        let translation = self.translate(model, masks, Split::Test).map(|found| found.quality);
+        TestFigures { accuracy, second, translation }
+    }
+
     /// What `model` translates a split to, under masks or dense, by greedy decoding; none for tasks that ask for a class.
     pub fn translate(&self, model: &Model, masks: Option<&Blueprint>, split: Split) -> Option<Translated> {
         self.translate_examples(model, masks, self.examples(split))
@@ -223,6 +244,11 @@ impl Evaluator {
             None => CompiledMasks::dense(&self.shape().modules, &device),
         };
         Translated::by(translator, tokeniser, self.shape(), examples, &masks)
+    }
+
+    /// What was cut, passed over and drawn to make the dense model and its examples.
+    pub fn caveats(&self) -> Caveats {
+        self.dense.caveats()
     }
 
     /// What turns the task's texts into tokens, and tokens into texts.

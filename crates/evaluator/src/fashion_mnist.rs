@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use crate::{Examples, Idx, TaskData, TaskError};
+use crate::{Examples, Idx, SecondMeasure, TaskData, TaskError};
 
 /// Side of the images as they ship, and with two rows and columns of background on each edge.
 const SIDE: usize = 28;
@@ -16,12 +16,15 @@ const VALIDATION: usize = 5000;
 /// Reads the three splits of a Fashion-MNIST folder, as it ships or as its authors published it.
 pub(crate) fn load(folder: &Path) -> Result<TaskData, TaskError> {
     let split = |name| load_split(folder, name);
-    if find(folder, &images("t10k")).is_none() {
-        return Ok(TaskData { train: split("train")?, validation: split("validation")?, test: split("test")? });
-    }
-    let whole = split("train")?;
-    let (train, validation) = whole.split_at(whole.len().saturating_sub(VALIDATION));
-    Ok(TaskData { train, validation, test: split("t10k")? })
+    let data = match find(folder, &images("t10k")) {
+        None => TaskData::new(split("train")?, split("validation")?, split("test")?),
+        Some(_) => {
+            let whole = split("train")?;
+            let (train, validation) = whole.split_at(whole.len().saturating_sub(VALIDATION));
+            TaskData::new(train, validation, split("t10k")?)
+        }
+    };
+    Ok(TaskData { second: Some(SecondMeasure::Top5), ..data })
 }
 
 fn load_split(folder: &Path, split: &str) -> Result<Examples, TaskError> {

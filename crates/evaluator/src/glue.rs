@@ -12,7 +12,8 @@ pub enum GlueTask {
     Mrpc,
     /// Is a sentence of a movie review 0 negative or 1 positive? Reported: accuracy.
     Sst2,
-    /// Does a premise 0 entail a hypothesis, 1 neither, or 2 contradict it? Reported: accuracy on both dev splits.
+    /// Does a premise 0 entail a hypothesis, 1 neither, or 2 contradict it? Reported: accuracy on both dev splits, on the
+    /// mismatched one where its file is there.
     Mnli,
 }
 

@@ -5,27 +5,34 @@ use std::path::Path;
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 
 use crate::{
-    Examples, ImageFolder, ImageFolderError, ImagePart, TaskData, TaskError,
+    Examples, ImageFolder, ImageFolderError, ImagePart, LabelledImages, SecondMeasure, TaskData, TaskError,
     splits::{ORDER_SEED, part_off},
 };
 
-/// The splits of a set of images; the examples of each in an order drawn once and for all.
+/// The splits of a set of images; the examples of each in an order drawn once and for all. Top-5 accuracy is reported of
+/// sets with more than five classes.
 pub(crate) fn read(folder: &Path, preparation: &ImageFolder) -> Result<TaskData, TaskError> {
-    let train = examples(folder, preparation, ImagePart::Train)?;
-    let test = examples(folder, preparation, ImagePart::Test)?;
-    match examples(folder, preparation, ImagePart::Validation) {
-        Ok(validation) => Ok(TaskData { train, validation, test }),
+    let mut other_files = 0;
+    let mut read = |part| -> Result<Examples, ImageFolderError> {
+        let images = preparation.read(folder, part)?;
+        other_files += images.others;
+        Ok(examples(images))
+    };
+    let (train, test) = (read(ImagePart::Train)?, read(ImagePart::Test)?);
+    let data = match read(ImagePart::Validation) {
+        Ok(validation) => TaskData::new(train, validation, test),
         Err(ImageFolderError::Part { .. }) => {
             let fold = part_off(train.labels())?;
-            Ok(TaskData { validation: train.select(&fold.held_out), train: train.select(&fold.train), test })
+            TaskData::new(train.select(&fold.train), train.select(&fold.held_out), test)
         }
-        Err(error) => Err(error.into()),
-    }
+        Err(error) => return Err(error.into()),
+    };
+    let second = (preparation.classes(folder)?.len() > 5).then_some(SecondMeasure::Top5);
+    Ok(TaskData { second, other_files, ..data })
 }
 
-fn examples(folder: &Path, preparation: &ImageFolder, part: ImagePart) -> Result<Examples, ImageFolderError> {
-    let images = preparation.read(folder, part)?;
+fn examples(images: LabelledImages) -> Examples {
     let mut order: Vec<usize> = (0..images.labels.len()).collect();
     order.shuffle(&mut ChaCha12Rng::seed_from_u64(ORDER_SEED));
-    Ok(Examples::images(images.side, 3, images.pixels, images.labels).select(&order))
+    Examples::images(images.side, 3, images.pixels, images.labels).select(&order)
 }

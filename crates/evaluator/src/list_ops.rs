@@ -94,7 +94,7 @@ impl ListOps {
             }
             Examples::sequences(&sequences, labels)
         };
-        Ok(TaskData { train: split(self.train), validation: split(self.validation), test: split(self.test) })
+        Ok(TaskData::new(split(self.train), split(self.validation), split(self.test)))
     }
 }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use maskwright_transformer::{
-    Checkpoint, CheckpointError, EncoderConfig, Loading, Model, Pooling, Tokeniser, TranslatorConfig,
+    Checkpoint, CheckpointError, EncoderConfig, Loaded, Loading, Model, Pooling, Tokeniser, TranslatorConfig,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,15 +46,17 @@ impl ModelSource {
         }
     }
 
-    /// The model with its first weights, for `classes` classes where it does not say how many.
-    pub fn build(&self, classes: Option<u32>, seed: u64, device: &Device) -> Result<Model, CheckpointError> {
+    /// The model with its first weights, for `classes` classes where it does not say how many. Of a new model nothing
+    /// counts as drawn, for there is no checkpoint that lacks it.
+    pub fn build(&self, classes: Option<u32>, seed: u64, device: &Device) -> Result<Loaded, CheckpointError> {
+        let new = |model| Ok(Loaded { model, drawn: Vec::new(), ignored: Vec::new() });
         match self {
-            Self::New { encoder } => Ok(Model::Encoder(encoder.init(seed, device))),
-            Self::NewTranslator { translator } => Ok(Model::Marian(translator.init(seed, device))),
+            Self::New { encoder } => new(Model::Encoder(encoder.init(seed, device))),
+            Self::NewTranslator { translator } => new(Model::Marian(translator.init(seed, device))),
             Self::Pretrained { folder, length, target_length, pooling } => {
                 let (length, target_length, pooling) = (*length, *target_length, *pooling);
                 let loading = Loading { length, target_length, classes, pooling, seed };
-                Ok(Model::load(folder, &loading, device)?.model)
+                Model::load(folder, &loading, device)
             }
         }
     }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Examples, GlueError, GlueTask, IdxError, ImageFolder, ImageFolderError, ListOps, ListOpsError, ParallelFiles,
-    ParallelTextError, SentencePair, TextTable, TextTableError, block_recall, fashion_mnist, image_task, text_task,
-    translation_task::TranslationFiles,
+    ParallelTextError, SecondMeasure, SentencePair, TextTable, TextTableError, block_recall, fashion_mnist, image_task,
+    text_task, translation_task::TranslationFiles,
 };
 
 /// What a model is asked to do, and where the examples come from. Relative paths count from the working directory.
@@ -56,7 +56,7 @@ pub enum Task {
         most: Option<u32>,
     },
     /// A task of GLUE. A tenth of its training examples validates; its dev split tests, for labels of GLUE's own test
-    /// splits are not public.
+    /// splits are not public. Beside accuracy, F1 is reported of MRPC, and accuracy on the mismatched dev split of MNLI.
     Glue { task: GlueTask, folder: PathBuf },
 }
 
@@ -79,6 +79,10 @@ pub struct TaskData {
     pub train: Examples,
     pub validation: Examples,
     pub test: Examples,
+    /// What the task reports beside accuracy on `test`, if anything.
+    pub second: Option<SecondMeasure>,
+    /// Files of a folder of images whose names are not those of images; they were passed over.
+    pub other_files: usize,
 }
 
 /// Why a task's data could not be had.
@@ -207,27 +211,41 @@ impl Task {
 }
 
 impl TaskData {
-    /// Of all examples.
-    pub fn digest(&self) -> Digest {
-        Digest::of([&self.train, &self.validation, &self.test].map(|examples| examples.digest().to_string()))
+    /// The splits of a task that reports accuracy alone.
+    pub fn new(train: Examples, validation: Examples, test: Examples) -> Self {
+        Self { train, validation, test, second: None, other_files: 0 }
     }
 
-    /// Texts that were cut because they are longer than the model reads, of all texts; none for tasks without texts.
+    /// Every split, the second test split as well, if there is one.
+    fn splits(&self) -> Vec<&Examples> {
+        let mismatched = match &self.second {
+            Some(SecondMeasure::Mismatched(examples)) => Some(examples),
+            Some(SecondMeasure::F1 | SecondMeasure::Top5) | None => None,
+        };
+        [&self.train, &self.validation, &self.test].into_iter().chain(mismatched).collect()
+    }
+
+    /// Of all examples.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.splits().iter().map(|examples| examples.digest().to_string()))
+    }
+
+    /// Texts that were cut because they are longer than the model reads, of all texts; none where none was.
     pub fn truncated(&self) -> Option<(usize, usize)> {
-        let splits = [&self.train, &self.validation, &self.test];
+        let splits = self.splits();
         let truncated = splits.iter().map(|examples| examples.truncated()).sum();
         (truncated > 0).then(|| (truncated, splits.iter().map(|examples| examples.count_texts()).sum()))
     }
 
     /// Pairs of sentences that were passed over because one side is empty, of all splits.
     pub fn empty_pairs(&self) -> usize {
-        [&self.train, &self.validation, &self.test].iter().map(|examples| examples.empty_pairs()).sum()
+        self.splits().iter().map(|examples| examples.empty_pairs()).sum()
     }
 
     /// Refuses a model that cannot read these examples or name their classes.
     fn check(&self, model: &Model) -> Result<(), TaskError> {
-        let splits = [&self.train, &self.validation, &self.test].map(Examples::needs);
-        let (needed, classes) = splits.into_iter().reduce(most_of).expect("there are three splits");
+        let needs = self.splits().into_iter().map(Examples::needs);
+        let (needed, classes) = needs.reduce(most_of).expect("there are three splits or four");
         let fits = match (model.reads(), needed) {
             (Reads::Text { length, vocabulary, .. }, Reads::Text { length: l, vocabulary: v, .. }) => {
                 length >= l && vocabulary >= v

@@ -4,7 +4,7 @@ use maskwright_transformer::{CheckpointError, Text, TokenisedTexts};
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 
 use crate::{
-    Examples, GlueSplit, Task, TaskData, TaskError, TextExample,
+    Examples, GlueError, GlueSplit, GlueTask, SecondMeasure, Task, TaskData, TaskError, TextExample,
     splits::{ORDER_SEED, part_off},
 };
 
@@ -34,8 +34,21 @@ pub(crate) fn read(task: &Task, encode: Encode<'_>) -> Result<TaskData, TaskErro
         Some(validation) => (train, validation),
         None => a_tenth_off(train)?,
     };
-    let examples = |texts| examples(texts, encode);
-    Ok(TaskData { train: examples(train)?, validation: examples(validation)?, test: examples(test)? })
+    let data = TaskData::new(examples(train, encode)?, examples(validation, encode)?, examples(test, encode)?);
+    Ok(TaskData { second: second_measure(task, encode)?, ..data })
+}
+
+/// What GLUE reports of a task beside accuracy. MNLI's mismatched split is measured where its file is there.
+fn second_measure(task: &Task, encode: Encode<'_>) -> Result<Option<SecondMeasure>, TaskError> {
+    match task {
+        Task::Glue { task: GlueTask::Mrpc, .. } => Ok(Some(SecondMeasure::F1)),
+        Task::Glue { task: GlueTask::Mnli, folder } => match GlueTask::Mnli.read(folder, GlueSplit::DevMismatched) {
+            Ok(texts) => Ok(Some(SecondMeasure::Mismatched(examples(texts, encode)?))),
+            Err(GlueError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        },
+        _ => Ok(None),
+    }
 }
 
 /// Training examples, and a tenth of each class for validation.

@@ -36,7 +36,7 @@ impl TranslationFiles<'_> {
         };
         let examples = |text| examples(text, model, tokeniser);
         let test = self.test.read(None)?;
-        Ok(TaskData { train: examples(train)?, validation: examples(validation)?, test: examples(test)? })
+        Ok(TaskData::new(examples(train)?, examples(validation)?, examples(test)?))
     }
 }
 

@@ -10,9 +10,10 @@ use maskwright_transformer::{Activation, EncoderConfig, EncoderInput, MarianConf
 /// The loop's examples and those that select are the same ones, so that `select`, which runs whole passes, says what
 /// `measure` must.
 fn evaluator(model: Model, examples: &Examples) -> Evaluator {
-    let data = TaskData { train: examples.clone(), validation: examples.followed_by(examples), test: examples.clone() };
+    let data = TaskData::new(examples.clone(), examples.followed_by(examples), examples.clone());
     let shape = model.shape("tiny");
-    Evaluator::new(DenseModel { shape, model, data, tokeniser: None, cached: false }, examples.len())
+    let dense = DenseModel { shape, model, data, tokeniser: None, cached: false, drawn: Vec::new(), ignored: 0 };
+    Evaluator::new(dense, examples.len())
 }
 
 /// Four layers over 24 symbols, three blocks of 8 a side; 400 examples, which are two batches.

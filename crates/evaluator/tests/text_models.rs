@@ -69,7 +69,7 @@ fn a_model_that_reads_no_text_is_refused() {
     let input = EncoderInput::Tokens { length: 16, vocabulary: 60 };
     let source =
         ModelSource::New { encoder: EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes: 2 } };
-    let model = source.build(Some(2), 1, &burn::tensor::Device::flex()).unwrap();
+    let model = source.build(Some(2), 1, &burn::tensor::Device::flex()).unwrap().model;
     let Err(TaskError::Unfit { model, task }) = task.load(&model, None) else { panic!("it was taken") };
     let expected =
         ("at most 16 tokens out of 60 and 2 classes", "texts, which take a model with a tokeniser, and 2 classes");

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use maskwright_blueprint::{Blueprint, Provenance};
-use maskwright_evaluator::{Evaluator, ModelSource, Split};
+use maskwright_evaluator::{Evaluator, ModelSource, Split, TestFigures};
 use maskwright_transformer::{Model, Tokeniser, weights_to_bytes};
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     cross_validation::majority,
     evaluation::VOCABULARY,
     fidelity::rank_correlation,
-    finalists::{DenseResult, Finalist, blueprint_of},
+    finalists::{Finalist, blueprint_of},
     rows::{baseline_row, best_of, dense_row, is_baseline, row, samples},
     run_directory::{RunDirectory, config_digest, now, tool},
     trial::Found,
@@ -38,8 +38,8 @@ impl Conclusion<'_> {
     pub(crate) fn draw(&self, finals: &[Finalist], watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
         let &Self { config, evaluator, pricing, searched, limit, .. } = self;
         watch.begin(&Stage::Test, finals.len() as u64 + 2);
-        let dense = self.dense(None);
-        let mut table = self.dense_rows(dense)?;
+        let dense = evaluator.test(evaluator.dense(), None);
+        let mut table = self.dense_rows(&dense)?;
         watch.advance(2, "");
         let shown = evaluator.examples(Split::Test).split_at(SAMPLES).0;
         let texts = |model: &Model, masks: Option<&Blueprint>| {
@@ -55,7 +55,7 @@ impl Conclusion<'_> {
         for (at, finalist) in finals.iter().enumerate() {
             let name = &finalist.name;
             let provenance = Provenance { vocabulary: learnt.map(Tokeniser::digest), ..self.provenance(name) };
-            let blueprint = blueprint_of(finalist, evaluator, pricing, dense, provenance)?;
+            let blueprint = blueprint_of(finalist, evaluator, pricing, dense.clone(), provenance)?;
             let text = blueprint.to_ron();
             let weights = weights_to_bytes(&finalist.model);
             self.run.write(&format!("rows/{name}.ron"), text.as_bytes())?;
@@ -90,6 +90,7 @@ impl Conclusion<'_> {
             evaluations: searched.evaluated.len() as u64,
             dense: Dense {
                 accuracy: dense.accuracy,
+                second: dense.second,
                 translation: dense.translation,
                 seconds: table[0].predicted.seconds.0,
             },
@@ -111,6 +112,7 @@ impl Conclusion<'_> {
                 test_examples,
                 test_answers: Some(labels.len() as u64).filter(|answers| *answers != test_examples),
             },
+            caveats: evaluator.caveats(),
             samples: samples(&shown, texts(evaluator.dense(), None), searched_texts.as_deref()),
         };
         let json = serde_json::to_vec_pretty(&outcome).expect("an outcome is plain data");
@@ -121,27 +123,18 @@ impl Conclusion<'_> {
         Ok(outcome)
     }
 
-    /// The dense model on the test split, under masks that leave out nothing or as it is.
-    fn dense(&self, masks: Option<&Blueprint>) -> DenseResult {
-        let evaluator = self.evaluator;
-        DenseResult {
-            accuracy: evaluator.accuracy(evaluator.dense(), masks, Split::Test),
-            translation: evaluator.translate(evaluator.dense(), masks, Split::Test).map(|found| found.quality),
-        }
-    }
-
     /// The dense model at the finest precision that there is, and at the coarsest.
-    fn dense_rows(&self, dense: DenseResult) -> Result<Vec<Row>, SearchError> {
+    fn dense_rows(&self, dense: &TestFigures) -> Result<Vec<Row>, SearchError> {
         let Self { evaluator, pricing, .. } = self;
         let (finest, coarsest) = (pricing.finest(), self.config.space.precisions[0]);
-        let mut rows = vec![dense_row("dense", &pricing.dense(finest), dense, 0.0, pricing)?];
+        let mut rows = vec![dense_row("dense", &pricing.dense(finest), dense.clone(), 0.0, pricing)?];
         if finest != coarsest {
             let coarse = pricing.dense(coarsest);
             let selected = |masks| evaluator.accuracy(evaluator.dense(), masks, Split::Selection);
             let selection_drop = selected(None) - selected(Some(&coarse));
-            let on_test = self.dense(Some(&coarse));
-            let name = format!("dense {coarsest}");
-            let row = dense_row(&name, &coarse, on_test, dense.accuracy - on_test.accuracy, pricing)?;
+            let on_test = evaluator.test(evaluator.dense(), Some(&coarse));
+            let drop = dense.accuracy - on_test.accuracy;
+            let row = dense_row(&format!("dense {coarsest}"), &coarse, on_test, drop, pricing)?;
             rows.push(Row { selection_drop, within_tolerance: selection_drop <= self.limit.tolerance, ..row });
         }
         Ok(rows)

@@ -47,14 +47,8 @@ pub(crate) fn trained(
         watch.begin(&Stage::Train, 0);
     }
     let how = if dense.cached { "taken from the cache" } else { "trained and cached" };
-    let mut told = how.to_owned();
-    if let Some((cut, all)) = dense.data.truncated() {
-        told += &format!("; {cut} of {all} texts are longer than the model reads and were cut");
-    }
-    match dense.data.empty_pairs() {
-        0 => (),
-        empty => told += &format!("; {empty} pairs were passed over because one side is empty"),
-    }
-    watch.end(&told);
+    let mut told = vec![how.to_owned()];
+    told.extend(dense.caveats().sentences());
+    watch.end(&told.join("; "));
     Ok(dense)
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use maskwright_blueprint::{Blueprint, TranslationAccuracy};
-use maskwright_evaluator::{DenseModel, Evaluator, EvaluatorError, ModelSource, Split};
+use maskwright_blueprint::{Accuracy, Blueprint, SecondAccuracy, TranslationAccuracy};
+use maskwright_evaluator::{Caveats, DenseModel, Evaluator, EvaluatorError, ModelSource, Split, TestFigures};
 use maskwright_transformer::Tokeniser;
 use serde::Serialize;
 
@@ -25,11 +25,19 @@ pub struct Evaluation {
     pub dense: f64,
     pub masked: f64,
     pub drop: f64,
+    /// Of tasks that report a figure beside accuracy; the dense model's is the recorded one as well, and both are left out
+    /// where the blueprint was made before there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondAccuracy>,
     /// Of tasks that ask for a translation, by greedy decoding; the dense model's is the recorded one as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationAccuracy>,
     /// Whether the weights were those fine-tuned under this mask; else the dense model's own.
     pub fine_tuned: bool,
+    /// What was cut and passed over, and what was drawn where the weights are the dense model's; left out where there was
+    /// nothing of the kind.
+    #[serde(skip_serializing_if = "Caveats::is_empty")]
+    pub caveats: Caveats,
 }
 
 /// Measures a blueprint on the test split of `config`'s task.
@@ -54,26 +62,22 @@ pub fn evaluate(
     fits.map_err(|source| SearchError::OtherModel { path: file.into(), source })?;
     let evaluator = Evaluator::new(dense_model, config.loop_examples as usize);
     let recorded = blueprint.provenance.accuracy.as_ref().filter(|_| fine_tuned);
-    let dense = recorded.map(|accuracy| accuracy.dense);
-    let dense = dense.unwrap_or_else(|| evaluator.accuracy(evaluator.dense(), None, Split::Test));
-    let masked = evaluator.accuracy(evaluator.dense(), Some(&blueprint), Split::Test);
-    let translate = |masks| evaluator.translate(evaluator.dense(), masks, Split::Test).map(|found| found.quality);
-    let translated = match recorded {
-        Some(recorded) => recorded.translation.map(|translation| translation.dense),
-        None => translate(None),
-    };
-    let translation =
-        translated.zip(translate(Some(&blueprint))).map(|(dense, masked)| TranslationAccuracy { dense, masked });
+    let dense = recorded.map_or_else(|| evaluator.test(evaluator.dense(), None), TestFigures::of_dense);
+    let masked = evaluator.test(evaluator.dense(), Some(&blueprint));
+    let test_examples = evaluator.examples(Split::Test).len() as u64;
+    let Accuracy { examples, dense, masked, drop, second, translation, .. } = masked.beside(dense, test_examples);
     Ok(Evaluation {
         blueprint: file.display().to_string(),
         density: blueprint.density(),
         split: "test",
-        examples: evaluator.examples(Split::Test).len() as u64,
+        examples,
         dense,
         masked,
-        drop: dense - masked,
+        drop: drop.0,
+        second,
         translation,
         fine_tuned,
+        caveats: evaluator.caveats(),
     })
 }
 

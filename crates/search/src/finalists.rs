@@ -1,20 +1,13 @@
 use std::{ops::ControlFlow, path::Path};
 
-use maskwright_blueprint::{Accuracy, AccuracyDrop, Blueprint, Provenance, TranslationAccuracy, TranslationQuality};
-use maskwright_evaluator::{Effect, Evaluator, Recipe, Split};
+use maskwright_blueprint::{Blueprint, Provenance};
+use maskwright_evaluator::{Effect, Evaluator, Recipe, Split, TestFigures};
 use maskwright_transformer::{Model, weights_digest};
 
 use crate::{
     Candidate, Evaluated, Limit, Pricing, SearchConfig, SearchError, Stage, Watch,
     trial::{Found, Trials},
 };
-
-/// What the dense model reaches on the test split.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DenseResult {
-    pub accuracy: f64,
-    pub translation: Option<TranslationQuality>,
-}
 
 /// A candidate after fine-tuning: a row of the answer to be.
 pub(crate) struct Finalist {
@@ -212,31 +205,22 @@ impl Tuning<'_> {
     }
 }
 
-/// A finalist as a blueprint with everything that is known of it; `provenance` says where it comes from. This is where
-/// the test split is read.
+/// A finalist as a blueprint with everything that is known of it; `provenance` says where it comes from, `dense` what the
+/// dense model reaches. This is where the test split is read.
 pub(crate) fn blueprint_of(
     finalist: &Finalist,
     evaluator: &Evaluator,
     pricing: &Pricing,
-    dense: DenseResult,
+    dense: TestFigures,
     provenance: Provenance,
 ) -> Result<Blueprint, SearchError> {
     let mut blueprint = finalist.candidate.blueprint(evaluator.shape(), provenance);
-    let masked = evaluator.accuracy(&finalist.model, Some(&blueprint), Split::Test);
-    let translated = evaluator.translate(&finalist.model, Some(&blueprint), Split::Test);
-    let translation = dense.translation.zip(translated);
+    let masked = evaluator.test(&finalist.model, Some(&blueprint));
     let predicted = pricing.predicted(&blueprint)?;
     let provenance = &mut blueprint.provenance;
     provenance.tuned_weights = Some(weights_digest(&finalist.model));
     provenance.predicted = Some(predicted);
-    provenance.accuracy = Some(Accuracy {
-        split: "test".into(),
-        examples: evaluator.examples(Split::Test).len() as u64,
-        dense: dense.accuracy,
-        masked,
-        drop: AccuracyDrop(dense.accuracy - masked),
-        translation: translation.map(|(dense, masked)| TranslationAccuracy { dense, masked: masked.quality }),
-    });
+    provenance.accuracy = Some(masked.beside(dense, evaluator.examples(Split::Test).len() as u64));
     Ok(blueprint)
 }
 

@@ -53,7 +53,7 @@ pub use dense_model::device_profile;
 pub use error::SearchError;
 pub use evaluation::{Evaluation, VOCABULARY, evaluate};
 pub use guide::Guide;
-pub use maskwright_evaluator::{DropInterval, Fold};
+pub use maskwright_evaluator::{Caveats, DropInterval, Fold};
 pub use maskwright_transformer::Backend;
 pub use outcome::{
     BaselineRow, Best, BestPredicted, Dense, Details, EpisodeRecord, Outcome, Row, StopReason, TranslationSample,

@@ -1,5 +1,5 @@
-use maskwright_blueprint::{Predicted, TranslationQuality};
-use maskwright_evaluator::Effect;
+use maskwright_blueprint::{Predicted, SecondMetric, TranslationQuality};
+use maskwright_evaluator::{Caveats, Effect};
 use serde::{Deserialize, Serialize};
 
 /// What a search found; `result.json` in the run directory, and what `--json` prints.
@@ -22,6 +22,9 @@ pub struct Outcome {
     /// The table for people: dense, baselines, searched.
     pub table: Vec<Row>,
     pub details: Details,
+    /// What was cut, passed over and drawn; left out where there was nothing of the kind.
+    #[serde(default, skip_serializing_if = "Caveats::is_empty")]
+    pub caveats: Caveats,
     /// Of tasks that ask for a translation: the first sentences of the test split.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<TranslationSample>,
@@ -53,6 +56,9 @@ pub enum StopReason {
 pub struct Dense {
     /// Measured, test split.
     pub accuracy: f64,
+    /// Of tasks that report a figure beside accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondMetric>,
     /// Of tasks that ask for a translation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationQuality>,
@@ -69,6 +75,9 @@ pub struct Best {
     /// Measured, test split, after fine-tuning.
     pub accuracy: f64,
     pub accuracy_drop: f64,
+    /// Of tasks that report a figure beside accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondMetric>,
     /// Of tasks that ask for a translation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationQuality>,
@@ -103,6 +112,9 @@ pub struct Row {
     /// Measured on the test split; fine-tuned unless dense.
     pub accuracy: f64,
     pub accuracy_drop: f64,
+    /// Of tasks that report a figure beside accuracy; the choice was not made by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondMetric>,
     /// Of tasks that ask for a translation: of greedy decoding of the test split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translation: Option<TranslationQuality>,

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use maskwright_blueprint::Blueprint;
-use maskwright_evaluator::{Examples, SentencePair};
+use maskwright_blueprint::{Blueprint, SecondMetric};
+use maskwright_evaluator::{Examples, SentencePair, TestFigures};
 
-use crate::{
-    BaselineRow, Best, BestPredicted, Pricing, Row, SearchError, TranslationSample,
-    finalists::{DenseResult, Finalist},
-};
+use crate::{BaselineRow, Best, BestPredicted, Pricing, Row, SearchError, TranslationSample, finalists::Finalist};
 
 /// The row of the dense model after the same fine-tuning.
 pub(crate) const DENSE_TUNED: &str = "dense-tuned";
@@ -17,7 +14,7 @@ pub(crate) const DENSE_TUNED: &str = "dense-tuned";
 pub(crate) fn dense_row(
     name: &str,
     blueprint: &Blueprint,
-    DenseResult { accuracy, translation }: DenseResult,
+    TestFigures { accuracy, second, translation }: TestFigures,
     accuracy_drop: f64,
     pricing: &Pricing,
 ) -> Result<Row, SearchError> {
@@ -28,6 +25,7 @@ pub(crate) fn dense_row(
         predicted: pricing.predicted(blueprint)?,
         accuracy,
         accuracy_drop,
+        second,
         translation,
         selection_drop: 0.0,
         within_tolerance: true,
@@ -48,6 +46,7 @@ pub(crate) fn row(blueprint: &Blueprint, finalist: &Finalist, within_tolerance: 
         predicted: provenance.predicted.clone().expect("a finalist was priced"),
         accuracy: accuracy.masked,
         accuracy_drop: accuracy.drop.0,
+        second: accuracy.second.as_ref().map(|of| SecondMetric { name: of.name.clone(), value: of.masked }),
         translation: accuracy.translation.map(|translation| translation.masked),
         selection_drop: finalist.selection_drop,
         within_tolerance,
@@ -64,6 +63,7 @@ pub(crate) fn best_of(path: &Path, row: &Row, blueprint: &Blueprint) -> Best {
         block_sizes: blueprint.block_sizes().into_iter().map(|size| size.tokens()).collect(),
         accuracy: row.accuracy,
         accuracy_drop: row.accuracy_drop,
+        second: row.second.clone(),
         translation: row.translation,
         predicted: BestPredicted {
             seconds: row.predicted.seconds.0,

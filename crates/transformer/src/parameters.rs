@@ -161,8 +161,8 @@ impl Parameters {
         }
     }
 
-    /// The names of the tensors that were drawn for want of them, and of those that were ignored; or why the
-    /// checkpoint is refused.
+    /// The names of the tensors that were drawn for want of them, and of those that were ignored and not used after all;
+    /// or why the checkpoint is refused.
     pub fn finish(mut self) -> Result<(Vec<String>, Vec<String>), CheckpointError> {
         if let Some(failure) = self.failure {
             return Err(failure);
@@ -174,7 +174,7 @@ impl Parameters {
                 return Err(CheckpointError::Weights { folder, faults: self.faults });
             }
         }
-        Ok((self.drawn, self.ignored.into_iter().collect()))
+        Ok((self.drawn, self.ignored.difference(&self.used).cloned().collect()))
     }
 
     /// The checkpoint's values; without a checkpoint, drawn ones. Nothing where the checkpoint is at fault: it will be

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf, absolute};
 
-use maskwright_blueprint::{TranslationAccuracy, write_whole};
+use maskwright_blueprint::{SecondAccuracy, TranslationAccuracy, write_whole};
 use maskwright_search::{Backend, CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config};
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliE
     if arguments.json {
         return Ok(Answer::json("eval", &Found { evaluation: &found, cross_validation: study.as_ref() }));
     }
-    let text = sentence(&found);
+    let text = sentences(&found);
     Ok(Answer::text(match (&study, &arguments.report) {
         (Some(study), Some(page)) => format!("{text}\n{}\nreport  {}\n", rows(study), page.display()),
         _ => text,
@@ -56,12 +56,12 @@ fn config_of_run(blueprint: &Path) -> Option<PathBuf> {
     is_run.then_some(config)
 }
 
-fn sentence(found: &Evaluation) -> String {
+fn sentences(found: &Evaluation) -> String {
     let tuned = match found.fine_tuned {
         true => "fine-tuned under the mask",
         false => "without fine-tuning",
     };
-    let text = format!(
+    let mut text = format!(
         "measured on {} {} examples, {tuned}: {} (dense {}), a drop of {} points at density {}\n",
         found.examples,
         found.split,
@@ -70,9 +70,17 @@ fn sentence(found: &Evaluation) -> String {
         points(found.drop),
         percent(found.density),
     );
-    let Some(TranslationAccuracy { dense, masked }) = found.translation else { return text };
-    let [[bleu, chrf], [dense_bleu, dense_chrf]] = [masked, dense].map(|of| translation_points(Some(of)));
-    text + &format!("greedy decoding: BLEU {bleu} (dense {dense_bleu}), chrF {chrf} (dense {dense_chrf})\n")
+    if let Some(SecondAccuracy { name, dense, masked }) = &found.second {
+        text += &format!("{name}: {} (dense {})\n", percent(*masked), percent(*dense));
+    }
+    if let Some(TranslationAccuracy { dense, masked }) = found.translation {
+        let [[bleu, chrf], [dense_bleu, dense_chrf]] = [masked, dense].map(|of| translation_points(Some(of)));
+        text += &format!("greedy decoding: BLEU {bleu} (dense {dense_bleu}), chrF {chrf} (dense {dense_chrf})\n");
+    }
+    for caveat in found.caveats.sentences() {
+        text += &format!("inputs: {caveat}\n");
+    }
+    text
 }
 
 /// Cross-validates and writes the page.

@@ -4,7 +4,7 @@ use std::{
 };
 
 use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
-use maskwright_search::{Outcome, Row, Search, SearchError, VOCABULARY, load_config};
+use maskwright_search::{Dense, Outcome, Row, Search, SearchError, VOCABULARY, load_config};
 
 use crate::{
     answer::Answer,
@@ -13,11 +13,15 @@ use crate::{
     picture,
     progress::Progress,
     report::{self, RunFiles, headline},
-    table::{percent, points, table, times, translation_points, wrapped},
+    table::{percent, points, second_percent, table_of_any_width, times, translation_points, wrapped},
 };
 
 /// The folder of the mask library, in the working directory.
 const LIBRARY: &str = "masks";
+
+/// In the run directory: a line for each finished stage with its time and memory, which differ from run to run and so
+/// stand in no answer.
+const STAGES: &str = "stages.jsonl";
 
 /// Widest line of running text.
 const WIDTH: usize = 100;
@@ -31,7 +35,7 @@ pub(crate) fn run(arguments: &SearchArguments, verbose: u8) -> Result<Answer, Cl
     };
     let run = search.directory().to_owned();
     tracing::info!("run directory {}", run.display());
-    let outcome = search.run(&mut Progress::new(verbose)).map_err(|error| match error {
+    let outcome = search.run(&mut Progress::recorded(verbose, &run.join(STAGES))?).map_err(|error| match error {
         SearchError::Interrupted { run } => CliError::Interrupted { resume: resume_command(arguments, &run), run },
         other => other.into(),
     })?;
@@ -133,11 +137,15 @@ fn notes(outcome: &Outcome) -> String {
             100.0 * details.tolerance
         );
     }
+    for caveat in outcome.caveats.sentences() {
+        text += &format!("inputs: {caveat}\n");
+    }
     text
 }
 
 fn rows(outcome: &Outcome) -> String {
-    let before = [
+    let Dense { second, translation, .. } = &outcome.dense;
+    let headings = [
         "\n",
         "\ndensity",
         "attention\npredicted",
@@ -147,10 +155,15 @@ fn rows(outcome: &Outcome) -> String {
         "accuracy\nmeasured",
         "drop, points\nmeasured",
     ];
-    let last = "evalua-\ntions";
+    let mut headings: Vec<String> = headings.map(String::from).into();
+    headings.extend(second.iter().map(|second| format!("{}\nmeasured", second.name)));
+    if translation.is_some() {
+        headings.extend(["BLEU\nmeasured", "chrF\nmeasured"].map(String::from));
+    }
+    headings.push("evalua-\ntions".into());
     let cells = |row: &Row| {
         let mark = if row.within_tolerance { "" } else { " *" };
-        [
+        let mut cells = vec![
             format!("{}{mark}", row.name),
             percent(row.density),
             row.predicted.seconds.to_string(),
@@ -159,27 +172,17 @@ fn rows(outcome: &Outcome) -> String {
             row.predicted.joules.to_string(),
             percent(row.accuracy),
             points(row.accuracy_drop),
-        ]
+        ];
+        if second.is_some() {
+            cells.push(second_percent(row.second.as_ref()));
+        }
+        if translation.is_some() {
+            cells.extend(translation_points(row.translation));
+        }
+        cells.push(row.evaluations.to_string());
+        cells
     };
-    let evaluations = |row: &Row| row.evaluations.to_string();
-    let [a, b, c, d, e, f, g, h] = before;
-    match outcome.dense.translation {
-        None => {
-            let rows = outcome.table.iter().map(|row| {
-                let [a, b, c, d, e, f, g, h] = cells(row);
-                [a, b, c, d, e, f, g, h, evaluations(row)]
-            });
-            table([a, b, c, d, e, f, g, h, last], rows)
-        }
-        Some(_) => {
-            let rows = outcome.table.iter().map(|row| {
-                let [a, b, c, d, e, f, g, h] = cells(row);
-                let [bleu, chrf] = translation_points(row.translation);
-                [a, b, c, d, e, f, g, h, bleu, chrf, evaluations(row)]
-            });
-            table([a, b, c, d, e, f, g, h, "BLEU\nmeasured", "chrF\nmeasured", last], rows)
-        }
-    }
+    table_of_any_width(headings, outcome.table.iter().map(cells))
 }
 
 /// What finishes an interrupted run: the same command with `--resume`.

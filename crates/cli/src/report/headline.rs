@@ -26,6 +26,12 @@ pub(crate) fn headline(outcome: &Outcome) -> String {
         percent(outcome.dense.accuracy),
         points(best.accuracy_drop).trim_start_matches('+'),
     );
+    let found = match best.second.as_ref().zip(outcome.dense.second.as_ref()) {
+        Some((masked, dense)) => {
+            format!("{found} {}: {} against {} dense.", masked.name, percent(masked.value), percent(dense.value))
+        }
+        None => found,
+    };
     let found = match best.translation.zip(outcome.dense.translation) {
         Some((masked, dense)) => format!("{found} BLEU is {:.1} against {:.1} dense.", masked.bleu, dense.bleu),
         None => found,

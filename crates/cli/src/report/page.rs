@@ -7,7 +7,7 @@ use crate::{
         RunFiles, candidates::candidates, curve::reward_curve, headline, mask_grid::mask_grids, palette,
         plot::by_searcher,
     },
-    table::{percent, points, times, translation_points},
+    table::{percent, points, second_percent, times, translation_points},
 };
 
 /// The whole page. The same run gives the same bytes.
@@ -81,15 +81,15 @@ fn results(outcome: &Outcome) -> String {
         ),
     );
     let translates = outcome.dense.translation.is_some();
-    let quality_headings = match translates {
-        true => "<th>BLEU<small>measured</small></th><th>chrF<small>measured</small></th>",
-        false => "",
-    };
+    let second = outcome.dense.second.iter().map(|second| escaped(&second.name));
+    let translation = ["BLEU", "chrF"].into_iter().filter(|_| translates).map(String::from);
+    let more_headings: String =
+        second.chain(translation).map(|name| format!("<th>{name}<small>measured</small></th>")).collect();
     html += "<div class=\"scroll\"><table>\n<thead><tr><th></th><th>density</th><th>attention \
              time<small>predicted</small></th><th>attention speed-up<small>predicted</small></th><th>end-to-end \
              speed-up<small>predicted</small></th><th>energy<small>predicted</small></th><th>test \
              accuracy<small>measured</small></th><th>drop, points<small>measured</small></th>";
-    html += &format!("{quality_headings}<th>evaluations</th></tr></thead>\n<tbody>\n");
+    html += &format!("{more_headings}<th>evaluations</th></tr></thead>\n<tbody>\n");
     for row in &outcome.table {
         let class = match (row.name == "searched", row.within_tolerance) {
             (true, true) => " class=\"ours\"",
@@ -106,6 +106,9 @@ fn results(outcome: &Outcome) -> String {
             percent(row.accuracy),
             points(row.accuracy_drop),
         ];
+        if outcome.dense.second.is_some() {
+            cells.push(second_percent(row.second.as_ref()));
+        }
         if translates {
             cells.extend(translation_points(row.translation));
         }
@@ -125,6 +128,7 @@ fn results(outcome: &Outcome) -> String {
             points(details.tolerance).trim_start_matches('+')
         ));
     }
+    notes.extend(outcome.caveats.sentences().iter().map(|caveat| format!("Inputs: {}.", escaped(caveat))));
     if !notes.is_empty() {
         html += &format!("<p class=\"note below\">{}</p>\n", notes.join("<br>"));
     }

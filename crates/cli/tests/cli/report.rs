@@ -72,6 +72,24 @@ fn a_baseline_that_is_ahead_is_named_in_the_headline() {
 }
 
 #[test]
+fn a_figure_beside_accuracy_has_a_column_and_what_was_drawn_stands_below() {
+    let folder = run_directory();
+    change(&folder, |outcome| {
+        let second = serde_json::json!({"name": "F1", "value": 0.875});
+        outcome["dense"]["second"] = second.clone();
+        outcome["table"][0]["second"] = second;
+        outcome["caveats"] = serde_json::json!({
+            "cut_texts": 0, "texts": 0, "empty_pairs": 0, "other_files": 2, "drawn_tensors": ["<head>"], "ignored_tensors": 0
+        });
+    });
+    let page = page(&folder);
+    assert!(page.contains("<th>F1<small>measured</small></th>"), "{page}");
+    // The other rows were made before there was such a figure.
+    assert_eq!((page.matches("<td>87.5 %</td>").count(), page.matches("<th>F1").count()), (1, 1));
+    assert!(page.contains("Inputs: 2 files in the folder of images") && page.contains("other classes: &lt;head&gt;."));
+}
+
+#[test]
 fn without_a_blueprint_the_page_says_so() {
     let folder = run_directory();
     change(&folder, |outcome| outcome["best"] = Value::Null);

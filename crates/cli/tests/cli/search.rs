@@ -215,6 +215,54 @@ fn eval_knows_what_the_search_was_told_on_the_command_line() {
 }
 
 #[test]
+fn what_was_cut_and_drawn_and_f1_are_told_by_search_and_eval() {
+    let cut = "inputs: 60 of 120 texts are longer than the model reads and were cut\n";
+    let drawn = "for other classes: classifier.weight, classifier.bias\n";
+    let folder = paraphrases();
+    let result = folder.run(["search", "c.ron", "--json"]).result("search");
+    let caveats = &result["caveats"];
+    assert_eq!((&caveats["cut_texts"], &caveats["texts"]), (&60.into(), &120.into()), "{caveats}");
+    assert_eq!(caveats["drawn_tensors"], serde_json::json!(["classifier.weight", "classifier.bias"]));
+    for row in result["table"].as_array().unwrap().iter().chain([&result["dense"], &result["best"]]) {
+        assert!(row["second"]["name"] == "F1" && row["second"]["value"].is_number(), "{row}");
+    }
+    let run = result["run"].as_str().unwrap();
+    let summary = folder.run(["search", "c.ron", "--resume", run]).good();
+    assert!(summary.contains(cut) && summary.contains(drawn) && summary.contains("F1"), "{summary}");
+    let page = fs::read_to_string(folder.path(run).join("report.html")).unwrap();
+    assert!(page.contains("Inputs: 60 of 120 texts are") && page.contains("<th>F1<small>measured</small></th>"));
+
+    // The weights beside the blueprint are all its own: nothing of them was drawn.
+    let blueprint = result["best"]["blueprint"].as_str().unwrap();
+    let found = folder.run(["eval", blueprint, "--json"]).result("eval");
+    assert_eq!((&found["fine_tuned"], &found["caveats"]["cut_texts"]), (&true.into(), &60.into()), "{found}");
+    assert_eq!(found["caveats"]["drawn_tensors"], serde_json::json!([]));
+    let second = [&found["second"]["dense"], &found["second"]["masked"]];
+    assert_eq!(second, [&result["dense"]["second"]["value"], &result["best"]["second"]["value"]], "{found}");
+    let text = folder.run(["eval", blueprint]).good();
+    assert!(text.contains(cut) && text.contains("\nF1: ") && !text.contains("classifier"), "{text}");
+}
+
+#[test]
+fn the_memory_of_each_stage_is_written_beside_the_answer() {
+    let folder = untrained();
+    let result = folder.run(["search", "c.ron", "--json"]).result("search");
+    let lines = fs::read_to_string(folder.path(result["run"].as_str().unwrap()).join("stages.jsonl")).unwrap();
+    let stages: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |name: &str| stages.iter().filter(|stage| stage["stage"] == name).count();
+    let expected = ["dense training", "calibration", "search", "baseline: random", "measuring on test"];
+    assert_eq!(expected.map(named), [1; 5], "{lines}");
+    assert!(stages.iter().all(|stage| stage["seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0)), "{lines}");
+    if cfg!(target_os = "linux") {
+        // The program alone is more than a mebibyte.
+        assert!(
+            stages.iter().all(|stage| stage["peak_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20)),
+            "{lines}"
+        );
+    }
+}
+
+#[test]
 fn a_run_is_resumed_with_its_own_configuration_by_one_process() {
     let folder = untrained();
     let result = folder.run(["search", "c.ron", "--json"]).result("search");
@@ -235,17 +283,41 @@ fn a_run_is_resumed_with_its_own_configuration_by_one_process() {
 /// A folder with a search of some tenths of a second: a model of one head that is not trained at all. Its accuracy is
 /// that of guessing, and its distortion means nothing; everything else is as in any search.
 fn untrained() -> Folder {
+    let encoder = "(input: Tokens(length: 64, vocabulary: 9), width: 16, layers: 1, heads: 1, mlp: 16, classes: 8)";
+    Folder::new().with("c.ron", &short("recall", &format!("New(encoder: {encoder})"), "BlockRecall"))
+}
+
+/// A folder with a search as short for a tiny BERT, which has three classes, on a folder of MRPC. A word is three tokens
+/// and 16 are read, three of them special: of every second pair, which has seven words, something is cut.
+fn paraphrases() -> Folder {
+    let bert = concat!(env!("CARGO_MANIFEST_DIR"), "/../transformer/tests/references/bert");
+    let source = format!("Pretrained(folder: {bert:?}, length: 16, pooling: Mean)");
+    let folder = Folder::new().with("c.ron", &short("tiny", &source, "Glue(task: Mrpc, folder: \"mrpc\")"));
+    fs::create_dir(folder.path("mrpc")).unwrap();
+    let row = |at: usize| {
+        let text = vec!["the"; if at.is_multiple_of(2) { 6 } else { 1 }].join(" ");
+        format!("{}\t1\t2\t{text}\tthe\n", at / 2 % 2)
+    };
+    let table = |rows: usize| {
+        let rows: String = (0..rows).map(row).collect();
+        format!("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n{rows}")
+    };
+    folder.with("mrpc/train.tsv", &table(100)).with("mrpc/dev.tsv", &table(20))
+}
+
+/// The configuration of a search that trains nothing and evaluates three candidates.
+fn short(name: &str, source: &str, task: &str) -> String {
     let recipe = "(epochs: 0, batch: 50, learning_rate: 0.001, warmup: 0.1, weight_decay: 0.0, label_smoothing: 0.0, \
                   distillation: 0.0)";
-    let config = format!(
+    format!(
         "(
   version: 1,
   model: (
-    name: \"recall\",
-    source: New(encoder: (input: Tokens(length: 64, vocabulary: 9), width: 16, layers: 1, heads: 1, mlp: 16, classes: 8)),
+    name: {name:?},
+    source: {source},
     training: {recipe},
   ),
-  task: BlockRecall,
+  task: {task},
   space: (block_sizes: [8], precisions: [4]),
   budget: Density(1.0),
   tolerance: Absolute(1.0),
@@ -258,6 +330,5 @@ fn untrained() -> Folder {
   fine_tune: {recipe},
   baselines: [Random],
 )"
-    );
-    Folder::new().with("c.ron", &config)
+    )
 }

@@ -102,6 +102,7 @@ fn mean_pooling_leaves_the_pooler_out_and_new_classes_draw_a_new_classifier() {
         loaded.ignored,
         ["bert.pooler.dense.bias", "bert.pooler.dense.weight", "classifier.bias", "classifier.weight"]
     );
+    assert!(load("bert", &EIGHTEEN).ignored.is_empty(), "the first token goes through the pooler");
     let batch = Reference::of("bert").text();
     assert_eq!(loaded.model.forward(Inputs::Text(batch), Attention::Dense).dims(), [2, 5]);
     let again = |seed| weights_digest(&load("bert", &Loading { seed, ..loading.clone() }).model);
