@@ -18,8 +18,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -27,6 +26,7 @@ use safetensors::{Dtype, SafeTensorError};
 
 use crate::{
     BlockMask, BlockSize, Blueprint, BlueprintError, HeadId, HeadMask, MaskError, ModelShape, Precision, RonError,
+    read_whole,
     tensor_file::{MOST_BYTES, TensorFile, Tensors},
     to_ron,
 };
@@ -154,12 +154,12 @@ impl Blueprint {
 
     /// Reads and checks a safetensors file.
     pub fn load_safetensors(path: &Path) -> Result<Self, SafetensorsError> {
-        let io_error = |source| SafetensorsError::Io { path: path.into(), source };
-        let mut bytes = Vec::new();
-        let file = fs::File::open(path).map_err(io_error)?;
-        file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(io_error)?;
-        Self::from_safetensors(&bytes)
-            .map_err(|source| SafetensorsError::File { path: path.into(), source: Box::new(source) })
+        let named = |source| SafetensorsError::File { path: path.into(), source: Box::new(source) };
+        let bytes = read_whole(path, MOST_BYTES).map_err(|source| match source.kind() {
+            io::ErrorKind::FileTooLarge => named(SafetensorsError::TooLarge { limit: MOST_BYTES }),
+            _ => SafetensorsError::Io { path: path.into(), source },
+        })?;
+        Self::from_safetensors(&bytes).map_err(named)
     }
 }
 

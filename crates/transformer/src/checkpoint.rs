@@ -1,10 +1,10 @@
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
 use burn::tensor::Device;
+use maskwright_blueprint::read_whole;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -156,12 +156,8 @@ pub(crate) fn read_in(folder: &Path, file: &'static str, limit: u64) -> Result<V
 
 /// A whole file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|opened| opened.take(limit + 1).read_to_end(&mut bytes))
-        .map_err(|source| CheckpointError::Io { path: path.into(), source })?;
-    match bytes.len() as u64 > limit {
-        true => Err(CheckpointError::TooLarge { path: path.into(), limit }),
-        false => Ok(bytes),
-    }
+    read_whole(path, limit).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => CheckpointError::TooLarge { path: path.into(), limit },
+        _ => CheckpointError::Io { path: path.into(), source },
+    })
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{CheckpointError, checkpoint::read_in};
 
 /// The safetensors library's own limit is 100 MB; BERT-Large's header takes 50 KB.
-const MOST_HEADER_BYTES: u64 = 16 << 20;
+pub(crate) const MOST_HEADER_BYTES: u64 = 16 << 20;
 const MOST_INDEX_BYTES: u64 = 16 << 20;
 
 /// The tensors of one safetensors file or several, by name; read one by one when they are asked for.
