@@ -59,6 +59,19 @@ fn a_training_that_was_stopped_three_times_ends_with_the_same_bits() {
 }
 
 #[test]
+fn a_state_larger_than_the_model_has_one_is_refused_unread() {
+    let (examples, recipe) = (examples(40), Recipe { epochs: 3, batch: 8, learning_rate: 1e-2, ..Recipe::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let stored = training(&examples, &recipe, Some(folder.path()));
+    stored.run(model(), &mut |_| ControlFlow::Break(())).unwrap_err();
+    let state = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let optimiser = std::fs::OpenOptions::new().write(true).open(state.join("1-optimiser.bpk")).unwrap();
+    optimiser.set_len(1 << 30).unwrap(); // sparse: takes no room
+    let text = stored.run(model(), &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(text.contains("1-optimiser.bpk: it holds more than ") && text.contains("train anew"), "{text}");
+}
+
+#[test]
 fn patience_ends_a_training_and_takes_the_weights_of_its_best_epoch() {
     let examples = examples(40);
     let recipe = Recipe { epochs: 9, batch: 8, learning_rate: 1e-2, patience: Some(2), ..Recipe::default() };

@@ -59,6 +59,6 @@ pub use outcome::{
 };
 pub use pricing::{Objective, Pricing};
 pub use reward::{Limit, Reward};
-pub use run_directory::Manifest;
+pub use run_directory::{MOST_RUN_FILE_BYTES, Manifest};
 pub use search::Search;
 pub use watch::{Silent, Stage, Watch};

@@ -92,6 +92,16 @@ fn a_run_that_is_not_finished_is_refused() {
 }
 
 #[test]
+fn a_record_of_more_than_4_gib_is_refused_unread() {
+    let folder = run_directory();
+    let episodes = fs::OpenOptions::new().write(true).open(folder.path("run/episodes.jsonl")).unwrap();
+    episodes.set_len((4 << 30) + 1).unwrap(); // sparse: takes no room
+    let stderr = folder.run(["report", "run"]).refused();
+    assert!(stderr.contains("episodes.jsonl cannot be read"), "{stderr}");
+    assert!(stderr.contains("it holds more than 4294967296 bytes"), "{stderr}");
+}
+
+#[test]
 fn a_foreign_line_is_shown_where_it_stands() {
     let folder = run_directory();
     let episodes = folder.path("run/episodes.jsonl");
