@@ -180,29 +180,6 @@ impl EncoderConfig {
         };
         initialise(encoder, seed)
     }
-
-    /// What a blueprint, a cost model and a kernel need to know of a model with these weights.
-    pub fn shape(&self, model: &Encoder, name: &str) -> ModelShape {
-        let tokens = self.tokens();
-        let attention = self_attention(self.heads, tokens, self.width);
-        let module = |layer| ModuleShape { name: format!("block.{layer}.attention"), shape: attention };
-        let (width, layers) = (self.width, self.layers);
-        let mut linears = vec![
-            product(tokens, width, 3 * width, layers),
-            product(tokens, width, width, layers),
-            product(tokens, width, self.mlp, layers),
-            product(tokens, self.mlp, width, layers),
-            product(1, width, self.classes, 1),
-        ];
-        if let EncoderInput::Image { patch, channels, .. } = self.input {
-            linears.insert(0, product(tokens - 1, patch * patch * channels, width, 1));
-        }
-        // A block normalises twice, adds twice and activates once; the last normalisation follows the blocks.
-        let block = u64::from(tokens) * (4 * u64::from(width) + u64::from(self.mlp));
-        let elementwise = u64::from(layers) * block + u64::from(tokens) * u64::from(width);
-        let digest = model_digest(self, model);
-        ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
-    }
 }
 
 impl Encoder {
@@ -212,7 +189,25 @@ impl Encoder {
 
     /// What a blueprint, a cost model and a kernel need to know of this model with its weights.
     pub fn shape(&self, name: &str) -> ModelShape {
-        self.config.shape(self, name)
+        let EncoderConfig { input, width, layers, heads, mlp, classes } = self.config;
+        let tokens = self.config.tokens();
+        let attention = self_attention(heads, tokens, width);
+        let module = |layer| ModuleShape { name: format!("block.{layer}.attention"), shape: attention };
+        let mut linears = vec![
+            product(tokens, width, 3 * width, layers),
+            product(tokens, width, width, layers),
+            product(tokens, width, mlp, layers),
+            product(tokens, mlp, width, layers),
+            product(1, width, classes, 1),
+        ];
+        if let EncoderInput::Image { patch, channels, .. } = input {
+            linears.insert(0, product(tokens - 1, patch * patch * channels, width, 1));
+        }
+        // A block normalises twice, adds twice and activates once; the last normalisation follows the blocks.
+        let block = u64::from(tokens) * (4 * u64::from(width) + u64::from(mlp));
+        let elementwise = u64::from(layers) * block + u64::from(tokens) * u64::from(width);
+        let digest = model_digest(&self.config, self);
+        ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
     }
 
     /// Class scores `[batch, classes]`.

@@ -153,7 +153,8 @@ fn place(file: usize, info: Info, start: u64, length: u64) -> Result<Option<Plac
     };
     let bytes = info.shape.iter().try_fold(dtype.size() as u64, |product, &dim| product.checked_mul(dim as u64));
     let (from, to) = info.data_offsets;
-    let fits = to.checked_sub(from) == bytes && start.checked_add(to).is_some_and(|end| end <= length);
+    let fits =
+        bytes.is_some() && to.checked_sub(from) == bytes && start.checked_add(to).is_some_and(|end| end <= length);
     match fits {
         true => Ok(Some(Place { file, dtype, shape: info.shape, start: start + from })),
         false => Err(format!("lies at bytes {from} to {to}, which does not fit its shape or the file")),
