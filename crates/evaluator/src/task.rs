@@ -114,12 +114,6 @@ pub enum TaskError {
          post-processor that does"
     )]
     Unended { end: u32 },
-    #[error(
-        "sentences of {source_length} tokens and translations of {target_length} leave no room for text beside {special} \
-         special ones: raise `length` and `target_length` of `model.source` (`source_length` and `target_length` of a new \
-         translator)"
-    )]
-    TooShort { source_length: u32, target_length: u32, special: usize },
     #[error("the model reads {model}, the task gives {task}: change `model.source` or `task`")]
     Unfit { model: String, task: String },
 }

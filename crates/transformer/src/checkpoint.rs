@@ -61,9 +61,10 @@ pub enum CheckpointError {
     #[error("{} is no tokeniser: {reason}", path.display())]
     Tokeniser { path: PathBuf, reason: String },
     #[error(
-        "the model reads {positions} tokens at most, and special tokens take {special} of them; {asked} were asked for"
+        "{asked} tokens leave no room for text beside {special} special ones: raise `length` (`source_length` or \
+         `target_length` of a translator)"
     )]
-    Length { asked: u32, positions: u32, special: u32 },
+    Length { asked: usize, special: usize },
     #[error(
         "{rows} texts of up to {longest} tokens are more than {most} tokens with padding, too much to hold: lower `length` \
          (`source_length` and `target_length` of a translator), or give fewer texts"
