@@ -15,6 +15,7 @@ mod examples;
 mod fashion_mnist;
 mod folds;
 mod glue;
+mod gzip;
 mod idx;
 mod image_file;
 mod image_folder;
