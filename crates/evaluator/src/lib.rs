@@ -17,6 +17,7 @@ mod folds;
 mod glue;
 mod gzip;
 mod idx;
+mod idx_folder;
 mod image_file;
 mod image_folder;
 mod image_task;

@@ -121,6 +121,13 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_idx_files_is_a_task() {
+        let digits = r#"Idx(name: "digits", folder: "mnist", mean: 0.1307, deviation: 0.3081, classes: 10)"#;
+        assert_eq!(set("task", digits).unwrap().task.name(), "digits");
+        assert!(set("task", &digits.replace("mean: 0.1307, ", "")).is_err(), "nothing is assumed of the pixels");
+    }
+
+    #[test]
     fn an_unknown_key_is_answered_with_the_nearest() {
         let error = set("space.block_size", "[16]").unwrap_err();
         assert!(error.starts_with("unknown key `block_size`; did you mean `block_sizes`?"), "{error}");
