@@ -80,8 +80,8 @@ pub enum SafetensorsError {
     Tokens { module: usize, found: [u32; 2], expected: [u32; 2] },
     #[error("block_size[{module}, {slot}] is {found}, behind the last of {heads} heads; 0 stands there")]
     BehindLastHead { module: usize, slot: usize, found: u16, heads: u32 },
-    #[error("{head}: {source}")]
-    Mask { head: HeadId, source: MaskError },
+    #[error("{head}: {fault}")]
+    Mask { head: HeadId, fault: MaskError },
     #[error("{head} has blocks of {block_size} tokens, but `mask.l{}` differs within the one of row {row}, column {column}", head.module)]
     SplitBlock { head: HeadId, block_size: BlockSize, row: usize, column: usize },
     #[error(transparent)]
@@ -275,7 +275,7 @@ fn mask_name(module: usize) -> String {
 }
 
 fn at(head: HeadId) -> impl Fn(MaskError) -> SafetensorsError {
-    move |source| SafetensorsError::Mask { head, source }
+    move |fault| SafetensorsError::Mask { head, fault }
 }
 
 /// Enough of a stranger's text to recognise it by.

@@ -31,8 +31,8 @@ const PICTURE_CHUNKS: [&[u8; 4]; 5] = [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEN
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageFault {
-    #[error("cannot be read")]
-    Io(#[source] io::Error),
+    #[error("cannot be read: {0}")]
+    Io(io::Error),
     #[error("has more than {MOST_FILE_BYTES} bytes")]
     LongFile,
     #[error("has {width} x {height} pixels, more than {MOST_PIXELS} in all")]

@@ -88,11 +88,7 @@ pub enum ImageFolderError {
     #[error("{} is no class of the training images; those have {}", folder.display(), crate::text_table::quoted(classes))]
     OtherClass { folder: PathBuf, classes: Vec<String> },
     #[error("{} {fault}; save it anew in another program, or take it out of the folder", path.display())]
-    Image {
-        path: PathBuf,
-        #[source]
-        fault: ImageFault,
-    },
+    Image { path: PathBuf, fault: ImageFault },
     #[error(
         "{} holds {images} images, which take {needed} bytes as {side} x {side} pixels, more than {limit}: take fewer \
          (`most_of_each_class`), make them smaller (`side`), or allow more (`most_bytes`)",
