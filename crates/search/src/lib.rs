@@ -48,7 +48,7 @@ pub use budget::Budget;
 pub use candidate::Candidate;
 pub use config::{Agent, Baseline, Features, Kappa, ModelConfig, SearchConfig, Space, Start, Tolerance};
 pub use config_file::{ConfigError, load_config};
-pub use cross_validation::{CrossValidation, CrossValidationRow, DensityAgainstTime, Line, cross_validate};
+pub use cross_validation::{CrossValidation, CrossValidationRow, DensityAgainstTime, cross_validate};
 pub use error::SearchError;
 pub use evaluation::{Evaluation, VOCABULARY, evaluate};
 pub use guide::Guide;
