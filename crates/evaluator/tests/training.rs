@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path, sync::Mutex};
 
 use burn::tensor::{Device, Tensor};
 use maskwright_evaluator::{Examples, Judge, Recipe, Store, Teacher, Training, TrainingError, Treatment};
-use maskwright_transformer::{EncoderConfig, EncoderInput, Model, weights_digest};
+use maskwright_transformer::{EncoderConfig, EncoderInput, Model, weights_digest, weights_to_bytes};
 
 /// Sequences of eight symbols whose label is the first.
 fn examples(count: u32) -> Examples {
@@ -14,9 +14,13 @@ fn examples(count: u32) -> Examples {
 }
 
 fn model() -> Model {
+    model_of(1, 3)
+}
+
+fn model_of(layers: u32, seed: u64) -> Model {
     let input = EncoderInput::Tokens { length: 8, vocabulary: 4 };
-    let config = EncoderConfig { input, width: 16, layers: 1, heads: 2, mlp: 16, classes: 4 };
-    Model::Encoder(config.init(3, &Device::flex()))
+    let config = EncoderConfig { input, width: 16, layers, heads: 2, mlp: 16, classes: 4 };
+    Model::Encoder(config.init(seed, &Device::flex()))
 }
 
 fn training<'a>(examples: &'a Examples, recipe: &'a Recipe, folder: Option<&'a Path>) -> Training<'a> {
@@ -56,6 +60,20 @@ fn a_training_that_was_stopped_three_times_ends_with_the_same_bits() {
     let again = stored.run(model(), &mut |_| panic!("nothing is left to train")).unwrap();
     assert!(again.kept && weights_digest(&again.model) == weights_digest(&whole.model));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn kept_weights_that_do_not_load_are_trained_anew_from_the_same_start() {
+    let (examples, recipe) = (examples(16), Recipe { epochs: 1, batch: 8, learning_rate: 1e-2, ..Recipe::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let stored = training(&examples, &recipe, Some(folder.path()));
+    let whole = stored.run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
+    let kept = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    // Every tensor of this model, from another seed, and a layer too many.
+    std::fs::write(kept, weights_to_bytes(&model_of(2, 9))).unwrap();
+    let again = stored.run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(!again.kept);
+    assert_eq!(weights_digest(&again.model), weights_digest(&whole.model));
 }
 
 #[test]
