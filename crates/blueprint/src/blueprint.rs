@@ -50,8 +50,8 @@ pub enum BlueprintError {
         "the model takes more than 2^53 multiply-accumulates or elements an example; so large a count is not exact"
     )]
     TooMuchWork,
-    #[error("the mask of {head} does not fit: {source}")]
-    Mask { head: HeadId, source: MaskError },
+    #[error("the mask of {head} does not fit: {fault}")]
+    Mask { head: HeadId, fault: MaskError },
     #[error("this blueprint is for model `{expected_name}` ({expected}), not for `{found_name}` ({found})")]
     OtherModel { expected_name: String, expected: String, found_name: String, found: String },
 }
@@ -163,5 +163,5 @@ impl Blueprint {
 /// Whether `mask` fits `head` of `model`, which has that head.
 pub(crate) fn check_mask(model: &ModelShape, head: HeadId, mask: &HeadMask) -> Result<(), BlueprintError> {
     let shape = &model.modules[head.module as usize].shape;
-    mask.check(shape).map_err(|source| BlueprintError::Mask { head, source })
+    mask.check(shape).map_err(|fault| BlueprintError::Mask { head, fault })
 }

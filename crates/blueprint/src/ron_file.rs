@@ -1,11 +1,12 @@
 use std::{
-    fs,
-    io::{self, Read},
+    io,
     ops::Range,
     path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::read_whole_text;
 
 /// Larger RON files are refused unread. BERT-Large at 512 tokens in blocks of 8 has 384 masks of 4,096 glyphs: 2 MB.
 const MOST_BYTES: u64 = 64 << 20;
@@ -42,7 +43,10 @@ pub enum RonError {
 
 /// Reads one value from a RON file; the error says file, line and column, and the nearest allowed name.
 pub fn read_ron<T: DeserializeOwned>(path: &Path) -> Result<T, RonError> {
-    let text = read_text(path)?;
+    let text = read_whole_text(path, MOST_BYTES).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => RonError::TooLarge { path: path.into(), limit: MOST_BYTES },
+        _ => RonError::Io { path: path.into(), source },
+    })?;
     parse_ron(&text, path)
 }
 
@@ -66,17 +70,6 @@ pub fn to_ron<T: Serialize>(value: &T) -> String {
     let mut text = ron::ser::to_string_pretty(value, pretty).expect("our types serialise to RON");
     text.push('\n');
     text
-}
-
-fn read_text(path: &Path) -> Result<String, RonError> {
-    let io_error = |source| RonError::Io { path: path.into(), source };
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(io_error)?;
-    file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(io_error)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(RonError::TooLarge { path: path.into(), limit: MOST_BYTES });
-    }
-    Ok(text)
 }
 
 fn explain(code: &ron::Error) -> (String, Option<String>) {

@@ -18,8 +18,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -27,6 +26,7 @@ use safetensors::{Dtype, SafeTensorError};
 
 use crate::{
     BlockMask, BlockSize, Blueprint, BlueprintError, HeadId, HeadMask, MaskError, ModelShape, Precision, RonError,
+    read_whole,
     tensor_file::{MOST_BYTES, TensorFile, Tensors},
     to_ron,
 };
@@ -80,8 +80,8 @@ pub enum SafetensorsError {
     Tokens { module: usize, found: [u32; 2], expected: [u32; 2] },
     #[error("block_size[{module}, {slot}] is {found}, behind the last of {heads} heads; 0 stands there")]
     BehindLastHead { module: usize, slot: usize, found: u16, heads: u32 },
-    #[error("{head}: {source}")]
-    Mask { head: HeadId, source: MaskError },
+    #[error("{head}: {fault}")]
+    Mask { head: HeadId, fault: MaskError },
     #[error("{head} has blocks of {block_size} tokens, but `mask.l{}` differs within the one of row {row}, column {column}", head.module)]
     SplitBlock { head: HeadId, block_size: BlockSize, row: usize, column: usize },
     #[error(transparent)]
@@ -154,12 +154,12 @@ impl Blueprint {
 
     /// Reads and checks a safetensors file.
     pub fn load_safetensors(path: &Path) -> Result<Self, SafetensorsError> {
-        let io_error = |source| SafetensorsError::Io { path: path.into(), source };
-        let mut bytes = Vec::new();
-        let file = fs::File::open(path).map_err(io_error)?;
-        file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(io_error)?;
-        Self::from_safetensors(&bytes)
-            .map_err(|source| SafetensorsError::File { path: path.into(), source: Box::new(source) })
+        let named = |source| SafetensorsError::File { path: path.into(), source: Box::new(source) };
+        let bytes = read_whole(path, MOST_BYTES).map_err(|source| match source.kind() {
+            io::ErrorKind::FileTooLarge => named(SafetensorsError::TooLarge { limit: MOST_BYTES }),
+            _ => SafetensorsError::Io { path: path.into(), source },
+        })?;
+        Self::from_safetensors(&bytes).map_err(named)
     }
 }
 
@@ -275,7 +275,7 @@ fn mask_name(module: usize) -> String {
 }
 
 fn at(head: HeadId) -> impl Fn(MaskError) -> SafetensorsError {
-    move |source| SafetensorsError::Mask { head, source }
+    move |fault| SafetensorsError::Mask { head, fault }
 }
 
 /// Enough of a stranger's text to recognise it by.

@@ -1,5 +1,6 @@
 use std::{
-    io::{self, Write},
+    fs::File,
+    io::{self, Read, Write},
     path::Path,
 };
 
@@ -24,6 +25,29 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// A file's bytes, at most `limit` of them: a longer one is [`io::ErrorKind::FileTooLarge`] and does not fill the memory.
+pub fn read_whole(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let too_large = || {
+        let told = format!("it holds more than {limit} bytes, too much for such a file");
+        io::Error::new(io::ErrorKind::FileTooLarge, told)
+    };
+    let file = File::open(path)?;
+    // Refused unread; but pipes and devices say no length, and a file may grow meanwhile.
+    let length = file.metadata()?.len();
+    if length > limit {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length as usize)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// [`read_whole`] of UTF-8; other bytes are [`io::ErrorKind::InvalidData`].
+pub fn read_whole_text(path: &Path, limit: u64) -> io::Result<String> {
+    String::from_utf8(read_whole(path, limit)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +60,26 @@ mod tests {
         write_whole(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_the_limit_and_refused_beyond_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        write_whole(&path, b"four").unwrap();
+        assert_eq!(read_whole(&path, 4).unwrap(), b"four");
+        assert_eq!(read_whole_text(&path, u64::MAX).unwrap(), "four");
+        let error = read_whole(&path, 3).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(error.to_string(), "it holds more than 3 bytes, too much for such a file");
+        write_whole(&path, &[0xff]).unwrap();
+        assert_eq!(read_whole_text(&path, 4).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_says_no_length_is_not_read_without_end() {
+        let error = read_whole(Path::new("/dev/zero"), 1000).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 }

@@ -127,7 +127,7 @@ impl Examples {
 
     /// What a model must read to take these examples, and how many classes it must tell apart.
     pub fn needs(&self) -> (Reads, u32) {
-        let most = |values: &[u32]| values.iter().max().map_or(0, |most| most + 1);
+        let most = |values: &[u32]| values.iter().max().map_or(0, |most| most.saturating_add(1));
         let length = self.stride as u32;
         let reads = match &self.inputs {
             Values::Images { side, channels, .. } => Reads::Images { side: *side as u32, channels: *channels as u32 },
@@ -291,5 +291,17 @@ impl Examples {
             }
         };
         Digest::of([values, bytes(self.labels.iter().map(|label| label.to_le_bytes()))])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_token_and_label_that_there_are_need_more_than_any_model_has() {
+        let (reads, classes) = Examples::sequences(&[vec![0, u32::MAX]], vec![u32::MAX]).needs();
+        assert_eq!(reads, Reads::Text { length: 2, vocabulary: u32::MAX, padding: 0 });
+        assert_eq!(classes, u32::MAX);
     }
 }

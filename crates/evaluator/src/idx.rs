@@ -1,21 +1,17 @@
 //! IDX files of unsigned bytes: the form in which MNIST and its relatives ship.
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use flate2::bufread::MultiGzDecoder;
+use crate::gzip::open_unpacked;
 
 /// Larger arrays are refused: four times the 60,000 training images of Fashion-MNIST (47 MB), rounded up.
 const MOST_BYTES: u64 = 256 << 20;
 
 /// More dimensions than images with channels have are refused.
 const MOST_DIMENSIONS: u8 = 4;
-
-/// How a gzip file starts.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The element type code of unsigned bytes.
 const UNSIGNED_BYTE: u8 = 0x08;
@@ -67,10 +63,8 @@ impl Idx {
     ///
     /// Memory grows with the bytes that are really there, never with what the header promises.
     pub fn read(path: &Path) -> Result<Self, IdxError> {
-        let io_error = |source| IdxError::Io { path: path.into(), source };
-        let mut file = BufReader::new(File::open(path).map_err(io_error)?);
-        let gzipped = file.fill_buf().map_err(io_error)?.starts_with(&GZIP_MAGIC);
-        if gzipped { Self::decode(MultiGzDecoder::new(file), path) } else { Self::decode(file, path) }
+        let source = open_unpacked(path).map_err(|source| IdxError::Io { path: path.into(), source })?;
+        Self::decode(source, path)
     }
 
     /// Length of each dimension, slowest first: `[images, height, width]`.

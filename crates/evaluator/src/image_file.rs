@@ -1,12 +1,8 @@
 //! JPEG and PNG files as red, green and blue bytes.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    sync::Mutex,
-};
+use std::{io, path::Path, sync::Mutex};
 
+use maskwright_blueprint::read_whole;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
 use zune_png::PngDecoder;
@@ -35,8 +31,8 @@ const PICTURE_CHUNKS: [&[u8; 4]; 5] = [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEN
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageFault {
-    #[error("cannot be read")]
-    Io(#[source] io::Error),
+    #[error("cannot be read: {0}")]
+    Io(io::Error),
     #[error("has more than {MOST_FILE_BYTES} bytes")]
     LongFile,
     #[error("has {width} x {height} pixels, more than {MOST_PIXELS} in all")]
@@ -52,12 +48,10 @@ pub enum ImageFault {
 /// As Pillow's `convert("RGB")` has it: grey becomes three equal channels, opacity is left out, and so is a camera's
 /// orientation. Of 16 bits the upper 8 are kept.
 pub(crate) fn read_rgb(path: &Path) -> Result<RgbImage, ImageFault> {
-    let mut content = Vec::new();
-    let file = File::open(path).map_err(ImageFault::Io)?;
-    file.take(MOST_FILE_BYTES + 1).read_to_end(&mut content).map_err(ImageFault::Io)?;
-    if content.len() as u64 > MOST_FILE_BYTES {
-        return Err(ImageFault::LongFile);
-    }
+    let content = read_whole(path, MOST_FILE_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => ImageFault::LongFile,
+        _ => ImageFault::Io(error),
+    })?;
     decode(&content)
 }
 

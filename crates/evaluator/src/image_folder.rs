@@ -16,7 +16,7 @@ use crate::{
 const ENDINGS: [&str; 3] = ["jpg", "jpeg", "png"];
 
 /// More resized pixels are not kept at once unless the configuration says so.
-const MOST_BYTES: u64 = 4 << 30;
+pub(crate) const MOST_BYTES: u64 = 4 << 30;
 
 /// How images become a model's inputs, and how many are kept.
 ///
@@ -88,11 +88,7 @@ pub enum ImageFolderError {
     #[error("{} is no class of the training images; those have {}", folder.display(), crate::text_table::quoted(classes))]
     OtherClass { folder: PathBuf, classes: Vec<String> },
     #[error("{} {fault}; save it anew in another program, or take it out of the folder", path.display())]
-    Image {
-        path: PathBuf,
-        #[source]
-        fault: ImageFault,
-    },
+    Image { path: PathBuf, fault: ImageFault },
     #[error(
         "{} holds {images} images, which take {needed} bytes as {side} x {side} pixels, more than {limit}: take fewer \
          (`most_of_each_class`), make them smaller (`side`), or allow more (`most_bytes`)",
@@ -179,15 +175,7 @@ impl ImageFolder {
                 "at least `side`, from which it is cut, and at most 4096 pixels",
             );
         }
-        if let Some(mean) = self.mean.iter().find(|mean| !mean.is_finite()) {
-            return setting("mean", mean.to_string(), "a number, of pixels in [0, 1]");
-        }
-        match self.deviation.iter().find(|deviation| !(deviation.is_finite() && **deviation > 0.0)) {
-            Some(deviation) => {
-                setting("deviation", deviation.to_string(), "a number above 0, which pixels are divided by")
-            }
-            None => Ok(()),
-        }
+        check_normalisation(&self.mean, &self.deviation)
     }
 
     /// The images of a part in their order: by class, then by name.
@@ -227,6 +215,21 @@ impl ImagePart {
             Self::Validation => &["validation", "val"],
             Self::Test => &["test"],
         }
+    }
+}
+
+/// Refuses what pixels cannot be normalised by, one of each for a channel.
+pub(crate) fn check_normalisation(mean: &[f32], deviation: &[f32]) -> Result<(), ImageFolderError> {
+    let setting = |what, found: &f32, allowed| {
+        let found = found.to_string();
+        Err(ImageFolderError::Setting { what, found, allowed })
+    };
+    if let Some(mean) = mean.iter().find(|mean| !mean.is_finite()) {
+        return setting("mean", mean, "a number, of pixels in [0, 1]");
+    }
+    match deviation.iter().find(|deviation| !(deviation.is_finite() && **deviation > 0.0)) {
+        Some(deviation) => setting("deviation", deviation, "a number above 0, which pixels are divided by"),
+        None => Ok(()),
     }
 }
 

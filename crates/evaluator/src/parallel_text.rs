@@ -3,7 +3,10 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text_table::{Lines, Records, TextTableError, open};
+use crate::{
+    gzip::open_unpacked,
+    text_table::{Lines, Records, TextTableError},
+};
 
 /// More text than this is not kept at once: some five million sentence pairs.
 const MOST_TEXT_BYTES: usize = 1 << 30;
@@ -144,7 +147,7 @@ struct LinesOf<'a> {
 
 impl<'a> LinesOf<'a> {
     fn open(path: &'a Path) -> Result<Self, TextTableError> {
-        let source = open(path).map_err(|source| TextTableError::Io { path: path.into(), source })?;
+        let source = open_unpacked(path).map_err(|source| TextTableError::Io { path: path.into(), source })?;
         Ok(Self { lines: Lines::new(source), path })
     }
 

@@ -1,5 +1,7 @@
 //! Means, spreads and lines through points.
 
+use serde::Serialize;
+
 /// # Panics
 /// When there are no values.
 pub fn mean(values: &[f64]) -> f64 {
@@ -13,7 +15,7 @@ pub fn standard_deviation(values: &[f64]) -> Option<f64> {
 }
 
 /// The line `y = intercept + slope * x` of least squares.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Regression {
     pub slope: f64,
     pub intercept: f64,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Examples, GlueError, GlueTask, IdxError, ImageFolder, ImageFolderError, ListOps, ListOpsError, ParallelFiles,
-    ParallelTextError, SecondMeasure, SentencePair, TextTable, TextTableError, block_recall, fashion_mnist, image_task,
-    text_task, translation_task::TranslationFiles,
+    ParallelTextError, SecondMeasure, SentencePair, TextTable, TextTableError, block_recall,
+    fashion_mnist::FASHION_MNIST, idx_folder::IdxFolder, image_task, text_task, translation_task::TranslationFiles,
 };
 
 /// What a model is asked to do, and where the examples come from. Relative paths count from the working directory.
@@ -19,6 +19,20 @@ pub enum Task {
     /// `{train,validation,test}-{images-idx3,labels-idx1}-ubyte[.gz]`, or the whole set with `t10k` for the test files,
     /// whose last 5,000 training images then are the validation examples.
     FashionMnist { folder: PathBuf },
+    /// Square grey images in IDX files of the same names, MNIST and its relatives: with `t10k` for the test files the last
+    /// 5,000 training images validate, a tenth of fewer than 50,000. Images smaller than the model's get background
+    /// around them.
+    Idx {
+        /// For people and file names.
+        name: String,
+        folder: PathBuf,
+        /// Of the training pixels, in [0, 1]; MNIST's is 0.1307.
+        mean: f32,
+        /// Standard deviation of the same; MNIST's is 0.3081.
+        deviation: f32,
+        /// Labels are whole numbers from 0, of so many classes.
+        classes: u32,
+    },
     /// Recall one symbol of a random sequence; the best mask is known. Generated from a fixed seed.
     BlockRecall,
     /// Values of nested list operations, generated.
@@ -89,7 +103,11 @@ pub struct TaskData {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    #[error("no `{name}` in {}: a Fashion-MNIST folder holds train, validation and test images and labels as IDX files (`data/fashion-mnist` ships with the program)", folder.display())]
+    #[error(
+        "no `{name}` in {}: a folder of IDX files holds images and labels of train, validation and test, or of train and \
+         t10k (`data/fashion-mnist` ships with the program)",
+        folder.display()
+    )]
     MissingFile { folder: PathBuf, name: String },
     #[error(transparent)]
     Idx(#[from] IdxError),
@@ -118,12 +136,6 @@ pub enum TaskError {
          post-processor that does"
     )]
     Unended { end: u32 },
-    #[error(
-        "sentences of {source_length} tokens and translations of {target_length} leave no room for text beside {special} \
-         special ones: raise `length` and `target_length` of `model.source` (`source_length` and `target_length` of a new \
-         translator)"
-    )]
-    TooShort { source_length: u32, target_length: u32, special: usize },
     #[error("the model reads {model}, the task gives {task}: change `model.source` or `task`")]
     Unfit { model: String, task: String },
 }
@@ -135,7 +147,10 @@ impl Task {
             Self::FashionMnist { .. } => "fashion-mnist",
             Self::BlockRecall => "block-recall",
             Self::ListOps { .. } => "list-ops",
-            Self::Texts { name, .. } | Self::Images { name, .. } | Self::Translation { name, .. } => name,
+            Self::Idx { name, .. }
+            | Self::Texts { name, .. }
+            | Self::Images { name, .. }
+            | Self::Translation { name, .. } => name,
             Self::Glue { task: GlueTask::Mrpc, .. } => "mrpc",
             Self::Glue { task: GlueTask::Sst2, .. } => "sst-2",
             Self::Glue { task: GlueTask::Mnli, .. } => "mnli",
@@ -147,6 +162,7 @@ impl Task {
         Ok(Some(match self {
             Self::FashionMnist { .. } | Self::ListOps { .. } => 10,
             Self::BlockRecall => 8,
+            Self::Idx { classes, .. } => *classes,
             Self::Images { folder, preparation, .. } => preparation.classes(folder)?.len() as u32,
             Self::Texts { table, .. } => table.labels.classes(),
             Self::Glue { task, .. } => task.classes(),
@@ -176,7 +192,17 @@ impl Task {
     /// Reads or generates the examples as `model` takes them; texts through its tokeniser.
     pub fn load(&self, model: &Model, tokeniser: Option<&Tokeniser>) -> Result<TaskData, TaskError> {
         let data = match self {
-            Self::FashionMnist { folder } => fashion_mnist::load(folder)?,
+            Self::FashionMnist { folder } => FASHION_MNIST.load(folder)?,
+            Self::Idx { folder, mean, deviation, classes, .. } => {
+                let Reads::Images { side, .. } = model.reads() else {
+                    let task = format!("images and {classes} classes");
+                    return Err(TaskError::Unfit { model: describe(model.reads(), model.classes()), task });
+                };
+                let side = side as usize;
+                let of =
+                    IdxFolder { sides: 1..=side, padded: side, mean: *mean, deviation: *deviation, classes: *classes };
+                of.load(folder)?
+            }
             Self::BlockRecall => block_recall::generate(),
             Self::ListOps { sizes } => sizes.generate()?,
             Self::Images { folder, preparation, .. } => image_task::read(folder, preparation)?,

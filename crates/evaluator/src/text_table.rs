@@ -2,15 +2,15 @@ mod parquet;
 mod rows;
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
+    io,
     path::{Path, PathBuf},
 };
 
-use flate2::bufread::MultiGzDecoder;
 use maskwright_transformer::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::gzip::open_unpacked;
 
 pub use parquet::ParquetFault;
 pub(crate) use rows::Lines;
@@ -23,9 +23,6 @@ pub(crate) const MOST_ROW_BYTES: u64 = 1 << 20;
 
 /// More text than this is not kept at once; MNLI's training pairs are 75 MB.
 const MOST_TEXT_BYTES: usize = 1 << 30;
-
-/// How a gzip file starts.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// How to read labelled texts, or pairs of texts, from a table with named columns.
 ///
@@ -262,7 +259,7 @@ impl Records {
 
     /// Opens a file of lines whose name need not say its form.
     pub(crate) fn open_lines(path: &Path, format: Format, columns: Vec<String>) -> Result<Self, TextTableError> {
-        let source = open(path).map_err(|source| TextTableError::Io { path: path.into(), source })?;
+        let source = open_unpacked(path).map_err(|source| TextTableError::Io { path: path.into(), source })?;
         LineRecords::new(source, format, columns, path).map(Self::Lines)
     }
 
@@ -296,15 +293,6 @@ impl Format {
             _ => Err(TextTableError::Format { path: path.into() }),
         }
     }
-}
-
-/// A file, unpacked when its first bytes say that it is gzipped.
-pub(crate) fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
-    let mut file = BufReader::new(File::open(path)?);
-    Ok(match file.fill_buf()?.starts_with(&GZIP_MAGIC) {
-        true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-        false => Box::new(file),
-    })
 }
 
 /// At most a dozen names, as an error shows them.

@@ -23,6 +23,7 @@ pub(crate) fn read(task: &Task, encode: Encode<'_>) -> Result<TaskData, TaskErro
         }
         Task::Glue { task, folder } => (task.read(folder, GlueSplit::Train)?, None, task.read(folder, GlueSplit::Dev)?),
         Task::FashionMnist { .. }
+        | Task::Idx { .. }
         | Task::BlockRecall
         | Task::ListOps { .. }
         | Task::Images { .. }

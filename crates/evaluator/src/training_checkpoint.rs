@@ -5,10 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::{optim::ModuleOptimizer, tensor::Bytes};
-use maskwright_blueprint::{Digest, write_whole};
+use burn::{module::Module, optim::ModuleOptimizer, tensor::Bytes};
+use maskwright_blueprint::{Digest, read_whole, write_whole};
 use maskwright_transformer::{Model, load_weights, weights_to_bytes};
 use serde::{Deserialize, Serialize};
+
+/// Of `place.json`, which takes some 200.
+const MOST_PLACE_BYTES: u64 = 1 << 16;
+
+/// Of an optimiser's state: what frames it, and for each weight. AdamW keeps two moments in f32, 8 bytes a weight.
+const MOST_STATE_BYTES: (u64, u64) = (16 << 20, 16);
 
 /// What a training has reached.
 pub(crate) struct Reached {
@@ -82,7 +88,7 @@ pub(crate) fn write(folder: &Path, training: Digest, reached: &Reached) -> Resul
 
 /// `fresh` where `folder` holds no checkpoint of this training; else what it holds.
 pub(crate) fn read(folder: &Path, training: Digest, fresh: Reached) -> Result<Reached, CheckpointFault> {
-    let Ok(json) = fs::read(folder.join("place.json")) else { return Ok(fresh) };
+    let Ok(json) = read_whole(&folder.join("place.json"), MOST_PLACE_BYTES) else { return Ok(fresh) };
     let Ok(contents) = serde_json::from_slice::<Contents>(&json) else { return Ok(fresh) };
     if contents.training != training.to_string() {
         return Ok(fresh);
@@ -94,10 +100,12 @@ pub(crate) fn read(folder: &Path, training: Digest, fresh: Reached) -> Result<Re
         Ok(model)
     };
     let best = contents.best.map(|accuracy| Ok(Best { model: load(&best)?, accuracy })).transpose()?;
-    let state = Bytes::from_bytes_vec(fs::read(&optimiser).map_err(fault)?);
+    let (frame, of_a_weight) = MOST_STATE_BYTES;
+    let limit = frame + of_a_weight * fresh.model.num_params() as u64;
+    let state = read_whole(&optimiser, limit).map_err(|why| fault(format!("{}: {why}", optimiser.display())))?;
     Ok(Reached {
         model: load(&weights)?,
-        optimiser: fresh.optimiser.from_bytes(state).map_err(fault)?,
+        optimiser: fresh.optimiser.from_bytes(Bytes::from_bytes_vec(state)).map_err(fault)?,
         place: contents.place,
         best,
     })

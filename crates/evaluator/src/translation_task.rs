@@ -51,10 +51,6 @@ fn a_tenth_off(ParallelText { pairs, empty }: ParallelText) -> Result<(ParallelT
 fn examples(mut text: ParallelText, model: &MarianConfig, tokeniser: &Tokeniser) -> Result<Examples, TaskError> {
     text.pairs.shuffle(&mut ChaCha12Rng::seed_from_u64(ORDER_SEED));
     let (source, target) = model.lengths;
-    let special = tokeniser.special_tokens();
-    if source.min(target) as usize <= special {
-        return Err(TaskError::TooShort { source_length: source, target_length: target, special });
-    }
     let texts = |of: fn(&SentencePair) -> &str| text.pairs.iter().map(|pair| Text::One(of(pair))).collect::<Vec<_>>();
     let sources = tokeniser.encode(&texts(|pair| &pair.source), source as usize, model.padding)?;
     let targets = tokeniser.encode(&texts(|pair| &pair.target), target as usize, model.padding)?;

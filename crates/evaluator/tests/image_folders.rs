@@ -1,6 +1,6 @@
 //! Folders of images as users bring them.
 
-use std::{fs, path::Path};
+use std::{error::Error, fs, path::Path};
 
 use maskwright_evaluator::{ImageFolder, ImagePart};
 use tempfile::TempDir;
@@ -33,8 +33,10 @@ fn small() -> ImageFolder {
 
 /// The refusal's text, with the folder cut out.
 fn refusal(set: &ImageFolder, folder: &TempDir, part: ImagePart) -> String {
-    let error = set.read(folder.path(), part).unwrap_err().to_string();
-    error.replace(&folder.path().display().to_string(), "pets")
+    let error = set.read(folder.path(), part).unwrap_err();
+    let text = error.to_string();
+    assert!(error.source().is_none_or(|cause| !text.contains(&cause.to_string())), "`{text}` tells its cause twice");
+    text.replace(&folder.path().display().to_string(), "pets")
 }
 
 #[test]
@@ -102,6 +104,9 @@ fn an_image_that_does_not_decode_is_named_with_the_way_out() {
     let text = refusal(&small(), &folder, ImagePart::Train);
     assert!(text.starts_with("pets/train/dog/b.jpg does not decode: "), "{text}");
     assert!(text.ends_with(way_out), "{text}");
+    fs::create_dir(folder.path().join("train/dog/ab.png")).unwrap();
+    let text = refusal(&small(), &folder, ImagePart::Train);
+    assert!(text.starts_with("pets/train/dog/ab.png cannot be read: ") && text.ends_with(way_out), "{text}");
 }
 
 #[test]

@@ -8,8 +8,13 @@ use maskwright_transformer::{Backend, EncoderConfig, EncoderInput, Pooling};
 use tempfile::TempDir;
 
 fn tiny_bert() -> ModelSource {
+    bert_for(16)
+}
+
+/// Which reads texts of at most `length` tokens.
+fn bert_for(length: u32) -> ModelSource {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../transformer/tests/references/bert"));
-    ModelSource::Pretrained { folder, length: Some(16), target_length: None, pooling: Pooling::Mean }
+    ModelSource::Pretrained { folder, length: Some(length), target_length: None, pooling: Pooling::Mean }
 }
 
 /// Sixty texts of one to twenty words; the label says whether their number is even.
@@ -31,6 +36,18 @@ fn texts_are_parted_cut_and_counted() {
     // A word is three tokens: four words and two special tokens fit, 5 to 20 words do not: 16 of 20 texts.
     assert_eq!(data.truncated(), Some((96, 120)));
     assert_eq!(shape.modules[0].shape.queries, 16);
+}
+
+#[test]
+fn a_model_without_room_for_text_is_refused() {
+    let (_folder, task) = counting();
+    // A class token and two separators stand around a pair.
+    let Err(error) = DenseModel::untrained("tiny", &bert_for(3), &task, Backend::Flex, 1) else {
+        panic!("it was taken")
+    };
+    let text = error.to_string();
+    assert!(text.starts_with("3 tokens leave no room for text beside 3 special ones: raise `length`"), "{text}");
+    assert!(DenseModel::untrained("tiny", &bert_for(4), &task, Backend::Flex, 1).is_ok());
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn a_broken_row_is_named_by_line_and_file() {
     let json = |content: &[u8]| refusal(&pairs(), "a.jsonl", content);
     assert_eq!(
         json(b"{\"a\": \"x\", \"b\": \"y\", \"same\": 1}\n{\"a\": \n"),
-        "line 2 of a.jsonl is no JSON object: EOF while parsing a value at line 1 column 6"
+        "line 2 of a.jsonl is no JSON object: EOF while parsing a value"
     );
     assert_eq!(
         json(b"{\"a\": \"x\", \"same\": 1}\n"),

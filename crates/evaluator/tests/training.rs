@@ -4,7 +4,9 @@ use std::{ops::ControlFlow, path::Path, sync::Mutex};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use maskwright_evaluator::{Examples, Judge, Recipe, Store, Teacher, Training, TrainingError, Treatment};
-use maskwright_transformer::{Attention, EncoderConfig, EncoderInput, Model, load_weights, weights_digest};
+use maskwright_transformer::{
+    Attention, EncoderConfig, EncoderInput, Model, load_weights, weights_digest, weights_to_bytes,
+};
 
 /// Sequences of eight symbols whose label is the first.
 fn examples(count: u32) -> Examples {
@@ -14,9 +16,13 @@ fn examples(count: u32) -> Examples {
 }
 
 fn model() -> Model {
+    model_of(1, 3)
+}
+
+fn model_of(layers: u32, seed: u64) -> Model {
     let input = EncoderInput::Tokens { length: 8, vocabulary: 4 };
-    let config = EncoderConfig { input, width: 16, layers: 1, heads: 2, mlp: 16, classes: 4 };
-    Model::Encoder(config.init(3, &Device::flex()))
+    let config = EncoderConfig { input, width: 16, layers, heads: 2, mlp: 16, classes: 4 };
+    Model::Encoder(config.init(seed, &Device::flex()))
 }
 
 fn training<'a>(examples: &'a Examples, recipe: &'a Recipe, folder: Option<&'a Path>) -> Training<'a> {
@@ -56,6 +62,33 @@ fn a_training_that_was_stopped_three_times_ends_with_the_same_bits() {
     let again = stored.run(model(), &mut |_| panic!("nothing is left to train")).unwrap();
     assert!(again.kept && weights_digest(&again.model) == weights_digest(&whole.model));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn kept_weights_that_do_not_load_are_trained_anew_from_the_same_start() {
+    let (examples, recipe) = (examples(16), Recipe { epochs: 1, batch: 8, learning_rate: 1e-2, ..Recipe::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let stored = training(&examples, &recipe, Some(folder.path()));
+    let whole = stored.run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
+    let kept = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    // Every tensor of this model, from another seed, and a layer too many.
+    std::fs::write(kept, weights_to_bytes(&model_of(2, 9))).unwrap();
+    let again = stored.run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(!again.kept);
+    assert_eq!(weights_digest(&again.model), weights_digest(&whole.model));
+}
+
+#[test]
+fn a_state_larger_than_the_model_has_one_is_refused_unread() {
+    let (examples, recipe) = (examples(40), Recipe { epochs: 3, batch: 8, learning_rate: 1e-2, ..Recipe::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let stored = training(&examples, &recipe, Some(folder.path()));
+    stored.run(model(), &mut |_| ControlFlow::Break(())).unwrap_err();
+    let state = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let optimiser = std::fs::OpenOptions::new().write(true).open(state.join("1-optimiser.bpk")).unwrap();
+    optimiser.set_len(1 << 30).unwrap(); // sparse: takes no room
+    let text = stored.run(model(), &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(text.contains("1-optimiser.bpk: it holds more than ") && text.contains("train anew"), "{text}");
 }
 
 #[test]

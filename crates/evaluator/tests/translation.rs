@@ -278,10 +278,7 @@ fn bad_input_gives_one_clear_error() {
     let error = refused(&ModelSource::New { encoder }, &task_of_digits);
     assert!(matches!(&error, EvaluatorError::Task(TaskError::Unfit { .. })), "{error}");
     let error = refused(&source(2), &task_of_digits).to_string();
-    assert!(
-        error.starts_with("sentences of 2 tokens and translations of 16 leave no room for text beside 2"),
-        "{error}"
-    );
+    assert!(error.starts_with("2 tokens leave no room for text beside 2 special ones"), "{error}");
     let error = refused(&source(16), &Task::BlockRecall).to_string();
     assert!(error.starts_with("the model reads texts to translate, the task gives `block-recall`"), "{error}");
     let ModelSource::NewTranslator { translator } = source(16) else { unreachable!() };

@@ -6,8 +6,8 @@ use maskwright_blueprint::MaskError;
 pub enum KernelError {
     #[error("the module has {heads} heads, but {found} masks were given: give one mask a head")]
     Heads { heads: u32, found: usize },
-    #[error("the mask of head {head} does not fit: {source}")]
-    Mask { head: usize, source: MaskError },
+    #[error("the mask of head {head} does not fit: {fault}")]
+    Mask { head: usize, fault: MaskError },
     #[error("head_dim is a multiple of 8 from 8 to {max}, not {found}", max = crate::MAX_HEAD_DIM)]
     HeadDim { found: u32 },
     #[error("attention over {queries} queries and {keys} keys has no scores: give at least one token of each")]

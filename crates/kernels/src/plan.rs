@@ -333,5 +333,5 @@ pub(crate) fn check_masks(masks: &[HeadMask], shape: &AttentionShape) -> Result<
     masks
         .iter()
         .enumerate()
-        .try_for_each(|(head, mask)| mask.check(shape).map_err(|source| KernelError::Mask { head, source }))
+        .try_for_each(|(head, mask)| mask.check(shape).map_err(|fault| KernelError::Mask { head, fault }))
 }

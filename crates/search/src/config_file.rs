@@ -40,8 +40,8 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
         let allowed: Vec<&String> = fields.keys().collect();
         place = fields.get(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
     }
-    let candidates =
-        [serde_json::from_str(text).ok(), as_ron(key, text), variant(text), Some(Value::String(text.into()))];
+    let json_text = serde_json::from_str(text).ok();
+    let candidates = [json_text, as_ron(key, text), option(text), variant(text), Some(Value::String(text.into()))];
     let mut refusal = None;
     for value in candidates.into_iter().flatten() {
         *key.split('.').fold(&mut json, |place, name| &mut place[name]) = value;
@@ -61,6 +61,14 @@ fn as_ron(key: &str, text: &str) -> Option<Value> {
     json.get_mut(key).map(Value::take)
 }
 
+/// `None` as `null`, `Some(3)` as `3`: `config default` prints them so.
+fn option(text: &str) -> Option<Value> {
+    match text.trim() {
+        "None" => Some(Value::Null),
+        text => serde_json::from_str(text.strip_prefix("Some(")?.strip_suffix(')')?).ok(),
+    }
+}
+
 /// `Density(0.25)` as `{"Density": 0.25}`.
 fn variant(text: &str) -> Option<Value> {
     let (name, rest) = text.split_once('(')?;
@@ -74,6 +82,7 @@ mod tests {
 
     use maskwright_blueprint::BlockSize;
     use maskwright_evaluator::ModelSource;
+    use maskwright_transformer::Pooling;
 
     use super::*;
     use crate::{Agent, Baseline, Budget, Features, Start, dense_model::device_profile};
@@ -118,6 +127,32 @@ mod tests {
         assert_eq!(set("baselines", "[Random]").unwrap().baselines, [Baseline::Random]);
         let deeper = set("model.source.New.encoder.layers", "3").unwrap().model.source;
         assert!(matches!(deeper, ModelSource::New { encoder } if encoder.layers == 3));
+    }
+
+    #[test]
+    fn what_may_be_left_out_is_taken_back_and_given() {
+        let patience = |value| set("model.training.patience", value).unwrap().model.training.patience;
+        assert_eq!([patience("2"), patience("Some(3)"), patience("None")], [Some(2), Some(3), None]);
+        let source = ModelSource::Pretrained {
+            folder: "bert".into(),
+            length: Some(64),
+            target_length: None,
+            pooling: Pooling::Mean,
+        };
+        let mut config = SearchConfig::default();
+        config.model.source = source;
+        let config = with_override(&config, "model.source.Pretrained.length", "None").unwrap();
+        assert!(matches!(config.model.source, ModelSource::Pretrained { length: None, .. }));
+        // Where nothing may be left out, it is a text like any other, or refused.
+        assert_eq!(set("device", "None").unwrap().device, "None");
+        assert!(set("seed", "None").unwrap_err().contains("null"));
+    }
+
+    #[test]
+    fn a_folder_of_idx_files_is_a_task() {
+        let digits = r#"Idx(name: "digits", folder: "mnist", mean: 0.1307, deviation: 0.3081, classes: 10)"#;
+        assert_eq!(set("task", digits).unwrap().task.name(), "digits");
+        assert!(set("task", &digits.replace("mean: 0.1307, ", "")).is_err(), "nothing is assumed of the pixels");
     }
 
     #[test]

@@ -64,15 +64,7 @@ pub struct DensityAgainstTime {
     /// Density, and predicted seconds of attention.
     pub points: Vec<(f64, f64)>,
     /// None through fewer than three points, and when all have one density.
-    pub line: Option<Line>,
-}
-
-/// `seconds = intercept + slope * density`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Line {
-    pub slope: f64,
-    pub intercept: f64,
-    pub r_squared: f64,
+    pub line: Option<Regression>,
 }
 
 /// Trains dense models on `folds` parts of the training and validation examples with each of `seeds`, fine-tunes each
@@ -250,9 +242,7 @@ fn density_against_time(
         // One that this device cannot compute has no time on it.
         points.extend(pricing.predicted(&of).ok().map(|predicted| (of.density(), predicted.seconds.0)));
     }
-    let line = Regression::through(&points)
-        .filter(|_| points.len() > 2)
-        .map(|Regression { slope, intercept, r_squared }| Line { slope, intercept, r_squared });
+    let line = Regression::through(&points).filter(|_| points.len() > 2);
     Ok(DensityAgainstTime { device: device.into(), points, line })
 }
 
@@ -262,6 +252,13 @@ mod tests {
 
     fn trial(treatment: &str, fold: usize, seed: u64, held_out: [bool; 2]) -> Trial {
         Trial { treatment: treatment.into(), fold, seed, held_out: held_out.into(), test: vec![true, held_out[0]] }
+    }
+
+    #[test]
+    fn the_line_through_density_and_time_keeps_its_names_in_json() {
+        let line = Regression::through(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]);
+        let json = serde_json::to_value(DensityAgainstTime { device: "any".into(), points: vec![], line }).unwrap();
+        assert_eq!(json["line"], serde_json::json!({ "slope": 2.0, "intercept": 1.0, "r_squared": 1.0 }));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use budget::Budget;
 pub use candidate::Candidate;
 pub use config::{Agent, Baseline, Features, Kappa, ModelConfig, SearchConfig, Space, Start, Tolerance};
 pub use config_file::{ConfigError, load_config};
-pub use cross_validation::{CrossValidation, CrossValidationRow, DensityAgainstTime, Line, cross_validate};
+pub use cross_validation::{CrossValidation, CrossValidationRow, DensityAgainstTime, cross_validate};
 pub use dense_model::device_profile;
 pub use error::SearchError;
 pub use evaluation::{Evaluation, VOCABULARY, evaluate};
@@ -60,6 +60,6 @@ pub use outcome::{
 };
 pub use pricing::{Objective, Pricing};
 pub use reward::{Limit, Reward};
-pub use run_directory::Manifest;
+pub use run_directory::{MOST_RUN_FILE_BYTES, Manifest};
 pub use search::Search;
 pub use watch::{Silent, Stage, Watch};

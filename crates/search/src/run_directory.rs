@@ -5,11 +5,14 @@ use std::{
     time::Instant,
 };
 
-use maskwright_blueprint::{Digest, PART, read_ron, to_ron, write_whole};
+use maskwright_blueprint::{Digest, PART, read_ron, read_whole, to_ron, write_whole};
 use maskwright_transformer::Backend;
 use serde::{Deserialize, Serialize};
 
 use crate::{EpisodeRecord, SearchConfig, SearchError, StopReason, trial::BATCH};
+
+/// Larger files of a run are refused unread: a million evaluations of each of five searchers take some 2 GB.
+pub const MOST_RUN_FILE_BYTES: u64 = 4 << 30;
 
 /// One run's folder, held by one process at a time.
 ///
@@ -137,10 +140,11 @@ impl RunDirectory {
         let mut run = Self::locked(path.into(), now)?;
         run.remove_parts()?;
         let refuse = |why: String| SearchError::Checkpoint { run: path.into(), why };
+        let file = path.join("episodes.jsonl");
+        let mut lines = read_whole(&file, MOST_RUN_FILE_BYTES).map_err(io_error(&file))?;
         let head_path = path.join("checkpoint/head.ron");
         if !head_path.exists() {
             // A line is written before the head that counts it; more than the first batch without a head is no such case.
-            let lines = fs::read(path.join("episodes.jsonl")).map_err(io_error(path))?;
             if lines.iter().filter(|byte| **byte == b'\n').count() > BATCH {
                 return Err(refuse("checkpoint/head.ron is missing".into()));
             }
@@ -151,8 +155,6 @@ impl RunDirectory {
         if (head.version, head.config) != (1, now) {
             return Err(refuse("it belongs to another configuration or version".into()));
         }
-        let file = path.join("episodes.jsonl");
-        let mut lines = fs::read(&file).map_err(io_error(&file))?;
         let whole = head.episodes;
         if (lines.len() as u64) < whole.bytes {
             return Err(refuse(format!("episodes.jsonl has {} bytes, it should have {}", lines.len(), whole.bytes)));
@@ -301,4 +303,26 @@ pub(crate) fn config_digest(config: &SearchConfig) -> Digest {
 pub(crate) fn io_error(path: &Path) -> impl Fn(io::Error) -> SearchError + use<> {
     let path = path.to_path_buf();
     move |source| SearchError::Io { path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_record_of_more_than_4_gib_is_refused_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SearchConfig::default();
+        let run = RunDirectory::create(folder.path(), "x.ron", &config).unwrap();
+        let path = run.path().to_path_buf();
+        drop(run);
+        assert!(RunDirectory::open(&path, &config).is_ok());
+        let episodes = OpenOptions::new().write(true).open(path.join("episodes.jsonl")).unwrap();
+        episodes.set_len(MOST_RUN_FILE_BYTES + 1).unwrap(); // sparse: takes no room
+        let Err(error) = RunDirectory::open(&path, &config) else { panic!("it was read") };
+        let cause = error.source().unwrap().to_string();
+        assert_eq!(cause, "it holds more than 4294967296 bytes, too much for such a file");
+    }
 }

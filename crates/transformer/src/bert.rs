@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading, Pooling, TextBatch,
     attention::{Context, join_heads, split_heads},
-    model::{check_layers, check_parameters, check_sizes},
+    model::{check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     projection::project,
@@ -266,6 +266,7 @@ impl BertConfig {
         if length > self.longest() {
             return Err(format!("{length} tokens where the model has {} positions", self.longest()));
         }
+        check_tokens(length)?;
         let tables = u64::from(vocabulary) + u64::from(self.positions) + u64::from(self.token_types);
         let layer = u64::from(layers).saturating_mul(4 * u64::from(width) + 2 * u64::from(mlp));
         check_parameters(u64::from(width).saturating_mul(tables.saturating_add(layer)))

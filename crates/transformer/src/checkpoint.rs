@@ -1,10 +1,10 @@
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
 use burn::tensor::Device;
+use maskwright_blueprint::read_whole;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -61,9 +61,10 @@ pub enum CheckpointError {
     #[error("{} is no tokeniser: {reason}", path.display())]
     Tokeniser { path: PathBuf, reason: String },
     #[error(
-        "the model reads {positions} tokens at most, and special tokens take {special} of them; {asked} were asked for"
+        "{asked} tokens leave no room for text beside {special} special ones: raise `length` (`source_length` or \
+         `target_length` of a translator)"
     )]
-    Length { asked: u32, positions: u32, special: u32 },
+    Length { asked: usize, special: usize },
     #[error(
         "{rows} texts of up to {longest} tokens are more than {most} tokens with padding, too much to hold: lower `length` \
          (`source_length` and `target_length` of a translator), or give fewer texts"
@@ -156,12 +157,8 @@ pub(crate) fn read_in(folder: &Path, file: &'static str, limit: u64) -> Result<V
 
 /// A whole file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|opened| opened.take(limit + 1).read_to_end(&mut bytes))
-        .map_err(|source| CheckpointError::Io { path: path.into(), source })?;
-    match bytes.len() as u64 > limit {
-        true => Err(CheckpointError::TooLarge { path: path.into(), limit }),
-        false => Ok(bytes),
-    }
+    read_whole(path, limit).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => CheckpointError::TooLarge { path: path.into(), limit },
+        _ => CheckpointError::Io { path: path.into(), source },
+    })
 }

@@ -12,6 +12,7 @@ use crate::{
     attention::{Context, join_heads},
     gelu::gelu,
     initialise,
+    model::{check_image, check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
     patches::cut_patches,
     projection::project,
@@ -31,10 +32,6 @@ pub struct EncoderConfig {
     pub mlp: u32,
     pub classes: u32,
 }
-
-/// Larger models are refused: BERT-Large has 340 million parameters.
-const MOST_PARAMETERS: u64 = 1 << 30;
-const MOST_TOKENS: u64 = 8192;
 
 /// What one example is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -95,47 +92,27 @@ struct Block {
 impl EncoderConfig {
     /// Why no such model can be built, if so.
     pub fn check(&self) -> Result<(), String> {
-        let sizes = [self.width, self.layers, self.heads, self.mlp, self.classes];
-        if sizes.contains(&0) {
-            return Err("width, layers, heads, mlp and classes are all at least 1".into());
+        let Self { input, width, layers, heads, mlp, classes } = *self;
+        check_sizes(&[width, layers, heads, mlp, classes])?;
+        check_layers(layers)?;
+        if !width.is_multiple_of(heads) {
+            return Err(format!("width {width} is no multiple of {heads} heads"));
         }
-        if !self.width.is_multiple_of(self.heads) {
-            return Err(format!("width {} is no multiple of {} heads", self.width, self.heads));
-        }
-        match self.input {
+        let inputs = match input {
             EncoderInput::Image { side, patch, channels } => {
-                if patch == 0 || channels == 0 || side == 0 || !side.is_multiple_of(patch) {
-                    return Err(format!("an image of side {side} cannot be cut into patches of side {patch}"));
-                }
+                check_sizes(&[side, patch, channels])?;
+                check_image(side, patch)?;
+                u64::from(patch).pow(2).saturating_mul(channels.into())
             }
             EncoderInput::Tokens { length, vocabulary } => {
-                if length == 0 || vocabulary == 0 {
-                    return Err("length and vocabulary are at least 1".into());
-                }
+                check_sizes(&[length, vocabulary])?;
+                u64::from(vocabulary)
             }
-        }
-        let (width, mlp) = (u64::from(self.width), u64::from(self.mlp));
-        let (tokens, inputs) = match self.input {
-            EncoderInput::Image { side, patch, channels } => {
-                let patches = u64::from(side / patch).saturating_mul(u64::from(side / patch));
-                (
-                    patches.saturating_add(1),
-                    u64::from(patch).saturating_mul(u64::from(patch)).saturating_mul(channels.into()),
-                )
-            }
-            EncoderInput::Tokens { length, vocabulary } => (length.into(), vocabulary.into()),
         };
-        let block =
-            width.saturating_mul(width).saturating_mul(4).saturating_add(width.saturating_mul(mlp).saturating_mul(2));
-        let parameters = block
-            .saturating_mul(self.layers.into())
-            .saturating_add(width.saturating_mul(tokens.saturating_add(inputs).saturating_add(self.classes.into())));
-        if parameters > MOST_PARAMETERS || tokens > MOST_TOKENS {
-            return Err(format!(
-                "the model has {parameters} parameters and {tokens} tokens; at most {MOST_PARAMETERS} and {MOST_TOKENS} are built"
-            ));
-        }
-        Ok(())
+        check_tokens(self.tokens())?;
+        let layer = u64::from(layers).saturating_mul(4 * u64::from(width) + 2 * u64::from(mlp));
+        let rows = layer.saturating_add(inputs).saturating_add(self.tokens().into()).saturating_add(classes.into());
+        check_parameters(u64::from(width).saturating_mul(rows))
     }
 
     /// Tokens of one example, the class token included.
@@ -180,29 +157,6 @@ impl EncoderConfig {
         };
         initialise(encoder, seed)
     }
-
-    /// What a blueprint, a cost model and a kernel need to know of a model with these weights.
-    pub fn shape(&self, model: &Encoder, name: &str) -> ModelShape {
-        let tokens = self.tokens();
-        let attention = self_attention(self.heads, tokens, self.width);
-        let module = |layer| ModuleShape { name: format!("block.{layer}.attention"), shape: attention };
-        let (width, layers) = (self.width, self.layers);
-        let mut linears = vec![
-            product(tokens, width, 3 * width, layers),
-            product(tokens, width, width, layers),
-            product(tokens, width, self.mlp, layers),
-            product(tokens, self.mlp, width, layers),
-            product(1, width, self.classes, 1),
-        ];
-        if let EncoderInput::Image { patch, channels, .. } = self.input {
-            linears.insert(0, product(tokens - 1, patch * patch * channels, width, 1));
-        }
-        // A block normalises twice, adds twice and activates once; the last normalisation follows the blocks.
-        let block = u64::from(tokens) * (4 * u64::from(width) + u64::from(self.mlp));
-        let elementwise = u64::from(layers) * block + u64::from(tokens) * u64::from(width);
-        let digest = model_digest(self, model);
-        ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
-    }
 }
 
 impl Encoder {
@@ -212,7 +166,25 @@ impl Encoder {
 
     /// What a blueprint, a cost model and a kernel need to know of this model with its weights.
     pub fn shape(&self, name: &str) -> ModelShape {
-        self.config.shape(self, name)
+        let EncoderConfig { input, width, layers, heads, mlp, classes } = self.config;
+        let tokens = self.config.tokens();
+        let attention = self_attention(heads, tokens, width);
+        let module = |layer| ModuleShape { name: format!("block.{layer}.attention"), shape: attention };
+        let mut linears = vec![
+            product(tokens, width, 3 * width, layers),
+            product(tokens, width, width, layers),
+            product(tokens, width, mlp, layers),
+            product(tokens, mlp, width, layers),
+            product(1, width, classes, 1),
+        ];
+        if let EncoderInput::Image { patch, channels, .. } = input {
+            linears.insert(0, product(tokens - 1, patch * patch * channels, width, 1));
+        }
+        // A block normalises twice, adds twice and activates once; the last normalisation follows the blocks.
+        let block = u64::from(tokens) * (4 * u64::from(width) + u64::from(mlp));
+        let elementwise = u64::from(layers) * block + u64::from(tokens) * u64::from(width);
+        let digest = model_digest(&self.config, self);
+        ModelShape { name: name.into(), digest, modules: (0..layers).map(module).collect(), linears, elementwise }
     }
 
     /// Class scores `[batch, classes]`.

@@ -16,7 +16,7 @@ use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{BiasIs, Context, EXCLUDED, join_heads, split_heads},
     checkpoint::yes,
-    model::{check_layers, check_parameters, check_sizes},
+    model::{check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product},
     parameters::Parameters,
     projection::project,
@@ -187,6 +187,7 @@ impl MarianConfig {
         if source.max(target) > positions {
             return Err(format!("{} tokens where the model has {positions} positions", source.max(target)));
         }
+        check_tokens(source.max(target))?;
         if let Some(token) = [self.padding, self.end, self.start].into_iter().find(|token| *token >= vocabulary) {
             return Err(format!("token {token} of a vocabulary of {vocabulary}"));
         }

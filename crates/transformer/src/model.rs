@@ -94,6 +94,9 @@ const ARCHITECTURES: [&str; 8] = ["bert", "deit", "distilbert", "marian", "rober
 /// Larger models are refused: BERT-Large has 340 million parameters.
 const MOST_PARAMETERS: u64 = 1 << 30;
 
+/// Longer attention is refused: calibration holds all scores of every head in f32, 268 MB a head of so many tokens.
+pub(crate) const MOST_TOKENS: u32 = 8192;
+
 impl Model {
     /// Loads a folder in Hugging Face's layout.
     pub fn load(folder: &Path, loading: &Loading, device: &Device) -> Result<Loaded, CheckpointError> {
@@ -310,7 +313,15 @@ pub(crate) fn check_parameters(parameters: u64) -> Result<(), String> {
     }
 }
 
-/// Refuses images that patches do not tile, or that give more tokens than attention is computed for.
+/// Refuses more tokens than attend to each other at once.
+pub(crate) fn check_tokens(tokens: u32) -> Result<(), String> {
+    match tokens > MOST_TOKENS {
+        true => Err(format!("attention over {tokens} tokens; at most {MOST_TOKENS} are computed")),
+        false => Ok(()),
+    }
+}
+
+/// Refuses images that patches do not tile, or whose patches are too many to compute even without attention.
 pub(crate) fn check_image(side: u32, patch: u32) -> Result<(), String> {
     const MOST_PATCHES: u64 = 1 << 16;
     if !side.is_multiple_of(patch) {
@@ -320,5 +331,106 @@ pub(crate) fn check_image(side: u32, patch: u32) -> Result<(), String> {
     match patches > MOST_PATCHES {
         true => Err(format!("{patches} patches; at most {MOST_PATCHES} are computed")),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Activation, EncoderConfig, StackSize, VitVariant};
+
+    fn encoder(input: EncoderInput) -> EncoderConfig {
+        EncoderConfig { input, width: 2, layers: 1, heads: 1, mlp: 2, classes: 2 }
+    }
+
+    #[test]
+    fn an_encoder_keeps_to_the_limits_of_every_family() {
+        let small = encoder(EncoderInput::Tokens { length: 8, vocabulary: 5 });
+        let refused = |config: EncoderConfig| config.check().unwrap_err();
+        assert_eq!(small.check(), Ok(()));
+        assert_eq!(refused(EncoderConfig { layers: 1025, ..small.clone() }), "1025 layers; at most 1024 are built");
+        let layers = 100_000_000;
+        assert_eq!(refused(EncoderConfig { layers, ..small.clone() }), "a size of 100000000; sizes are 1 to 16777216");
+        assert_eq!(refused(EncoderConfig { mlp: 0, ..small.clone() }), "a size of 0; sizes are 1 to 16777216");
+        // 4 w^2 + 2 w m in the layer, w (8 + 5 + 2) around it.
+        assert_eq!(
+            refused(EncoderConfig { width: 1 << 14, mlp: 1 << 14, ..small }),
+            "1610858496 parameters; at most 1073741824 are built"
+        );
+        let patches = |side, patch| refused(encoder(EncoderInput::Image { side, patch, channels: 1 }));
+        assert_eq!(patches(10, 3), "an image of side 10, which patches of side 3 do not tile");
+        assert_eq!(patches(10, 0), "a size of 0; sizes are 1 to 16777216");
+    }
+
+    #[test]
+    fn no_family_computes_attention_over_more_than_8192_tokens() {
+        let (activation, stack) = (Activation::Gelu, StackSize { layers: 1, heads: 1, mlp: 2 });
+        let text = |length| encoder(EncoderInput::Tokens { length, vocabulary: 5 }).check();
+        let image = |side| encoder(EncoderInput::Image { side, patch: 1, channels: 1 }).check();
+        let bert = |length| BertConfig { positions: 10_000, length, ..BertConfig::MINI }.check();
+        let vit = |side| {
+            let config = VitConfig {
+                variant: VitVariant::Vit,
+                side,
+                patch: 1,
+                channels: 1,
+                width: 2,
+                layers: 1,
+                heads: 1,
+                mlp: 2,
+                activation,
+                norm_epsilon: 1e-6,
+                query_key_value_bias: true,
+                classes: 2,
+            };
+            config.check()
+        };
+        let swin = |window| {
+            let config = SwinConfig {
+                side: window,
+                patch: 1,
+                channels: 1,
+                width: 2,
+                depths: vec![1],
+                heads: vec![1],
+                window,
+                mlp_ratio: 1.0,
+                activation,
+                norm_epsilon: 1e-6,
+                query_key_value_bias: true,
+                classes: 2,
+            };
+            config.check()
+        };
+        let marian = |source, target| {
+            let config = MarianConfig {
+                vocabulary: 5,
+                width: 2,
+                encoder: stack,
+                decoder: stack,
+                positions: 10_000,
+                activation,
+                scaled_embedding: true,
+                padding: 0,
+                end: 1,
+                start: 0,
+                lengths: (source, target),
+            };
+            config.check()
+        };
+        for computed in [text(8192), bert(8192), marian(8192, 8192), image(90), vit(90), swin(90)] {
+            assert_eq!(computed, Ok(()));
+        }
+        for (refused, tokens) in [
+            (text(8193), 8193),
+            (bert(8193), 8193),
+            (marian(8193, 8192), 8193),
+            (marian(8192, 8193), 8193),
+            (image(91), 91 * 91 + 1),
+            (vit(91), 91 * 91 + 1),
+            (swin(91), 91 * 91),
+        ] {
+            assert_eq!(refused, Err(format!("attention over {tokens} tokens; at most 8192 are computed")));
+        }
     }
 }

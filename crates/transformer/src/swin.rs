@@ -10,7 +10,7 @@ use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{Context, EXCLUDED, join_heads, split_heads},
     checkpoint::yes,
-    model::{check_image, check_layers, check_parameters, check_sizes},
+    model::{check_image, check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     patches::cut_patches,
@@ -146,6 +146,7 @@ impl SwinConfig {
         check_sizes(&self.depths)?;
         check_sizes(&self.heads)?;
         check_image(side, patch)?;
+        check_tokens(window.saturating_pow(2))?;
         if self.depths.is_empty() || self.depths.len() > MOST_STAGES || self.depths.len() != self.heads.len() {
             let (depths, heads) = (self.depths.len(), self.heads.len());
             return Err(format!(

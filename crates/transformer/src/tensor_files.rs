@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{CheckpointError, checkpoint::read_in};
 
 /// The safetensors library's own limit is 100 MB; BERT-Large's header takes 50 KB.
-const MOST_HEADER_BYTES: u64 = 16 << 20;
+pub(crate) const MOST_HEADER_BYTES: u64 = 16 << 20;
 const MOST_INDEX_BYTES: u64 = 16 << 20;
 
 /// The tensors of one safetensors file or several, by name; read one by one when they are asked for.
@@ -153,7 +153,8 @@ fn place(file: usize, info: Info, start: u64, length: u64) -> Result<Option<Plac
     };
     let bytes = info.shape.iter().try_fold(dtype.size() as u64, |product, &dim| product.checked_mul(dim as u64));
     let (from, to) = info.data_offsets;
-    let fits = to.checked_sub(from) == bytes && start.checked_add(to).is_some_and(|end| end <= length);
+    let fits =
+        bytes.is_some() && to.checked_sub(from) == bytes && start.checked_add(to).is_some_and(|end| end <= length);
     match fits {
         true => Ok(Some(Place { file, dtype, shape: info.shape, start: start + from })),
         false => Err(format!("lies at bytes {from} to {to}, which does not fit its shape or the file")),

@@ -149,23 +149,18 @@ impl Tokeniser {
         read().map_err(|error| refuse(path, &error))
     }
 
-    /// Special tokens around a pair of texts; shorter sequences hold no text.
-    pub fn special_tokens(&self) -> usize {
-        self.special
-    }
-
     /// One more than the highest token.
     pub fn vocabulary(&self) -> u32 {
         self.vocabulary
     }
 
     /// Each text as at most `length` tokens, padded with `padding` to the longest of them. Of a pair that is too long,
-    /// the longer text is cut first. Refused where that makes more than 2^28 tokens with padding (2 GiB).
-    ///
-    /// # Panics
-    /// When `length` leaves no room beside [`Tokeniser::special_tokens`].
+    /// the longer text is cut first. Refused where `length` leaves no room beside the special tokens of a pair, and where
+    /// that makes more than 2^28 tokens with padding (2 GiB).
     pub fn encode(&self, texts: &[Text<'_>], length: usize, padding: u32) -> Result<TokenisedTexts, CheckpointError> {
-        assert!(length > self.special, "{length} tokens leave no room for text beside {} special ones", self.special);
+        if length <= self.special {
+            return Err(CheckpointError::Length { asked: length, special: self.special });
+        }
         let mut cutting = self.tokenizer.clone();
         let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
         cutting.with_truncation(Some(truncation)).map_err(|error| refuse(&self.path, &error))?;
@@ -343,6 +338,19 @@ mod tests {
             assert_eq!(ends, [found.length - 1], "one end, and no padding: {:?}", found.tokens);
             assert_eq!(tokeniser.decode(&found.tokens).trim_start(), text);
         }
+    }
+
+    #[test]
+    fn a_length_without_room_for_text_is_refused() {
+        let tokeniser = Tokeniser::learn(TEXTS.into_iter(), 300).unwrap();
+        let encode = |length| tokeniser.encode(&[Text::One("the cat")], length, Tokeniser::PADDING);
+        // A pair has two ends.
+        let refused = encode(2).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("2 tokens leave no room for text beside 2 special ones: raise `length`"),
+            "{refused}"
+        );
+        assert_eq!(encode(3).unwrap().lengths, [3]);
     }
 
     #[test]

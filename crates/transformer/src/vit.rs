@@ -10,7 +10,7 @@ use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{Context, join_heads, split_heads},
     checkpoint::yes,
-    model::{check_image, check_layers, check_parameters, check_sizes},
+    model::{check_image, check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     patches::cut_patches,
@@ -126,6 +126,7 @@ impl VitConfig {
         check_sizes(&[side, patch, channels, width, layers, heads, mlp, classes])?;
         check_layers(layers)?;
         check_image(side, patch)?;
+        check_tokens(self.tokens())?;
         if !width.is_multiple_of(heads) {
             return Err(format!("width {width} is no multiple of {heads} heads"));
         }

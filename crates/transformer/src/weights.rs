@@ -1,10 +1,18 @@
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use burn::{
     module::Module,
     store::{ModuleSnapshot, SafetensorsStore},
 };
-use maskwright_blueprint::Digest;
+use maskwright_blueprint::{Digest, read_whole};
+
+use crate::tensor_files::MOST_HEADER_BYTES;
+
+/// Of one weight in a file: F64 is the widest type there is.
+const MOST_WEIGHT_BYTES: u64 = 8;
 
 /// Why weights could not be read into a model.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +22,7 @@ pub enum WeightsError {
     Io {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     #[error("{} holds no weights for this model: {reason}; the weights must come from the same configuration, whole", path.display())]
     Unfit { path: PathBuf, reason: String },
@@ -28,14 +36,22 @@ pub fn weights_to_bytes<M: Module>(module: &M) -> Vec<u8> {
     store.get_bytes().expect("the store was just filled")
 }
 
-/// Reads a safetensors file into a module of the same architecture; every tensor must be there and fit.
+/// Reads a safetensors file into a module of the same architecture; every tensor must be there and fit, and no other.
+///
+/// A module that the file does not fit keeps the weights that it has. No more is read than those would take.
 pub fn load_weights<M: Module>(module: &mut M, path: &Path) -> Result<(), WeightsError> {
-    let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
     let unfit = |reason| WeightsError::Unfit { path: path.into(), reason };
+    let limit = MOST_HEADER_BYTES + MOST_WEIGHT_BYTES * module.num_params() as u64;
+    let bytes = read_whole(path, limit).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => unfit(source.to_string()),
+        _ => WeightsError::Io { path: path.into(), source },
+    })?;
     // What does not fit is told below, in one line.
     let mut store =
         SafetensorsStore::from_bytes(Some(bytes)).skip_enum_variants(true).allow_partial(true).validate(false);
-    let applied = module.load_from(&mut store).map_err(|error| unfit(error.to_string()))?;
+    // The store maps what fits before it tells what does not.
+    let mut loaded = module.clone();
+    let applied = loaded.load_from(&mut store).map_err(|error| unfit(error.to_string()))?;
     if let Some(error) = applied.errors.first() {
         return Err(unfit(error.to_string()));
     }
@@ -45,6 +61,7 @@ pub fn load_weights<M: Module>(module: &mut M, path: &Path) -> Result<(), Weight
     if let Some(name) = applied.unused.first() {
         return Err(unfit(format!("`{name}` is no tensor of this model")));
     }
+    *module = loaded;
     Ok(())
 }
 
@@ -97,7 +114,26 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let error = load_weights(&mut model(2, 1), &path).unwrap_err().to_string();
         assert!(error.contains("holds no weights for this model"), "{error}");
-        std::fs::write(&path, weights_to_bytes(&model(2, 1))).unwrap();
-        assert!(load_weights(&mut model(1, 1), &path).is_err());
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        // Every tensor of one layer, drawn from another seed, and those of a second layer.
+        std::fs::write(&path, weights_to_bytes(&model(2, 2))).unwrap();
+        let mut kept = model(1, 1);
+        let error = load_weights(&mut kept, &path).unwrap_err().to_string();
+        assert!(error.contains("is no tensor of this model"), "{error}");
+        assert_eq!(weights_digest(&kept), weights_digest(&model(1, 1)));
+    }
+
+    #[test]
+    fn a_file_larger_than_the_model_is_refused_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap(); // sparse: takes no room
+        let error = load_weights(&mut model(1, 1), &path).unwrap_err().to_string();
+        assert!(error.contains("holds no weights for this model: it holds more than "), "{error}");
     }
 }

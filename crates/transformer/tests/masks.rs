@@ -27,7 +27,7 @@ fn masked(model: &Encoder, images: Tensor<4>, blueprint: &Blueprint) -> Tensor<2
 fn a_full_single_precision_mask_gives_what_the_dense_model_gives() {
     let (model, images) = model();
     for size in BlockSize::ALL {
-        let full = Blueprint::dense(CONFIG.shape(&model, "test"), size, Precision::Single);
+        let full = Blueprint::dense(model.shape("test"), size, Precision::Single);
         let dense = model.forward(Inputs::Images(images.clone()), Attention::Dense);
         let masked = masked(&model, images.clone(), &full).into_data();
         masked.assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(2e-6));
@@ -39,7 +39,7 @@ fn coarser_precision_moves_the_result_a_little_and_not_at_all_in_shape() {
     let (model, images) = model();
     let dense = model.forward(Inputs::Images(images.clone()), Attention::Dense);
     for (precision, tolerance) in [(Precision::Half, 2e-2), (Precision::Int8, 5e-2)] {
-        let full = Blueprint::dense(CONFIG.shape(&model, "test"), BlockSize::B16, precision);
+        let full = Blueprint::dense(model.shape("test"), BlockSize::B16, precision);
         let coarse = masked(&model, images.clone(), &full);
         let difference: f32 = (coarse - dense.clone()).abs().max().into_scalar();
         assert!(difference > 0.0 && difference < tolerance, "{precision}: {difference}");
@@ -51,7 +51,7 @@ fn a_skipped_block_carries_no_information() {
     let (model, images) = model();
     // Every query block sees only the first 8 tokens: class token and seven patches. Pixels of later patches do not
     // matter to the class token then.
-    let shape = CONFIG.shape(&model, "test");
+    let shape = model.shape("test");
     let first_column = HeadMask { block_size: BlockSize::B8, blocks: "4...\n4...\n4...\n4...".parse().unwrap() };
     let blueprint = Blueprint::new(shape, vec![vec![first_column; 2]; 2], Provenance::default()).unwrap();
     let changed = images.clone().slice_fill([0..3, 0..1, 8..20, 0..20], 9.0);
@@ -65,7 +65,7 @@ fn a_skipped_block_carries_no_information() {
 #[test]
 fn mixed_precision_in_one_row_shares_one_softmax() {
     let (model, images) = model();
-    let shape = CONFIG.shape(&model, "test");
+    let shape = model.shape("test");
     let mixed = HeadMask { block_size: BlockSize::B16, blocks: "42\n14".parse().unwrap() };
     let blueprint = Blueprint::new(shape, vec![vec![mixed; 2]; 2], Provenance::default()).unwrap();
     let dense = model.forward(Inputs::Images(images.clone()), Attention::Dense);
@@ -91,7 +91,7 @@ fn padding_of_a_sequence_changes_no_score() {
         let row = |row: usize| (0..5).map(|at| if at == 0 || at == row { &glyph } else { "." }).collect::<String>();
         let blocks = (0..5).map(row).collect::<Vec<_>>().join("\n").parse().unwrap();
         let mask = HeadMask { block_size: BlockSize::B8, blocks };
-        let blueprint = Blueprint::new(config.shape(&model, "test"), vec![vec![mask; 2]; 2], Provenance::default());
+        let blueprint = Blueprint::new(model.shape("test"), vec![vec![mask; 2]; 2], Provenance::default());
         CompiledMasks::new(&blueprint.unwrap(), &device)
     });
     let ways = || masks.iter().map(Attention::Masked).chain([Attention::Dense, Attention::Identity]);

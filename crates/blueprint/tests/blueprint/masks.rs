@@ -1,5 +1,7 @@
 //! What a mask and a blueprint are, and each refusal with its words.
 
+use std::error::Error;
+
 use maskwright_blueprint::{
     AttentionKind::{CausalSelfAttention, CrossAttention, SelfAttention},
     BlockMask, BlockSize, Blueprint, Digest, HeadId, HeadMask, Linear, MaskError, ModelShape, Precision, Provenance,
@@ -12,7 +14,9 @@ fn refused(picture: &str) -> String {
 }
 
 fn refused_blueprint(model: ModelShape, masks: Vec<Vec<HeadMask>>) -> String {
-    Blueprint::new(model, masks, Provenance::default()).unwrap_err().to_string()
+    let error = Blueprint::new(model, masks, Provenance::default()).unwrap_err();
+    assert!(error.source().is_none(), "what is wrong is told once");
+    error.to_string()
 }
 
 #[test]

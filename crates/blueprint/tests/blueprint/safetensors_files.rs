@@ -1,6 +1,9 @@
 //! The safetensors form as a foreign reader sees it, and each refusal with its words.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    error::Error,
+};
 
 use maskwright_blueprint::{AttentionKind, BlockSize, Blueprint, Provenance};
 use safetensors::{
@@ -42,7 +45,14 @@ impl Parts {
             .iter()
             .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
         let bytes = serialize(views, Some(self.strings.clone())).unwrap();
-        Blueprint::from_safetensors(&bytes).map_err(|error| error.to_string())
+        Blueprint::from_safetensors(&bytes).map_err(|error| {
+            let text = error.to_string();
+            assert!(
+                error.source().is_none_or(|cause| !text.contains(&cause.to_string())),
+                "`{text}` tells its cause twice"
+            );
+            text
+        })
     }
 
     /// What is said of the file after one change.

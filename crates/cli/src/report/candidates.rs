@@ -12,6 +12,9 @@ use crate::report::{
 /// Share of the points at either end that do not decide how wide the plot is.
 const OUTLIERS: f64 = 0.01;
 
+/// The lowest kappa that a configuration can ask for, in nats; 0 has no place on a logarithmic axis.
+const LEAST_KAPPA: f64 = 1e-9;
+
 /// Predicted speed-up against distortion, one point for each candidate that was evaluated. Both axes are logarithmic;
 /// candidates that were fine-tuned and measured have a ring.
 pub(crate) fn candidates(episodes: &[EpisodeRecord], outcome: &Outcome) -> String {
@@ -21,7 +24,7 @@ pub(crate) fn candidates(episodes: &[EpisodeRecord], outcome: &Outcome) -> Strin
         return "<p class=\"note\">No candidate of this run has a distortion.</p>\n".into();
     };
     let details = &outcome.details;
-    let limits = [details.kappa, details.loop_kappa].map(f64::log10);
+    let limits = [details.kappa, details.loop_kappa].map(|kappa| kappa.max(LEAST_KAPPA).log10());
     let x = x.start.min(limits[0] - 0.1)..x.end.max(limits[1] + 0.1);
 
     svg("Predicted speed-up against distortion, one point a candidate", |area| {
@@ -66,7 +69,8 @@ pub(crate) fn candidates(episodes: &[EpisodeRecord], outcome: &Outcome) -> Strin
 /// Whether a candidate became its searcher's row of the table.
 fn is_finalist(searcher: &str, episode: &EpisodeRecord, outcome: &Outcome) -> bool {
     let name = if searcher == "search" { "searched" } else { searcher };
-    outcome.table.iter().any(|row| row.name == name && row.found_at == Some(episode.episode + 1))
+    let Some(evaluation) = episode.episode.checked_add(1) else { return false };
+    outcome.table.iter().any(|row| row.name == name && row.found_at == Some(evaluation))
 }
 
 /// Logarithms of distortion and speed. A distortion of nothing counts as a ten-thousandth of a nat.

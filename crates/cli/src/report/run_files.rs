@@ -1,10 +1,7 @@
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use maskwright_blueprint::Blueprint;
-use maskwright_search::{EpisodeRecord, Outcome};
+use maskwright_blueprint::{Blueprint, read_whole_text};
+use maskwright_search::{EpisodeRecord, MOST_RUN_FILE_BYTES, Outcome};
 use serde::de::DeserializeOwned;
 
 use crate::{error::CliError, picture::read_blueprint};
@@ -42,7 +39,7 @@ impl RunFiles {
 }
 
 fn text(path: PathBuf) -> Result<String, CliError> {
-    fs::read_to_string(&path).map_err(|source: io::Error| CliError::Read { path, source })
+    read_whole_text(&path, MOST_RUN_FILE_BYTES).map_err(|source| CliError::Read { path, source })
 }
 
 fn record<T: DeserializeOwned>(path: &Path, line: usize, text: &str) -> Result<T, CliError> {

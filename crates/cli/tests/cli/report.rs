@@ -110,6 +110,39 @@ fn a_run_that_is_not_finished_is_refused() {
 }
 
 #[test]
+fn figures_that_no_search_writes_are_drawn_all_the_same() {
+    let folder = run_directory();
+    let rings = |page: &str| page.matches(" r=\"8\"").count();
+    let whole = page(&folder);
+    change(&folder, |outcome| {
+        outcome["details"]["kappa"] = 0.into();
+        assert_eq!((&outcome["table"][5]["name"], &outcome["table"][5]["found_at"]), (&"searched".into(), &11.into()));
+        outcome["table"][5]["found_at"] = 0.into();
+    });
+    let episodes = folder.path("run/episodes.jsonl");
+    let text = fs::read_to_string(&episodes).unwrap();
+    let last = text.replacen(
+        r#""episode": 10, "searcher": "search""#,
+        r#""episode": 18446744073709551615, "searcher": "search""#,
+        1,
+    );
+    assert_ne!(last, text);
+    fs::write(&episodes, last).unwrap();
+    // A ring is two circles. Evaluations count from 1, so nothing was found at 0, not even by the last there can be.
+    assert_eq!(rings(&page(&folder)) + 2, rings(&whole));
+}
+
+#[test]
+fn a_record_of_more_than_4_gib_is_refused_unread() {
+    let folder = run_directory();
+    let episodes = fs::OpenOptions::new().write(true).open(folder.path("run/episodes.jsonl")).unwrap();
+    episodes.set_len((4 << 30) + 1).unwrap(); // sparse: takes no room
+    let stderr = folder.run(["report", "run"]).refused();
+    assert!(stderr.contains("episodes.jsonl cannot be read"), "{stderr}");
+    assert!(stderr.contains("it holds more than 4294967296 bytes"), "{stderr}");
+}
+
+#[test]
 fn a_foreign_line_is_shown_where_it_stands() {
     let folder = run_directory();
     let episodes = folder.path("run/episodes.jsonl");

@@ -218,7 +218,7 @@ impl Lines {
 /// The wanted fields of an object; numbers and truth values count as text in the form in which JSON has them.
 fn json_fields(line: &str, columns: &[String]) -> Result<Vec<String>, RowFault> {
     let not_json = |reason: String| RowFault::Json { reason };
-    let object = match serde_json::from_str(line).map_err(|error| not_json(error.to_string()))? {
+    let object = match serde_json::from_str(line).map_err(|error| not_json(without_line(&error)))? {
         Value::Object(object) => object,
         _ => return Err(not_json("it starts with no `{`".into())),
     };
@@ -230,4 +230,11 @@ fn json_fields(line: &str, columns: &[String]) -> Result<Vec<String>, RowFault> 
         None => Err(RowFault::Missing { column: column.clone(), fields: object.keys().cloned().collect() }),
     };
     columns.iter().map(field).collect()
+}
+
+/// What is wrong with a line of JSON; to serde every line is the first, and the row's own is told already.
+fn without_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(place.as_str()).unwrap_or(&text).to_owned()
 }

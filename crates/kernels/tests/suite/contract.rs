@@ -1,6 +1,6 @@
 //! What a plan promises besides the numbers: refusals, determinism, padding, and what becomes of NaN.
 
-use std::num::NonZeroUsize;
+use std::{error::Error, num::NonZeroUsize};
 
 use crate::random::{Tensors, random_mask};
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, MaskError, Precision};
@@ -37,11 +37,12 @@ fn a_mask_of_another_shape_is_refused_by_head() {
     let mut masks = dense(SHAPE);
     masks[1] = dense(AttentionShape { queries: 64, keys: 64, ..SHAPE }).remove(0);
     let refused = refusal(&masks, SHAPE);
-    assert!(matches!(refused, KernelError::Mask { head: 1, source: MaskError::Shape { found_rows: 4, rows: 3, .. } }));
+    assert!(matches!(refused, KernelError::Mask { head: 1, fault: MaskError::Shape { found_rows: 4, rows: 3, .. } }));
     assert_eq!(
         refused.to_string(),
         "the mask of head 1 does not fit: 4 x 4 blocks of 16 tokens do not cover 40 x 40 tokens: that takes 3 x 3"
     );
+    assert!(refused.source().is_none(), "what is wrong is told once");
 }
 
 #[test]

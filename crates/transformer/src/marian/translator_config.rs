@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Marian, MarianConfig, StackSize};
-use crate::{Activation, Tokeniser};
+use crate::{Activation, Tokeniser, model::MOST_TOKENS};
 
 /// Size of a small encoder-decoder that starts from nothing, vocabulary included: Marian's layout, with the activation of
 /// Vaswani et al. (2017, arXiv 1706.03762).
@@ -26,7 +26,6 @@ pub struct TranslatorConfig {
 }
 
 const MOST_WORDS: u32 = 65_536;
-const MOST_TOKENS: u32 = 8192;
 
 impl TranslatorConfig {
     /// Why no such model can be built, if so.

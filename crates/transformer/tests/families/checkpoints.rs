@@ -163,6 +163,13 @@ fn torn_and_hostile_files_are_refused() {
         &[],
     );
     assert!(refusal(folder.path()).contains("`a` lies at bytes 0 to 0"));
+    // Neither the size nor the length is a number: that does not make them equal.
+    write_tensors(
+        &path,
+        &json!({"a": {"dtype": "F32", "shape": [1_u64 << 63, 4], "data_offsets": [u64::MAX, 0]}}),
+        &[],
+    );
+    assert!(refusal(folder.path()).contains("`a` lies at bytes 18446744073709551615 to 0"));
     write_tensors(&path, &json!({"a": {"dtype": "F8_E5M2", "shape": [1], "data_offsets": [0, 1]}}), &[0]);
     assert!(refusal(folder.path()).contains("`a` has type `F8_E5M2`"));
 
