@@ -10,7 +10,7 @@ use maskwright_export::{ExportError, Target};
 use maskwright_search::{Backend, Fold};
 
 pub(crate) use data::DataCommand;
-pub(crate) use measuring::{BenchAttentionArguments, BenchCommand, CalibrateArguments, Peer};
+pub(crate) use measuring::{BenchAttentionArguments, BenchCommand, CalibrateArguments, Peer, PromotionOfBlocks};
 
 use crate::bare_shape::BareShape;
 

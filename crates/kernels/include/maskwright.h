@@ -62,7 +62,7 @@ typedef struct maskwright_mask {
   // Side of a block in tokens: 8, 16 or 32.
   uint32_t block_size;
   // `ceil(queries / block_size) * ceil(keys / block_size)` bytes, row by row: 1, 2 or 4 for the bytes an element of the
-  // block's arithmetic has, 0 for a skipped block.
+  // block's arithmetic has at least (see `maskwright_plan_new`), 0 for a skipped block.
   const uint8_t *blocks;
   // How many bytes `blocks` has.
   size_t len;
@@ -74,6 +74,10 @@ extern "C" {
 
 // Makes a plan of one mask a head, and puts it into `plan`; free it with `maskwright_plan_free`. The masks are copied.
 //
+// A block is computed at least as finely as its mask says: when the plan is made, it decides for each row whether the blocks
+// of one precision are computed as the next finer ones because that is faster on the kernel at hand. 8-bit blocks under
+// an integer softmax stay what they are. `maskwright_plan_new_as_masked` makes plans without that choice.
+//
 // # Safety
 // `module` and `plan` point to what they say, `masks` to `mask_count` masks, and each mask's `blocks` to `len` bytes; null
 // pointers are refused.
@@ -82,16 +86,25 @@ enum maskwright_status maskwright_plan_new(const struct maskwright_module *modul
                                            size_t mask_count,
                                            struct maskwright_plan **plan);
 
+// The same, but every block is computed as its mask says, also where a finer precision would be faster.
+//
+// # Safety
+// As for `maskwright_plan_new`.
+enum maskwright_status maskwright_plan_new_as_masked(const struct maskwright_module *module,
+                                                     const struct maskwright_mask *masks,
+                                                     size_t mask_count,
+                                                     struct maskwright_plan **plan);
+
 // Frees a plan; null is nothing to free.
 //
 // # Safety
-// `plan` comes from `maskwright_plan_new` and is not used again.
+// `plan` is null or a plan, and is not used again.
 void maskwright_plan_free(struct maskwright_plan *plan);
 
 // Makes a workspace for calls of `plan`; free it with `maskwright_workspace_free`.
 //
 // # Safety
-// `plan` comes from `maskwright_plan_new`, `workspace` points to a pointer; null is refused.
+// `plan` is a plan that was not freed, `workspace` points to a pointer; null is refused.
 enum maskwright_status maskwright_workspace_new(const struct maskwright_plan *plan,
                                                 struct maskwright_workspace **workspace);
 
@@ -123,7 +136,7 @@ enum maskwright_status maskwright_run(const struct maskwright_plan *plan,
 // The name of the instructions that `plan` computes with: `portable`, `avx2` or `avx512`; empty for null. Not to be freed.
 //
 // # Safety
-// `plan` is null or comes from `maskwright_plan_new`.
+// `plan` is null or a plan that was not freed.
 const char *maskwright_plan_kernel(const struct maskwright_plan *plan);
 
 // What went wrong with the last call of this thread that did not end well: one sentence, empty if none. It stays until

@@ -16,7 +16,7 @@ use std::{
 
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, MaskError, Precision};
 
-use crate::{AttentionPlan, Inputs, Int8Softmax, KernelError, Normalisation, PlanOptions, Workspace};
+use crate::{AttentionPlan, Inputs, Int8Softmax, KernelError, Normalisation, PlanOptions, Promotion, Workspace};
 
 /// How a call ended.
 #[repr(C)]
@@ -76,7 +76,7 @@ pub struct maskwright_mask {
     /// Side of a block in tokens: 8, 16 or 32.
     pub block_size: u32,
     /// `ceil(queries / block_size) * ceil(keys / block_size)` bytes, row by row: 1, 2 or 4 for the bytes an element of the
-    /// block's arithmetic has, 0 for a skipped block.
+    /// block's arithmetic has at least (see `maskwright_plan_new`), 0 for a skipped block.
     pub blocks: *const u8,
     /// How many bytes `blocks` has.
     pub len: size_t,
@@ -92,6 +92,10 @@ pub struct maskwright_workspace(Workspace);
 
 /// Makes a plan of one mask a head, and puts it into `plan`; free it with `maskwright_plan_free`. The masks are copied.
 ///
+/// A block is computed at least as finely as its mask says: when the plan is made, it decides for each row whether the blocks
+/// of one precision are computed as the next finer ones because that is faster on the kernel at hand. 8-bit blocks under
+/// an integer softmax stay what they are. `maskwright_plan_new_as_masked` makes plans without that choice.
+///
 /// # Safety
 /// `module` and `plan` point to what they say, `masks` to `mask_count` masks, and each mask's `blocks` to `len` bytes; null
 /// pointers are refused.
@@ -101,6 +105,34 @@ pub unsafe extern "C" fn maskwright_plan_new(
     masks: *const maskwright_mask,
     mask_count: size_t,
     plan: *mut *mut maskwright_plan,
+) -> maskwright_status {
+    // SAFETY: handed on from the caller.
+    unsafe { plan_new(module, masks, mask_count, plan, Promotion::WhereFaster) }
+}
+
+/// The same, but every block is computed as its mask says, also where a finer precision would be faster.
+///
+/// # Safety
+/// As for `maskwright_plan_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maskwright_plan_new_as_masked(
+    module: *const maskwright_module,
+    masks: *const maskwright_mask,
+    mask_count: size_t,
+    plan: *mut *mut maskwright_plan,
+) -> maskwright_status {
+    // SAFETY: handed on from the caller.
+    unsafe { plan_new(module, masks, mask_count, plan, Promotion::Never) }
+}
+
+/// # Safety
+/// As for [`maskwright_plan_new`].
+unsafe fn plan_new(
+    module: *const maskwright_module,
+    masks: *const maskwright_mask,
+    mask_count: size_t,
+    plan: *mut *mut maskwright_plan,
+    promotion: Promotion,
 ) -> maskwright_status {
     guarded(|| {
         // SAFETY: not null, and what the caller says it is.
@@ -114,7 +146,7 @@ pub unsafe extern "C" fn maskwright_plan_new(
         }
         let masks = masks.iter().map(|mask| unsafe { head_mask(mask, &shape) });
         let masks: Vec<HeadMask> = masks.collect::<Result<_, _>>()?;
-        let mut options = PlanOptions::new()?;
+        let mut options = PlanOptions::new()?.promotion(promotion);
         if let Some(threads) = NonZeroUsize::new(module.threads as usize) {
             options = options.threads(threads);
         }
@@ -131,7 +163,7 @@ pub unsafe extern "C" fn maskwright_plan_new(
 /// Frees a plan; null is nothing to free.
 ///
 /// # Safety
-/// `plan` comes from `maskwright_plan_new` and is not used again.
+/// `plan` is null or a plan, and is not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maskwright_plan_free(plan: *mut maskwright_plan) {
     if !plan.is_null() {
@@ -143,7 +175,7 @@ pub unsafe extern "C" fn maskwright_plan_free(plan: *mut maskwright_plan) {
 /// Makes a workspace for calls of `plan`; free it with `maskwright_workspace_free`.
 ///
 /// # Safety
-/// `plan` comes from `maskwright_plan_new`, `workspace` points to a pointer; null is refused.
+/// `plan` is a plan that was not freed, `workspace` points to a pointer; null is refused.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maskwright_workspace_new(
     plan: *const maskwright_plan,
@@ -211,7 +243,7 @@ pub unsafe extern "C" fn maskwright_run(
 /// The name of the instructions that `plan` computes with: `portable`, `avx2` or `avx512`; empty for null. Not to be freed.
 ///
 /// # Safety
-/// `plan` is null or comes from `maskwright_plan_new`.
+/// `plan` is null or a plan that was not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maskwright_plan_kernel(plan: *const maskwright_plan) -> *const c_char {
     // SAFETY: null, or what the caller says it is.

@@ -13,6 +13,8 @@
 //! # Ok::<(), maskwright_kernels::KernelError>(())
 //! ```
 
+#![expect(clippy::needless_range_loop, reason = "as in the kernel")]
+
 use std::{hint::black_box, time::Instant};
 
 use maskwright_blueprint::Precision;
@@ -23,13 +25,15 @@ use crate::{
     Kernel, KernelError,
     kernel::Instructions,
     lanes::{Lanes, MAX_WIDTH, Portable},
+    tile::{Half, Int8, Operand, Single},
 };
 
 /// Operations a second of one core that multiplies and adds in registers alone, at one precision, with the instructions
 /// that `kernel` computes with; two for each multiply-accumulate.
 ///
 /// With `Kernel::Avx512` that is the rate of one instruction: a fused multiply-add, `vdpbf16ps` or `vpdpbusd`. Where a
-/// kernel puts products of a precision together from several instructions, it is the rate of those.
+/// kernel puts products of a precision together from several instructions, it is the rate of those. Products are the very
+/// operations of the kernel, so no attention at that precision is faster.
 pub fn operations_per_second(kernel: Kernel, precision: Precision) -> Result<f64, KernelError> {
     let instructions = kernel.instructions()?;
     multiply(instructions, precision, PRODUCT_STEPS / 16);
@@ -80,7 +84,8 @@ const READ_WORDS: usize = 128;
 
 const CLOCK_STEPS: usize = 1 << 15;
 
-/// Products of `steps` rounds, and how many operations they are.
+/// Products of `steps` rounds, and how many operations they are. With 16 registers there are eight sums; on AVX2 only two
+/// fixed vectors, because 8-bit ones are kept widened, in two registers each.
 fn multiply(instructions: Instructions, precision: Precision, steps: usize) -> usize {
     match instructions {
         Instructions::Portable => products::<_, 2, 4>(Portable, precision, steps),
@@ -88,7 +93,7 @@ fn multiply(instructions: Instructions, precision: Precision, steps: usize) -> u
         Instructions::Avx2(proof) => {
             #[target_feature(enable = "avx2,fma")]
             fn with_features(proof: Avx2, precision: Precision, steps: usize) -> usize {
-                products::<_, 2, 4>(proof, precision, steps)
+                products::<_, 4, 2>(proof, precision, steps)
             }
             // SAFETY: a value of that type is the proof that this CPU has the instructions.
             unsafe { with_features(proof, precision, steps) }
@@ -105,49 +110,49 @@ fn multiply(instructions: Instructions, precision: Precision, steps: usize) -> u
     }
 }
 
-/// `A * B` independent sums, each of the product of one of `A` vectors that change from step to step, so that nothing can
-/// be computed ahead of the loop, with one of `B` that stay in registers.
+/// As [`sums`], with the products of `precision`.
 #[inline(always)]
 fn products<L: Lanes, const A: usize, const B: usize>(lanes: L, precision: Precision, steps: usize) -> usize {
+    let per_word = match precision {
+        Precision::Int8 => sums::<L, Int8, A, B>(lanes, steps),
+        Precision::Half => sums::<L, Half, A, B>(lanes, steps),
+        Precision::Single => sums::<L, Single, A, B>(lanes, steps),
+    };
+    2 * per_word * L::WIDTH * A * B * steps
+}
+
+/// `A * B` independent sums, each of the product of one of `A` vectors that change from step to step, so that nothing can
+/// be computed ahead of the loop, with one of `B` that stay in registers. Returns the products of a word.
+#[inline(always)]
+fn sums<L: Lanes, O: Operand<L>, const A: usize, const B: usize>(lanes: L, steps: usize) -> usize {
     // Small numbers of every precision; sums stay finite, and no product is slower than another.
     let ring: Vec<u32> = (0..RING * A * L::WIDTH).map(|at| 0x3c01_3c01 + (at as u32 % 2)).collect();
     let ring = black_box(&ring[..]);
     let mut fixed = [lanes.splat(0); B];
-    for (at, vector) in fixed.iter_mut().enumerate() {
-        *vector = lanes.splat(black_box(0x3c02_3c02 + at as u32));
+    for b in 0..B {
+        fixed[b] = lanes.splat(black_box(0x3c02_3c02 + b as u32));
     }
-    let mut sums = [[lanes.splat(0); B]; A];
+    // Indices, not iterators: an adapter that is not inlined leaves no sum in a register.
+    let mut sums = [[O::zero(lanes); B]; A];
     for step in 0..steps {
         let vectors = &ring[step % RING * A * L::WIDTH..][..A * L::WIDTH];
-        for (sums, vector) in sums.iter_mut().zip(vectors.chunks_exact(L::WIDTH)) {
-            let vector = lanes.load(vector);
-            for (sum, fixed) in sums.iter_mut().zip(fixed) {
-                *sum = match precision {
-                    Precision::Int8 => lanes.dot_u8_i8(*sum, vector, fixed),
-                    Precision::Half => lanes.bits(lanes.dot_bf16(lanes.floats(*sum), vector, fixed)),
-                    Precision::Single => {
-                        lanes.bits(lanes.mul_add(lanes.floats(vector), lanes.floats(fixed), lanes.floats(*sum)))
-                    }
-                };
+        for a in 0..A {
+            let vector = lanes.load(&vectors[a * L::WIDTH..]);
+            for b in 0..B {
+                sums[a][b] = O::add_product(lanes, sums[a][b], vector, fixed[b]);
             }
         }
     }
-    // Nested loops, which are unrolled: otherwise the sums would lie in memory all the time.
     let mut total = lanes.floats(lanes.splat(0));
-    for sums in &sums {
-        for sum in sums {
-            total = lanes.max(lanes.floats(*sum), total);
+    for a in 0..A {
+        for b in 0..B {
+            total = lanes.max(O::float(lanes, sums[a][b]), total);
         }
     }
     let mut kept = [0; MAX_WIDTH];
     lanes.store(lanes.bits(total), &mut kept);
     black_box(&kept);
-    let per_lane = match precision {
-        Precision::Int8 => 4,
-        Precision::Half => 2,
-        Precision::Single => 1,
-    };
-    2 * per_lane * L::WIDTH * A * B * steps
+    O::PER_WORD
 }
 
 /// Steps after which the product loop's vectors repeat; they lie in the innermost cache.

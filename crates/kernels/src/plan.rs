@@ -29,10 +29,10 @@ pub const MAX_HEAD_DIM: u32 = 512;
 /// on the number of threads, to the bit. A plan is immutable and can be shared; each concurrent call has its own
 /// [`Workspace`].
 ///
-/// Precision by block, where [`Promotion`] does not choose a finer one: `Single` is f32 throughout. `Half` is bf16 operands (queries, keys, weights, values rounded to
-/// nearest even) with f32 sums. `Int8` is symmetric integers with one scale a head for each of q, k and v, taken from
-/// the call's own numbers, and exact sums. The softmax is one over all active blocks of a row, whatever their
-/// precision.
+/// Precision by block, where [`Promotion`] does not choose a finer one: `Single` is f32 throughout. `Half` is bf16 operands
+/// (queries, keys, weights, values rounded to nearest even) with f32 sums. `Int8` is symmetric integers with one scale a
+/// head for each of q, k and v, taken from the call's own numbers, and exact sums. The softmax is one over all active
+/// blocks of a row, whatever their precision.
 #[derive(Debug, Clone)]
 pub struct AttentionPlan {
     shape: AttentionShape,
@@ -145,6 +145,12 @@ impl AttentionPlan {
 
     pub fn options(&self) -> &PlanOptions {
         &self.options
+    }
+
+    /// Blocks of all heads that are computed more finely than their mask says; see [`Promotion`]. 0 where that is
+    /// [`Never`](Promotion::Never).
+    pub fn promoted_blocks(&self) -> usize {
+        self.rows.iter().map(|row| row.promoted).sum()
     }
 
     /// Memory for calls of [`run`](Self::run), which allocates none itself.

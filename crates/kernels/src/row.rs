@@ -14,6 +14,8 @@ pub(crate) struct Row {
     pub queries: Range<usize>,
     /// For each of [`Precision::ALL`], where its key blocks stand in the plan's list, left to right.
     pub blocks: [Range<usize>; 3],
+    /// How many of them the mask has at a coarser precision.
+    pub promoted: usize,
 }
 
 /// The rows of all heads in order, and the columns of their active blocks sorted by precision, so that a row changes
@@ -32,17 +34,19 @@ pub(crate) fn rows(
                 AttentionKind::CausalSelfAttention => row + 1,
                 AttentionKind::SelfAttention | AttentionKind::CrossAttention => mask.blocks.columns(),
             };
+            let cells = &mask.blocks.row(row)[..end];
+            let computed = |cell: &Option<Precision>| cell.map(|masked| promoted[masked.index()]);
             let blocks = Precision::ALL.map(|precision| {
                 let start = columns.len();
-                let of_precision = mask.blocks.row(row)[..end].iter().enumerate();
-                let computed = |cell: &Option<Precision>| cell.map(|masked| promoted[masked.index()]);
+                let of_precision = cells.iter().enumerate();
                 let of_precision = of_precision.filter(|(_, cell)| computed(cell) == Some(precision));
                 columns.extend(of_precision.map(|(at, _)| at as u32));
                 start..columns.len()
             });
             let first = row * block_size;
             let queries = first..(first + block_size).min(shape.queries as usize);
-            rows.push(Row { head, block_size, queries, blocks });
+            let promoted = cells.iter().filter(|cell| computed(cell) != **cell).count();
+            rows.push(Row { head, block_size, queries, blocks, promoted });
         }
     }
     (rows, columns)

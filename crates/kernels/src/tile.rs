@@ -17,9 +17,9 @@ mod products;
 use std::ops::Range;
 
 pub(crate) use chunk::CHUNK;
+pub(crate) use operand::{Half, Int8, Operand, Single};
 
 use chunk::{Chunk, GROUP};
-use operand::{Half, Int8, Operand, Single};
 use products::{Values, multiply_keys, multiply_values};
 
 use crate::{

@@ -2,8 +2,9 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use maskwright_blueprint::BlockSize;
+use serde::Serialize;
 
 use super::SoftmaxOf8Bit;
 use crate::measure::{Inputs, Precisions};
@@ -48,6 +49,9 @@ pub(crate) struct BenchAttentionArguments {
     /// Arithmetic of the softmax over 8-bit scores.
     #[arg(long, value_enum, default_value_t = SoftmaxOf8Bit::Float)]
     pub(crate) softmax: SoftmaxOf8Bit,
+    /// Whether blocks may be computed at a finer precision than the mask says.
+    #[arg(long, value_enum, default_value_t = PromotionOfBlocks::WhereFaster)]
+    pub(crate) promotion: PromotionOfBlocks,
     /// Samples of each case; median and percentiles are over them.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) repetitions: u32,
@@ -61,6 +65,16 @@ pub(crate) struct BenchAttentionArguments {
     /// Print one JSON document instead of the table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Whether blocks may be computed at a finer precision than the mask says.
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PromotionOfBlocks {
+    /// Where that is faster on the kernel at hand, as plans do unless told otherwise.
+    WhereFaster,
+    /// Every block as the mask says.
+    Never,
 }
 
 /// Measure this machine and write its profile.

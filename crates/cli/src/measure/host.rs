@@ -78,11 +78,29 @@ impl Peaks {
         }
     }
 
+    /// The highest of that precision and the finer ones: what no block exceeds that is computed as finely as its mask says, or
+    /// more finely.
+    pub(crate) fn at_least(&self, precision: Precision) -> f64 {
+        Precision::ALL.into_iter().filter(|finer| *finer >= precision).map(|of| self.of(of)).fold(0.0, f64::max)
+    }
+
     fn of_mut(&mut self, precision: Precision) -> &mut f64 {
         match precision {
             Precision::Int8 => &mut self.int8_operations_per_s,
             Precision::Half => &mut self.bf16_operations_per_s,
             Precision::Single => &mut self.fp32_operations_per_s,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_of_a_precision_or_finer_is_the_highest_that_fulfils_a_mask() {
+        let [int8_operations_per_s, bf16_operations_per_s, fp32_operations_per_s] = [4.0, 2.0, 3.0];
+        let peaks = Peaks { clock_hertz: 1.0, int8_operations_per_s, bf16_operations_per_s, fp32_operations_per_s };
+        assert_eq!(Precision::ALL.map(|precision| peaks.at_least(precision)), [4.0, 3.0, 3.0]);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::ValueEnum;
 use maskwright_blueprint::AttentionShape;
-use maskwright_kernels::{AttentionPlan, Int8Softmax, Kernel, Phases, PlanOptions, Workspace};
+use maskwright_kernels::{AttentionPlan, Int8Softmax, Kernel, Phases, PlanOptions, Promotion, Workspace};
 
 use super::{MeasureError, Tensors, Workload};
 
@@ -56,15 +56,22 @@ impl Bench {
         kernel: Kernel,
         threads: NonZeroUsize,
         int8_softmax: Int8Softmax,
+        promotion: Promotion,
     ) -> Result<Self, MeasureError> {
         let limit = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         if threads.get() > limit {
             return Err(MeasureError::Threads { found: threads.get(), limit });
         }
-        let options = PlanOptions::new()?.kernel(kernel).threads(threads).int8_softmax(int8_softmax);
+        let options = PlanOptions::new()?.kernel(kernel).threads(threads);
+        let options = options.int8_softmax(int8_softmax).promotion(promotion);
         let plan = AttentionPlan::with_options(&workload.masks, workload.shape, options)?;
         let workspace = plan.workspace();
         Ok(Self { plan, workspace })
+    }
+
+    /// Blocks that are computed more finely than the mask says.
+    pub(crate) fn promoted_blocks(&self) -> usize {
+        self.plan.promoted_blocks()
     }
 
     /// Runs once, on the first values of `tensors`, which may hold more.

@@ -28,6 +28,7 @@ fn a_row_for_each_case_has_the_named_fields_and_nothing_else() {
         "block_size",
         "density",
         "precision",
+        "promoted",
         "threads",
         "inputs",
         "median_seconds",
@@ -66,6 +67,24 @@ fn phases_are_shares_that_add_up_and_stand_in_a_table_of_their_own() {
     let arguments = ["bench", "attention", "--tokens", "16", "--repetitions", "1", "--phases", "--softmax", "integer"];
     let text = Folder::new().run(arguments).good();
     assert!(text.contains("shares of the time on one thread, measured, with the integer softmax at 8 bit"), "{text}");
+}
+
+#[test]
+fn rows_say_where_blocks_were_computed_more_finely_and_an_option_forbids_it() {
+    // One 8-bit block of sixteen, the others single: no kernel packs its head at 8 bit for that.
+    let lone = ["bench", "attention", "--heads", "1", "--tokens", "64", "--densities", "1", "--precisions", "1/0/99"];
+    for (promotion, promoted, starred) in [("where-faster", 1.0 / 16.0, true), ("never", 0.0, false)] {
+        let mut arguments = [""; 15];
+        arguments[..10].copy_from_slice(&lone);
+        arguments[10..].copy_from_slice(&["--repetitions", "1", "--promotion", promotion, "--phases"]);
+        let text = Folder::new().run(arguments).good();
+        let line = " of these blocks were computed at a finer precision, because that is faster; `--promotion never`";
+        assert_eq!((text.contains(line), text.contains("1/0/99 *")), (starred, starred), "{text}");
+        arguments[14] = "--json";
+        let result = Folder::new().run(arguments).result("bench attention");
+        assert_eq!(result["promotion"], promotion);
+        assert_eq!(result["rows"][0]["promoted"], promoted);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use crate::lanes::{EXP2, Lanes};
 
 /// How one precision multiplies: words of queries with words of keys, then words of weights with words of values.
-pub(super) trait Operand<L: Lanes> {
+pub(crate) trait Operand<L: Lanes> {
     type Sum: Copy;
     /// Numbers in one word.
     const PER_WORD: usize;
@@ -31,7 +31,7 @@ pub(super) trait Operand<L: Lanes> {
     fn add_weights(lanes: L, sum: Self::Sum, weights: L::Word) -> Self::Sum;
 }
 
-pub(super) struct Single;
+pub(crate) struct Single;
 
 impl<L: Lanes> Operand<L> for Single {
     type Sum = L::Float;
@@ -67,7 +67,7 @@ impl<L: Lanes> Operand<L> for Single {
 }
 
 /// bf16 operands, f32 sums.
-pub(super) struct Half;
+pub(crate) struct Half;
 
 impl<L: Lanes> Operand<L> for Half {
     type Sum = L::Float;
@@ -104,7 +104,7 @@ impl<L: Lanes> Operand<L> for Half {
 }
 
 /// 8-bit operands, exact 32-bit sums; weights are in units of 1/255.
-pub(super) struct Int8;
+pub(crate) struct Int8;
 
 impl<L: Lanes> Operand<L> for Int8 {
     type Sum = L::Word;

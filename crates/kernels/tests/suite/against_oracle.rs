@@ -2,7 +2,7 @@
 
 use crate::random::{Tensors, largest_error, random_mask, relative_error, tolerance};
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
-use maskwright_kernels::{AttentionPlan, Inputs, Kernel, PlanOptions, Promotion, oracle};
+use maskwright_kernels::{AttentionPlan, Inputs, Kernel, MAX_HEAD_DIM, PlanOptions, Promotion, oracle};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
@@ -26,14 +26,30 @@ const LENGTHS: [(AttentionKind, u32, u32, usize); 11] = [
 ];
 
 const HEAD_DIMS: [u32; 5] = [8, 32, 64, 80, 128];
+/// Heads that are wider than models have them, up to the widest one that is computed, and lengths for them: one chunk of
+/// keys and more, and a ragged end.
+const WIDE_HEAD_DIMS: [u32; 3] = [136, 256, MAX_HEAD_DIM];
+const LENGTHS_OF_WIDE: [(AttentionKind, u32, u32, usize); 3] =
+    [(Full, 49, 49, 49), (Causal, 77, 77, 77), (Cross, 13, 300, 281)];
+
 const DENSITIES: [f64; 3] = [1.0, 0.5, 0.1];
 const PRECISIONS: [&[Precision]; 4] = [&[Single], &[Half], &[Int8], &[Int8, Half, Single]];
 
 #[test]
 fn every_kernel_agrees_with_the_oracle() {
+    check_all(&LENGTHS, &HEAD_DIMS);
+}
+
+#[test]
+fn heads_up_to_the_widest_agree_with_the_oracle() {
+    check_all(&LENGTHS_OF_WIDE, &WIDE_HEAD_DIMS);
+}
+
+/// Every block size, density and mixture of precisions.
+fn check_all(lengths: &[(AttentionKind, u32, u32, usize)], head_dims: &[u32]) {
     let mut seed = 0;
-    for (kind, queries, keys, live_keys) in LENGTHS {
-        for head_dim in HEAD_DIMS {
+    for &(kind, queries, keys, live_keys) in lengths {
+        for &head_dim in head_dims {
             let shape = AttentionShape { kind, heads: 2, queries, keys, head_dim, windows: 1 };
             for block_size in BlockSize::ALL {
                 for density in DENSITIES {
@@ -44,6 +60,30 @@ fn every_kernel_agrees_with_the_oracle() {
                         check(&masks, shape, live_keys, seed);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// 512 features of 127 steps: the largest scores of 8-bit blocks, and their largest differences. More than one chunk of
+/// keys, with the largest weights and values that there are.
+#[test]
+fn eight_bit_sums_at_the_extremes_do_not_overflow() {
+    let shape = AttentionShape { kind: Cross, heads: 1, queries: 17, keys: 300, head_dim: MAX_HEAD_DIM, windows: 1 };
+    for (q_sign, k_sign) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+        // All scores and weights are equal, so that the output is any of the equal values.
+        let alike = [2.0, -2.0].map(|value| Tensors::uniform(&shape, 2.0 * q_sign, |_| 2.0 * k_sign, |_| value));
+        // Every number is a whole number of steps, so that only weights are rounded, by half of 1/255. An output is a mean
+        // of 2 and -2, which a weight moves by at most 4 times its own share.
+        let extreme = Tensors::extreme(&shape, q_sign, k_sign);
+        for (tensors, tolerance) in alike.into_iter().map(|alike| (alike, 2e-6)).chain([(extreme, 4.0 * 0.5 / 255.0)]) {
+            let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
+            let dense = |block_size| [HeadMask::dense(&shape, block_size, Int8)];
+            let expected = oracle::attend(&dense(BlockSize::B8), &shape, inputs).unwrap();
+            for (kernel, size) in Kernel::available().flat_map(|kernel| BlockSize::ALL.map(|size| (kernel, size))) {
+                let found = run(kernel, Promotion::Never, &dense(size), shape, inputs);
+                let error = largest_error(&found, &expected);
+                assert!(error < tolerance, "off by {error:e}: {kernel}, {size}, queries {q_sign}, keys {k_sign}");
             }
         }
     }
@@ -87,7 +127,8 @@ fn run(
 
 fn any_shape() -> impl Strategy<Value = (AttentionShape, usize)> {
     let kind = prop_oneof![Just(Full), Just(Causal), Just(Cross)];
-    (kind, 1..100_u32, 1..100_u32, 1..=16_u32, 0.0..1.0).prop_map(|(kind, queries, keys, eights, live)| {
+    let eights = 1..=MAX_HEAD_DIM / 8;
+    (kind, 1..100_u32, 1..100_u32, eights, 0.0..1.0).prop_map(|(kind, queries, keys, eights, live)| {
         let keys = if kind == Cross { keys } else { queries };
         let shape = AttentionShape { kind, heads: 1, queries, keys, head_dim: 8 * eights, windows: 1 };
         (shape, 1 + (f64::from(keys) * live) as usize)

@@ -146,7 +146,22 @@ fn a_lone_coarse_block_joins_the_finer_ones_of_its_row_where_that_is_faster() {
         assert_eq!(promoted, run(options, &mask("4444\n4444\n4444\n4444"), shape, inputs), "{options:?}");
         let as_masked = options.promotion(Promotion::Never);
         assert_ne!(promoted, run(as_masked, &mask("4444\n4444\n4414\n4444"), shape, inputs), "{options:?}");
+        for (options, blocks) in [(options, 1), (as_masked, 0)] {
+            let plan = AttentionPlan::with_options(&mask("4444\n4444\n4414\n4444"), shape, options).unwrap();
+            assert_eq!(plan.promoted_blocks(), blocks, "{options:?}");
+        }
     }
+}
+
+#[test]
+fn blocks_that_causality_empties_are_not_promoted() {
+    let kind = AttentionKind::CausalSelfAttention;
+    let shape = AttentionShape { kind, heads: 1, queries: 32, keys: 32, ..SHAPE };
+    // The portable kernel computes every block in single precision: the three on and below the diagonal.
+    let options = PlanOptions::on(Kernel::Portable).promotion(Promotion::WhereFaster);
+    let mask = HeadMask::dense(&shape, BlockSize::B16, Precision::Int8);
+    let plan = AttentionPlan::with_options(&[mask], shape, options).unwrap();
+    assert_eq!(plan.promoted_blocks(), 3);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::random::{Tensors, random_mask, relative_error, tolerance};
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
 use maskwright_kernels::{
-    AttentionPlan, Inputs, Int8Softmax, IntegerSoftmax, Kernel, Normalisation, PlanOptions, oracle,
+    AttentionPlan, Inputs, Int8Softmax, IntegerSoftmax, Kernel, MAX_HEAD_DIM, Normalisation, PlanOptions, oracle,
 };
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
@@ -50,7 +50,7 @@ fn defined(form: Normalisation, d: usize, t: &Tensors, active: impl Fn(usize, us
 #[test]
 fn eight_bit_heads_are_the_definition_to_the_last_integer() {
     // 300 keys: more than one chunk; the last block is ragged for every block size.
-    for (tokens, head_dim) in [(5, 8), (49, 32), (300, 64)] {
+    for (tokens, head_dim) in [(5, 8), (49, 32), (300, 64), (70, 136), (49, 256), (49, 512)] {
         let shape = AttentionShape {
             kind: AttentionKind::SelfAttention,
             heads: 1,
@@ -73,6 +73,34 @@ fn eight_bit_heads_are_the_definition_to_the_last_integer() {
                     // Integers are exact; what follows is a handful of f32 roundings.
                     let error = relative_error(&found, &expected);
                     assert!(error < 4e-7, "{kernel}, {form:?}, {tokens} tokens, {block_size}: {error:e}");
+                }
+            }
+        }
+    }
+}
+
+/// Differences of the largest scores, 2 * 512 * 127^2, are still whole numbers in f32. See
+/// [`Tensors::extreme`](crate::random::Tensors::extreme).
+#[test]
+fn the_largest_scores_of_the_widest_head_are_the_definition_too() {
+    let shape = AttentionShape {
+        kind: AttentionKind::CrossAttention,
+        heads: 1,
+        queries: 17,
+        keys: 300,
+        head_dim: MAX_HEAD_DIM,
+        windows: 1,
+    };
+    for (q_sign, k_sign) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+        let alike = Tensors::uniform(&shape, 2.0 * q_sign, |_| 2.0 * k_sign, |_| 2.0);
+        for tensors in [alike, Tensors::extreme(&shape, q_sign, k_sign)] {
+            let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
+            for form in FORMS {
+                let expected = defined(form, MAX_HEAD_DIM as usize, &tensors, |_, _| true);
+                for (kernel, block_size) in Kernel::available().flat_map(|of| BlockSize::ALL.map(|size| (of, size))) {
+                    let mask = HeadMask::dense(&shape, block_size, Precision::Int8);
+                    let error = relative_error(&run(kernel, form, &[mask], shape, inputs), &expected);
+                    assert!(error < 4e-7, "{kernel}, {form:?}, {block_size}, {q_sign}, {k_sign}: {error:e}");
                 }
             }
         }

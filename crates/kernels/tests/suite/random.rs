@@ -23,6 +23,30 @@ impl Tensors {
     }
 }
 
+impl Tensors {
+    /// Every number of a token the same: `q` in each query, `k(key)` and `v(key)` in each key and value.
+    pub fn uniform(shape: &AttentionShape, q: f32, k: impl Fn(usize) -> f32, v: impl Fn(usize) -> f32) -> Self {
+        let tensor = |tokens: u32, number: &dyn Fn(usize) -> f32| {
+            let of_head = (0..tokens as usize).flat_map(|token| vec![number(token); shape.head_dim as usize]);
+            of_head.collect::<Vec<f32>>().repeat(shape.heads as usize)
+        };
+        Self { q: tensor(shape.queries, &|_| q), k: tensor(shape.keys, &k), v: tensor(shape.keys, &v) }
+    }
+
+    /// Numbers for which 8-bit products are as large as they can be: everything is 127 steps, but for a third of the keys
+    /// with 126 and a third of the other sign. Softmax tells the first two thirds apart and forgets the last, or keeps the
+    /// last alone where `q_sign` and `k_sign` differ. Values are 127 steps, too, and positive for the first third.
+    pub fn extreme(shape: &AttentionShape, q_sign: f32, k_sign: f32) -> Self {
+        let steps = |key: usize| [127.0, 126.0, -127.0][key % 3];
+        Self::uniform(
+            shape,
+            q_sign * 2.0,
+            |key| k_sign * 2.0 * steps(key) / 127.0,
+            |key| if steps(key) == 127.0 { 2.0 } else { -2.0 },
+        )
+    }
+}
+
 /// Each block active with probability `density`, at one of `precisions`; the first column always is, so that every row
 /// keeps a block in the past.
 pub fn random_mask(

@@ -2,12 +2,12 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use maskwright_blueprint::{BlockSize, Precision, Seconds};
 use maskwright_cost_model::Softmax;
-use maskwright_kernels::{Int8Softmax, Kernel, Normalisation, Phases};
+use maskwright_kernels::{Int8Softmax, Kernel, Normalisation, Phases, Promotion};
 use serde::{Serialize, Serializer};
 
 use crate::{
     answer::Answer,
-    arguments::{BenchAttentionArguments, SoftmaxOf8Bit},
+    arguments::{BenchAttentionArguments, PromotionOfBlocks, SoftmaxOf8Bit},
     error::CliError,
     measure::{Bench, Host, Inputs, MeasureError, Peaks, Precisions, Sampling, Spread, Tensors, Timings, Workload},
     steps::Steps,
@@ -22,6 +22,7 @@ struct Measured {
     peak: Peaks,
     /// Over 8-bit scores.
     softmax: Softmax,
+    promotion: PromotionOfBlocks,
     /// Over the cases: how much longer the middle sample took than the least, in the middle case.
     spread: f64,
     rows: Vec<Row>,
@@ -38,6 +39,8 @@ struct Row {
     density: f64,
     #[serde(serialize_with = "as_text")]
     precision: Precisions,
+    /// Share of the blocks that were computed more finely than that.
+    promoted: f64,
     threads: NonZeroUsize,
     #[serde(serialize_with = "inputs_as_text")]
     inputs: Inputs,
@@ -46,7 +49,8 @@ struct Row {
     p90_seconds: f64,
     /// Billions of operations a second in the median call: two for each multiply-accumulate of a computed score.
     gflops: f64,
-    /// Of the seconds that the products alone take at the measured peak of as many cores.
+    /// Of the seconds that the products alone take at the measured peak of as many cores, which is that of their precision or
+    /// of a finer one, whichever is highest: 1 is as fast as the machine can.
     peak_fraction: f64,
     /// Where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +102,8 @@ pub(super) fn run(arguments: &BenchAttentionArguments) -> Result<Answer, CliErro
     drop(steps);
     // Peaks of the whole run: shares of one length and those of another have the same measure.
     let rows = rows.iter().map(|case| case.row(&peak)).collect();
-    let measured = Measured { host, peak, softmax: arguments.softmax.into(), spread: spreads.median(), rows };
+    let (softmax, promotion) = (arguments.softmax.into(), arguments.promotion);
+    let measured = Measured { host, peak, softmax, promotion, spread: spreads.median(), rows };
     match arguments.json {
         true => Ok(Answer::json("bench attention", &measured)),
         false => Ok(Answer::text(measured.in_words(arguments))),
@@ -114,7 +119,8 @@ fn cases(arguments: &BenchAttentionArguments, tokens: u32, kernel: Kernel) -> Re
                 let workload = Workload::draw(arguments.heads, tokens, arguments.head_dim, |_| spread, arguments.seed)?;
                 for &threads in &arguments.threads {
                     for &inputs in &arguments.inputs {
-                        let bench = Bench::new(&workload, kernel, threads, arguments.softmax.into())?;
+                        let (softmax, promotion) = (arguments.softmax.into(), arguments.promotion.into());
+                        let bench = Bench::new(&workload, kernel, threads, softmax, promotion)?;
                         let (workload, timings) = (workload.clone(), Timings::default());
                         let phases = arguments.phases.then(Phases::default);
                         cases.push(Case { workload, spread, threads, inputs, bench, timings, phases });
@@ -156,7 +162,8 @@ impl Case {
     fn row(&self, peak: &Peaks) -> Row {
         let shape = &self.workload.shape;
         let operations = self.workload.scores().map(|scores| 4.0 * scores as f64 * f64::from(shape.head_dim));
-        let ideal: f64 = Precision::ALL.iter().zip(operations).map(|(of, operations)| operations / peak.of(*of)).sum();
+        let seconds = |(of, operations): (Precision, f64)| operations / peak.at_least(of);
+        let ideal: f64 = Precision::ALL.into_iter().zip(operations).map(seconds).sum();
         let median = self.timings.median();
         Row {
             heads: shape.heads,
@@ -165,6 +172,7 @@ impl Case {
             block_size: self.spread.block_size,
             density: self.workload.density(),
             precision: self.spread.precisions,
+            promoted: self.bench.promoted_blocks() as f64 / self.workload.blocks() as f64,
             threads: self.threads,
             inputs: self.inputs,
             median_seconds: median,
@@ -190,7 +198,28 @@ impl Shares {
     }
 }
 
+impl Row {
+    /// With a star where some blocks were computed more finely.
+    fn precision_in_words(&self) -> String {
+        let Self { precision, promoted, .. } = self;
+        if *promoted > 0.0 { format!("{precision} *") } else { precision.to_string() }
+    }
+}
+
 impl Measured {
+    /// What the stars mean; nothing where there are none.
+    fn promotion_in_words(&self) -> String {
+        let most = self.rows.iter().map(|row| row.promoted).fold(0.0, f64::max);
+        match most > 0.0 {
+            true => format!(
+                "* up to {} of these blocks were computed at a finer precision, because that is faster; `--promotion never` \
+                 forbids it\n",
+                percent(most)
+            ),
+            false => String::new(),
+        }
+    }
+
     /// Where the time goes, as a table; nothing where nobody asked.
     fn phases_in_words(&self) -> String {
         let rows: Vec<_> = self
@@ -200,7 +229,7 @@ impl Measured {
                 let Shares { packing, scores, softmax, values, rows } = row.phases?;
                 let [packing, scores, softmax, values, rows] = [packing, scores, softmax, values, rows].map(percent);
                 let (tokens, size, inputs) = (row.tokens.to_string(), row.block_size.to_string(), row.inputs.name());
-                let (density, precision) = (percent(row.density), row.precision.to_string());
+                let (density, precision) = (percent(row.density), row.precision_in_words());
                 Some([tokens, size, density, precision, inputs.into(), packing, scores, softmax, values, rows])
             })
             .collect();
@@ -233,7 +262,7 @@ impl Measured {
                 row.tokens.to_string(),
                 row.block_size.to_string(),
                 percent(row.density),
-                row.precision.to_string(),
+                row.precision_in_words(),
                 row.threads.to_string(),
                 row.inputs.name().into(),
                 Seconds(row.median_seconds).to_string(),
@@ -256,13 +285,14 @@ impl Measured {
         ];
         let giga = |of: f64| format!("{:.1}", of / 1e9);
         let mut text = format!(
-            "{} heads of width {}, kernel {} on {}\n\n{}\n\none core at {:.2} GHz reached {} GFLOP/s at fp32, {} at bf16, \
+            "{} heads of width {}, kernel {} on {}\n\n{}\n\n{}one core at {:.2} GHz reached {} GFLOP/s at fp32, {} at bf16, \
              {} GOP/s at int8 in this run; that is the peak\n",
             arguments.heads,
             arguments.head_dim,
             host.kernel,
             host.cpu,
             table(headings, rows),
+            self.promotion_in_words(),
             peak.clock_hertz / 1e9,
             giga(peak.of(Precision::Single)),
             giga(peak.of(Precision::Half)),
@@ -284,6 +314,15 @@ impl From<SoftmaxOf8Bit> for Int8Softmax {
         match of {
             SoftmaxOf8Bit::Float => Self::Float,
             SoftmaxOf8Bit::Integer => Self::Integer(Normalisation::default()),
+        }
+    }
+}
+
+impl From<PromotionOfBlocks> for Promotion {
+    fn from(of: PromotionOfBlocks) -> Self {
+        match of {
+            PromotionOfBlocks::WhereFaster => Self::WhereFaster,
+            PromotionOfBlocks::Never => Self::Never,
         }
     }
 }

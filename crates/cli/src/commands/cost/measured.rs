@@ -2,7 +2,7 @@ use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use maskwright_blueprint::{BlockSize, Blueprint, Measured, Seconds};
 use maskwright_cost_model::DeviceProfile;
-use maskwright_kernels::{Int8Softmax, Kernel};
+use maskwright_kernels::{Int8Softmax, Kernel, Promotion};
 
 use super::finest;
 use crate::{
@@ -48,7 +48,7 @@ pub(super) fn measure(
         for (module, masks) in blueprint.model().modules.iter().zip(blueprint.masks()) {
             let workload = Workload::of(module.shape, masks.clone())?;
             values = values.max(workload.values());
-            let bench = Bench::new(&workload, kernel, threads, softmax)?;
+            let bench = Bench::new(&workload, kernel, threads, softmax, Promotion::default())?;
             to.push(Timed { bench, windows: f64::from(module.shape.windows), timings: Timings::default() });
         }
     }

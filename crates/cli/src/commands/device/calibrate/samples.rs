@@ -2,7 +2,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use maskwright_blueprint::BlockSize;
 use maskwright_cost_model::{HeadWork, ModuleWork, Softmax};
-use maskwright_kernels::{Int8Softmax, Kernel, Normalisation};
+use maskwright_kernels::{Int8Softmax, Kernel, Normalisation, Promotion};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng, seq::IndexedRandom};
 
 use crate::measure::{Bench, MeasureError, Precisions, Spread, Timings, Workload};
@@ -96,7 +96,7 @@ impl Drawn {
             Softmax::Float => Int8Softmax::Float,
             Softmax::Integer => Int8Softmax::Integer(Normalisation::Deferred),
         };
-        let bench = Bench::new(&workload, kernel, threads, int8_softmax)?;
+        let bench = Bench::new(&workload, kernel, threads, int8_softmax, Promotion::default())?;
         Ok(Self { workload, bench, timings: Timings::default(), softmax })
     }
 
