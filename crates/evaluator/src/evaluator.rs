@@ -211,9 +211,8 @@ impl Evaluator {
         effect(&self.dense, blueprint, &self.selection, reference)
     }
 
-    /// Share of a split's answers that `model` gives rightly, under masks or dense.
-    pub fn accuracy(&self, model: &Model, masks: Option<&Blueprint>, split: Split) -> f64 {
-        let treatment = masks.map_or(Treatment::Dense, Treatment::Masked);
+    /// Share of a split's answers that `model` gives rightly, its attention treated so.
+    pub fn accuracy(&self, model: &Model, treatment: Treatment<'_>, split: Split) -> f64 {
         share(&answers(model, self.shape(), self.examples(split), treatment))
     }
 
@@ -261,11 +260,11 @@ impl Evaluator {
         Calibration::measure(&self.dense.model, &self.dense.shape, &self.dense.data.train, count, seed)
     }
 
-    /// The dense model after training under a blueprint's masks with fake quantisation, towards labels and the dense
-    /// model's own class scores. Weights go to `store` and are taken from there when they are known.
+    /// The dense model after training with its attention treated so, masks with fake quantisation, towards labels and the
+    /// dense model's own class scores. Weights go to `store` and are taken from there when they are known.
     pub fn fine_tune(
         &self,
-        blueprint: &Blueprint,
+        treatment: Treatment<'_>,
         recipe: &Recipe,
         seed: u64,
         store: &Path,
@@ -282,12 +281,12 @@ impl Evaluator {
         let training = Training {
             examples: train_on,
             recipe,
-            treatment: Treatment::Masked(blueprint),
+            treatment,
             teacher: Some(teacher),
             // Not the selection split, which decides between finished models.
             judge: Some(Judge {
                 examples: &self.loop_examples,
-                accuracy: &|model| self.accuracy(model, Some(blueprint), Split::Loop),
+                accuracy: &|model| self.accuracy(model, treatment, Split::Loop),
             }),
             seed,
             store: Some(Store { folder: store, prefix: "tuned" }),

@@ -3,7 +3,9 @@
 use std::{fs, ops::ControlFlow, path::PathBuf};
 
 use maskwright_blueprint::{BlockSize, Blueprint, HeadId, Precision};
-use maskwright_evaluator::{DenseModel, Evaluator, Labels, ModelSource, Recipe, Split, Task, TaskError, TextTable};
+use maskwright_evaluator::{
+    DenseModel, Evaluator, Labels, ModelSource, Recipe, Split, Task, TaskError, TextTable, Treatment,
+};
 use maskwright_transformer::{Backend, EncoderConfig, EncoderInput, Pooling};
 use tempfile::TempDir;
 
@@ -66,13 +68,13 @@ fn padding_is_neither_answered_nor_calibrated() {
     // Under masks with every block active, answers are those of the dense model whatever a text's length.
     let all = Blueprint::dense(evaluator.shape().clone(), BlockSize::B8, Precision::Single);
     assert!(evaluator.measure(std::slice::from_ref(&all))[0].distortion.abs() < 1e-6);
-    let dense = evaluator.accuracy(evaluator.dense(), None, Split::Test);
-    assert_eq!(evaluator.accuracy(evaluator.dense(), Some(&all), Split::Test), dense);
+    let dense = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Test);
+    assert_eq!(evaluator.accuracy(evaluator.dense(), Treatment::Masked(&all), Split::Test), dense);
     let store = tempfile::tempdir().unwrap();
     let recipe = Recipe { epochs: 1, batch: 9, ..Recipe::default() };
     let half = Blueprint::dense(evaluator.shape().clone(), BlockSize::B8, Precision::Half);
     let mut steps = 0;
-    let tuned = evaluator.fine_tune(&half, &recipe, 1, store.path(), &mut |progress| {
+    let tuned = evaluator.fine_tune(Treatment::Masked(&half), &recipe, 1, store.path(), &mut |progress| {
         assert!(progress.loss.is_finite());
         steps += 1;
         ControlFlow::Continue(())

@@ -79,7 +79,7 @@ fn a_translator_learns_to_spell_and_keeps_to_its_masks_while_decoding() {
     let translated = |masks| evaluator.translate(evaluator.dense(), masks, Split::Test).unwrap();
     let found = translated(None);
     assert!(found.quality.bleu > 90.0, "{:?} {:?}", found.quality, &found.texts[..5]);
-    assert!(evaluator.accuracy(evaluator.dense(), None, Split::Test) > 0.95);
+    assert!(evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Test) > 0.95);
     // All blocks in single precision are dense attention, and what is decoded is the same.
     let all = Blueprint::dense(evaluator.shape().clone(), BlockSize::B8, Precision::Single);
     assert_eq!(translated(Some(&all)), found);
@@ -88,8 +88,9 @@ fn a_translator_learns_to_spell_and_keeps_to_its_masks_while_decoding() {
     let diagonal = diagonal(evaluator.shape(), Precision::Single);
     let effect = evaluator.select(&diagonal);
     assert!(effect.distortion > 1e-4, "{effect:?}");
-    let tuned =
-        evaluator.fine_tune(&diagonal, &recipe(4), 1, folder.path(), &mut |_| ControlFlow::Continue(())).unwrap();
+    let tuned = evaluator
+        .fine_tune(Treatment::Masked(&diagonal), &recipe(4), 1, folder.path(), &mut |_| ControlFlow::Continue(()))
+        .unwrap();
     let tuned = evaluator.translate(&tuned, Some(&diagonal), Split::Test).unwrap();
     assert!(tuned.quality.bleu > 90.0, "{:?}", tuned.quality);
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use maskwright_blueprint::{Blueprint, Provenance};
-use maskwright_evaluator::{Evaluator, ModelSource, Split, TestFigures};
+use maskwright_evaluator::{Evaluator, ModelSource, Split, TestFigures, Treatment};
 use maskwright_transformer::{Model, Tokeniser, weights_to_bytes};
 
 use crate::{
@@ -31,6 +31,8 @@ pub(crate) struct Conclusion<'a> {
     pub limit: Limit,
     /// Distortions in the loop beside drops on the selection split.
     pub fidelity: &'a [(f64, f64)],
+    /// Of the dense model fine-tuned without attention, on test.
+    pub identity_accuracy: Option<f64>,
 }
 
 impl Conclusion<'_> {
@@ -109,6 +111,7 @@ impl Conclusion<'_> {
                 fidelity_correlation: rank_correlation(self.fidelity),
                 improvements: counted(&searched.improvements),
                 majority_accuracy: majority(labels),
+                identity_accuracy: self.identity_accuracy,
                 test_examples,
                 test_answers: Some(labels.len() as u64).filter(|answers| *answers != test_examples),
             },
@@ -130,8 +133,8 @@ impl Conclusion<'_> {
         let mut rows = vec![dense_row("dense", &pricing.dense(finest), dense.clone(), 0.0, pricing)?];
         if finest != coarsest {
             let coarse = pricing.dense(coarsest);
-            let selected = |masks| evaluator.accuracy(evaluator.dense(), masks, Split::Selection);
-            let selection_drop = selected(None) - selected(Some(&coarse));
+            let selected = |treatment| evaluator.accuracy(evaluator.dense(), treatment, Split::Selection);
+            let selection_drop = selected(Treatment::Dense) - selected(Treatment::Masked(&coarse));
             let on_test = evaluator.test(evaluator.dense(), Some(&coarse));
             let drop = dense.accuracy - on_test.accuracy;
             let row = dense_row(&format!("dense {coarsest}"), &coarse, on_test, drop, pricing)?;

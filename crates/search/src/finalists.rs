@@ -1,7 +1,7 @@
 use std::{ops::ControlFlow, path::Path};
 
-use maskwright_blueprint::{Blueprint, Provenance};
-use maskwright_evaluator::{Effect, Evaluator, Recipe, Split, TestFigures};
+use maskwright_blueprint::{AttentionKind, Blueprint, Provenance};
+use maskwright_evaluator::{Effect, Evaluator, Recipe, Split, TestFigures, Treatment};
 use maskwright_transformer::{Model, weights_digest};
 
 use crate::{
@@ -126,6 +126,20 @@ impl Tuning<'_> {
         self.tune(name, None, candidate, &self.config.fine_tune, store, watch)
     }
 
+    /// Test accuracy of the dense model fine-tuned alike with no attention at all: what attention is worth. None for models
+    /// whose queries and keys are different tokens.
+    pub(crate) fn identity(&self, store: &Path, watch: &mut dyn Watch) -> Result<Option<f64>, SearchError> {
+        let Self { evaluator, config, .. } = *self;
+        if evaluator.shape().modules.iter().any(|module| module.shape.kind == AttentionKind::CrossAttention) {
+            return Ok(None);
+        }
+        let model = self.fine_tuned("identity", Treatment::Identity, &config.fine_tune, store, watch)?;
+        let accuracy = |split| evaluator.accuracy(&model, Treatment::Identity, split);
+        let selection_drop = self.dense_selection - accuracy(Split::Selection);
+        watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
+        Ok(Some(accuracy(Split::Test)))
+    }
+
     /// Fine-tunes at most `config.finalists` of a shortlist, fastest first, to find the fastest that keeps within the
     /// tolerance on the selection split; otherwise the one that comes closest.
     ///
@@ -192,16 +206,28 @@ impl Tuning<'_> {
         store: &Path,
         watch: &mut dyn Watch,
     ) -> Result<Finalist, SearchError> {
-        let Self { evaluator, config, .. } = *self;
-        let blueprint = candidate.blueprint(evaluator.shape(), Provenance::default());
-        watch.begin(&Stage::FineTune(name.into()), recipe.steps(evaluator.examples(Split::Train).len()));
-        let model = evaluator.fine_tune(&blueprint, recipe, config.seed, store, &mut |progress| {
-            watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
-            if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        let selection_drop = self.dense_selection - evaluator.accuracy(&model, Some(&blueprint), Split::Selection);
+        let blueprint = candidate.blueprint(self.evaluator.shape(), Provenance::default());
+        let model = self.fine_tuned(name, Treatment::Masked(&blueprint), recipe, store, watch)?;
+        let selected = self.evaluator.accuracy(&model, Treatment::Masked(&blueprint), Split::Selection);
+        let selection_drop = self.dense_selection - selected;
         watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
         Ok(Finalist { name: name.into(), candidate: candidate.clone(), model, selection_drop, found })
+    }
+
+    fn fine_tuned(
+        &self,
+        name: &str,
+        treatment: Treatment<'_>,
+        recipe: &Recipe,
+        store: &Path,
+        watch: &mut dyn Watch,
+    ) -> Result<Model, SearchError> {
+        let Self { evaluator, config, .. } = *self;
+        watch.begin(&Stage::FineTune(name.into()), recipe.steps(evaluator.examples(Split::Train).len()));
+        Ok(evaluator.fine_tune(treatment, recipe, config.seed, store, &mut |progress| {
+            watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+            if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?)
     }
 }
 

@@ -148,6 +148,10 @@ pub struct Details {
     pub improvements: Vec<(String, u64)>,
     /// Accuracy of always answering the commonest class, or token, test split.
     pub majority_accuracy: f64,
+    /// A control: of the dense model, fine-tuned alike, where each token keeps its own value and sees no other. None for
+    /// translators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_accuracy: Option<f64>,
     /// Examples of the test split.
     pub test_examples: u64,
     /// Answers that they ask for, where an example asks for several: accuracies are shares of them.

@@ -5,7 +5,7 @@ use std::{
 };
 
 use maskwright_blueprint::{BlockSize, HeadMask, ModelShape};
-use maskwright_evaluator::{DenseModel, Effect, Evaluator, Split};
+use maskwright_evaluator::{DenseModel, Effect, Evaluator, Split, Treatment};
 
 use crate::{
     Agent, Baseline, Candidate, Guide, Kappa, Limit, Outcome, Pricing, SearchConfig, SearchError, Stage, Watch,
@@ -104,7 +104,7 @@ impl Search {
             reward: config.reward,
         };
 
-        let dense_selection = evaluator.accuracy(evaluator.dense(), None, Split::Selection);
+        let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection);
         let tolerance = config.tolerance.allowed(dense_selection);
         let (known, selected) = (BTreeMap::new(), BTreeMap::new());
         let mut trials =
@@ -137,6 +137,7 @@ impl Search {
         let finest = pricing.finest();
         let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
         finals.push(tuning.control(DENSE_TUNED, &whole, &self.cache, watch)?);
+        let identity_accuracy = tuning.identity(&self.cache, watch)?;
         for (found, contenders) in compared.iter().zip(contenders) {
             let distortion = |of: &Contender| found.evaluated[of.at].distortion;
             let pairs = contenders.iter().map(|of| (distortion(of), dense_selection - of.selected.accuracy));
@@ -161,6 +162,7 @@ impl Search {
             kappa: limits.kappa,
             limit,
             fidelity: &limits.fidelity,
+            identity_accuracy,
         };
         let outcome = conclusion.draw(&finals, watch)?;
         let _ = fs::remove_dir_all(store); // what is left takes space, no more

@@ -116,6 +116,12 @@ fn notes(outcome: &Outcome) -> String {
         details.test_examples,
         percent(details.majority_accuracy),
     );
+    if let Some(accuracy) = details.identity_accuracy {
+        text += &format!(
+            "without attention: fine-tuned alike, but each token sees itself alone, the model gives {}\n",
+            percent(accuracy)
+        );
+    }
     if let Some(answers) = details.test_answers {
         text += &format!(
             "accuracy: share of {answers} target tokens that are answered rightly, given the reference so far; BLEU and \

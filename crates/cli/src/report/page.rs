@@ -224,6 +224,12 @@ fn controls(run: &RunFiles) -> String {
     section("Controls", "What could make the figures above mean less than they seem to.")
         + &facts([
             ("Commonest class", format!("{} for always answering it", percent(details.majority_accuracy))),
+            (
+                "Without attention",
+                details.identity_accuracy.map_or("not measured".into(), |accuracy| {
+                    format!("{} when each token sees itself alone, fine-tuned alike", percent(accuracy))
+                }),
+            ),
             ("Dense accuracy", format!("{} measured on test", percent(outcome.dense.accuracy))),
             (
                 "Tolerance",
