@@ -102,7 +102,7 @@ impl DenseModel {
         let Self { model, shape, data, tokeniser, drawn, ignored, .. } = self;
         fs::create_dir_all(cache).map_err(|source| EvaluatorError::Write { path: cache.into(), source })?;
         let training = Training {
-            examples: &data.train.clone().with_mirrored(),
+            examples: &data.augmented(&data.train),
             recipe,
             treatment: Treatment::Dense,
             teacher: None,

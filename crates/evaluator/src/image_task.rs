@@ -28,7 +28,7 @@ pub(crate) fn read(folder: &Path, preparation: &ImageFolder) -> Result<TaskData,
         Err(error) => return Err(error.into()),
     };
     let second = (preparation.classes(folder)?.len() > 5).then_some(SecondMeasure::Top5);
-    Ok(TaskData { second, other_files, ..data })
+    Ok(TaskData { second, other_files, mirrors: true, ..data })
 }
 
 fn examples(images: LabelledImages) -> Examples {

@@ -80,7 +80,7 @@ impl Study<'_> {
                     held_out: answers(model, &shape, &held_out, of),
                     test: answers(model, &shape, &data.test, of),
                 };
-                let mirrored = train.clone().with_mirrored();
+                let augmented = data.augmented(&train);
                 let mut training = |examples: &Examples, recipe, treatment, teacher, name: &str, model| {
                     let now = format!("seed {seed}, fold {} of {}, {name}", number + 1, self.folds);
                     let training = Training {
@@ -98,7 +98,7 @@ impl Study<'_> {
                     done += 1;
                     Ok::<_, EvaluatorError>(trained)
                 };
-                let dense = training(&mirrored, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
+                let dense = training(&augmented, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
                 let teacher = logits(&dense, &shape, &train, Treatment::Dense);
                 let mut found = vec![trial(DENSE, &dense, Treatment::Dense)];
                 for (name, treatment) in self.treatments {

@@ -97,6 +97,8 @@ pub struct TaskData {
     pub second: Option<SecondMeasure>,
     /// Files of a folder of images whose names are not those of images; they were passed over.
     pub other_files: usize,
+    /// Whether an image's mirror image is one of the same class: dense models train on both.
+    pub mirrors: bool,
 }
 
 /// Why a task's data could not be had.
@@ -192,7 +194,7 @@ impl Task {
     /// Reads or generates the examples as `model` takes them; texts through its tokeniser.
     pub fn load(&self, model: &Model, tokeniser: Option<&Tokeniser>) -> Result<TaskData, TaskError> {
         let data = match self {
-            Self::FashionMnist { folder } => FASHION_MNIST.load(folder)?,
+            Self::FashionMnist { folder } => TaskData { mirrors: true, ..FASHION_MNIST.load(folder)? },
             Self::Idx { folder, mean, deviation, classes, .. } => {
                 let Reads::Images { side, .. } = model.reads() else {
                     let task = format!("images and {classes} classes");
@@ -239,7 +241,12 @@ impl Task {
 impl TaskData {
     /// The splits of a task that reports accuracy alone.
     pub fn new(train: Examples, validation: Examples, test: Examples) -> Self {
-        Self { train, validation, test, second: None, other_files: 0 }
+        Self { train, validation, test, second: None, other_files: 0, mirrors: false }
+    }
+
+    /// What a dense model is trained on: some training examples and, where that helps, their mirror images.
+    pub(crate) fn augmented(&self, train: &Examples) -> Examples {
+        if self.mirrors { train.clone().with_mirrored() } else { train.clone() }
     }
 
     /// Every split, the second test split as well, if there is one.

@@ -54,7 +54,9 @@ fn fashion_mnist_is_such_a_folder() {
     let fashion = Task::FashionMnist { folder: folder.clone() };
     let digits = Task::Idx { name: "clothes".into(), folder, mean: 0.2860, deviation: 0.3530, classes: 10 };
     let input = EncoderInput::Image { side: 32, patch: 8, channels: 1 };
-    assert_eq!(load(&digits, input).unwrap().digest(), load(&fashion, input).unwrap().digest());
+    let [as_digits, as_fashion] = [&digits, &fashion].map(|task| load(task, input).unwrap());
+    assert_eq!(as_digits.digest(), as_fashion.digest());
+    assert!(as_fashion.mirrors && !as_digits.mirrors, "a mirrored shirt is a shirt, a mirrored 2 is no digit");
     // Its padding is part of what it is, whatever the model.
     let larger = EncoderInput::Image { side: 40, patch: 8, channels: 1 };
     assert!(load(&digits, larger).is_ok());
