@@ -67,10 +67,6 @@ const PADDING: f64 = 4.0;
 /// Numbers of one word at each precision.
 const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
 
-/// Where blocks of each precision may be computed instead: what the kernels do where it is faster. A prediction takes the
-/// cheapest of these, so that it never falls when a block is raised (`docs/decisions/101`).
-const PROMOTIONS: [[usize; 3]; 6] = [[0, 1, 2], [1, 1, 2], [0, 2, 2], [2, 1, 2], [1, 2, 2], [2, 2, 2]];
-
 impl KernelTimes {
     /// Every number with its place in the file.
     pub(crate) fn figures(&self) -> Vec<(String, &Figure)> {
@@ -211,7 +207,7 @@ fn cheapest(
         .map(|band| {
             let row = Row::of(machine, head.block_size, band.queries);
             let keys = band.keys_by_precision();
-            let ways = PROMOTIONS.map(|promotion| {
+            let ways = Precision::PROMOTIONS.map(|promotion| {
                 let mut counts = [0.0; RATES];
                 row.count(promoted(keys, promotion), shape.head_dim, softmax, &mut counts);
                 (rates.cycles(&counts, 0..RATES), counts)
@@ -224,8 +220,8 @@ fn cheapest(
         let mut counts = [0.0; RATES];
         count_head(machine, packed, shape, &mut counts);
         let possible = rows.iter().all(|(keys, ways)| {
-            let fits = |promotion: &[usize; 3]| (0..3).all(|at| keys[at] == 0 || packed[promotion[at]]);
-            let of_row = PROMOTIONS.iter().zip(ways).filter(|(promotion, _)| fits(promotion));
+            let fits = |promotion: &[Precision; 3]| (0..3).all(|at| keys[at] == 0 || packed[promotion[at].index()]);
+            let of_row = Precision::PROMOTIONS.iter().zip(ways).filter(|(promotion, _)| fits(promotion));
             let of_row = of_row.map(|(_, way)| way).reduce(|a, b| if b.0 < a.0 { b } else { a });
             of_row.map(|(_, of_row)| counts.iter_mut().zip(of_row).for_each(|(sum, count)| *sum += count)).is_some()
         });
@@ -286,7 +282,7 @@ impl Row {
         Self { size, tiles: f64::from(tiles), queries: f64::from(tiles * tile) }
     }
 
-    /// Nothing here is rounded up: then the price of a row, with [`PROMOTIONS`], never falls when a block is raised.
+    /// Nothing here is rounded up: then the price of a row, with [`Precision::PROMOTIONS`], never falls when a block is raised.
     fn count(self, keys: [u32; 3], head_dim: u32, softmax: Softmax, counts: &mut [f64; RATES]) {
         let Self { size, tiles, queries } = self;
         let features = f64::from(head_dim);
@@ -327,10 +323,10 @@ fn far_share(machine: &Machine, bytes: f64) -> f64 {
     own.map_or(0.0, |own| (2.0 * bytes / (own.core_bytes * machine.cores) - 1.0).clamp(0.0, 1.0))
 }
 
-fn promoted(keys: [u32; 3], promotion: [usize; 3]) -> [u32; 3] {
+fn promoted(keys: [u32; 3], promotion: [Precision; 3]) -> [u32; 3] {
     let mut to = [0; 3];
-    for (keys, at) in keys.into_iter().zip(promotion) {
-        to[at] += keys;
+    for (keys, precision) in keys.into_iter().zip(promotion) {
+        to[precision.index()] += keys;
     }
     to
 }

@@ -98,7 +98,8 @@ impl Study<'_> {
                     done += 1;
                     Ok::<_, EvaluatorError>(trained)
                 };
-                let dense = training(&augmented, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
+                let dense =
+                    training(&augmented, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
                 let teacher = logits(&dense, &shape, &train, Treatment::Dense);
                 let mut found = vec![trial(DENSE, &dense, Treatment::Dense)];
                 for (name, treatment) in self.treatments {

@@ -270,7 +270,7 @@ impl Training<'_> {
         let teacher = self.teacher.filter(|_| share > 0.0);
         let targets = Targets {
             labels: self.examples.labels_of(shard),
-            smoothing: self.recipe.label_smoothing as f32,
+            smoothing: self.recipe.label_smoothing,
             teacher: teacher.map(|teacher| (teacher.scores(self.examples, shard), share as f32)),
         };
         let loss = cross_entropy(logits, targets);

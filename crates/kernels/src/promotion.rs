@@ -23,19 +23,6 @@ pub(crate) type Promoted = [Precision; 3];
 /// Nothing.
 pub(crate) const AS_MASKED: Promoted = Precision::ALL;
 
-/// Every way to compute classes of blocks at their own or a finer precision; nothing changed comes first.
-const CHOICES: [Promoted; 6] = {
-    use Precision::{Half, Int8, Single};
-    [
-        AS_MASKED,
-        [Half, Half, Single],
-        [Int8, Single, Single],
-        [Single, Half, Single],
-        [Half, Single, Single],
-        [Single, Single, Single],
-    ]
-};
-
 /// Cycles that a kernel takes on the CPU that it was tuned on, as `maskwright device calibrate` fits them. Elsewhere they
 /// keep their ratios more or less, which is all that a choice needs. By precision: [`Precision::ALL`].
 struct Rates {
@@ -83,7 +70,9 @@ pub(crate) fn of_head(mask: &HeadMask, shape: &AttentionShape, options: &PlanOpt
     let costs: Vec<[Option<f64>; 6]> = (0..rows)
         .map(|row| {
             let row = Row::of(mask, shape, options.kernel, row);
-            CHOICES.each_ref().map(|choice| allowed(&choice).then(|| row.cycles(rates, choice, shape.head_dim)))
+            Precision::PROMOTIONS
+                .each_ref()
+                .map(|choice| allowed(&choice).then(|| row.cycles(rates, choice, shape.head_dim)))
         })
         .collect();
     let used: Vec<[bool; 3]> = (0..rows).map(|row| Row::of(mask, shape, options.kernel, row).used()).collect();
@@ -95,7 +84,7 @@ pub(crate) fn of_head(mask: &HeadMask, shape: &AttentionShape, options: &PlanOpt
         let mut choices = Vec::with_capacity(rows);
         for (costs, used) in costs.iter().zip(&used) {
             let fits = |choice: &Promoted| (0..3).all(|at| !used[at] || packed[choice[at].index()]);
-            let of_row = CHOICES.iter().zip(costs).filter(|(choice, _)| fits(choice));
+            let of_row = Precision::PROMOTIONS.iter().zip(costs).filter(|(choice, _)| fits(choice));
             let of_row = of_row.filter_map(|(choice, cost)| Some((*choice, (*cost)?)));
             let Some((choice, cost)) = of_row.reduce(|a, b| if b.1 < a.1 { b } else { a }) else { break };
             total += cost;
