@@ -32,9 +32,9 @@ pub enum CostError {
     )]
     Calibration { fit: usize, least: usize, held_out: usize },
     #[error(
-        "by its profile, dense attention costs {device} no {what}: fill in the profile's figures, or choose another `objective`"
+        "by its profile, dense attention costs {device} {what}, which nothing can be compared with: correct the profile's figures, or choose another `objective`"
     )]
-    Free { device: String, what: &'static str },
+    NoPrice { device: String, what: String },
     #[error("the mask does not fit its head")]
     Mask(#[from] MaskError),
     #[error("{what} is 1 to {limit}, not {found}")]

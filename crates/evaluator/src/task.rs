@@ -17,7 +17,7 @@ use crate::{
 pub enum Task {
     /// Ten kinds of clothes, 28 x 28 grey images padded to 32 x 32. `folder` holds IDX files, plain or gzipped:
     /// `{train,validation,test}-{images-idx3,labels-idx1}-ubyte[.gz]`, or the whole set with `t10k` for the test files,
-    /// whose last 5,000 training images then are the validation examples.
+    /// whose last 5,000 training images, a tenth of fewer than 50,000, then are the validation examples.
     FashionMnist { folder: PathBuf },
     /// Square grey images in IDX files of the same names, MNIST and its relatives: with `t10k` for the test files the last
     /// 5,000 training images validate, a tenth of fewer than 50,000. Images smaller than the model's get background

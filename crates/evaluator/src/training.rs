@@ -317,18 +317,17 @@ impl ModuleMapper for Numbered {
     }
 }
 
-/// Whether every gradient by a weight is a number.
+/// Whether every gradient by a weight is a number: their sums are, which are read all at once.
 fn are_finite(gradients: &GradientsParams, model: &impl Module) -> bool {
-    struct Finite<'a>(&'a GradientsParams, bool);
-    impl ModuleVisitor for Finite<'_> {
+    struct Sums<'a>(&'a GradientsParams, Vec<Tensor<1>>);
+    impl ModuleVisitor for Sums<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let sum = self.0.get::<D>(param.id).map(|gradient| gradient.sum().into_scalar::<f32>());
-            self.1 &= sum.is_none_or(f32::is_finite);
+            self.1.extend(self.0.get::<D>(param.id).map(Tensor::sum));
         }
     }
-    let mut finite = Finite(gradients, true);
-    model.visit(&mut finite);
-    finite.1
+    let mut sums = Sums(gradients, Vec::new());
+    model.visit(&mut sums);
+    sums.1.is_empty() || Tensor::cat(sums.1, 0).sum().into_scalar::<f32>().is_finite()
 }
 
 /// Whether every weight is a number.

@@ -75,7 +75,7 @@ extern "C" {
 // Makes a plan of one mask a head, and puts it into `plan`; free it with `maskwright_plan_free`. The masks are copied.
 //
 // A block is computed at least as finely as its mask says: when the plan is made, it decides for each row whether the blocks
-// of one precision are computed as the next finer ones because that is faster on the kernel at hand. 8-bit blocks under
+// of one precision are computed as finer ones because that is faster on the kernel at hand. 8-bit blocks under
 // an integer softmax stay what they are. `maskwright_plan_new_as_masked` makes plans without that choice.
 //
 // # Safety

@@ -41,14 +41,16 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
         place = fields.get(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
     }
     let json_text = serde_json::from_str(text).ok();
-    let candidates = [json_text, as_ron(key, text), option(text), variant(text), Some(Value::String(text.into()))];
+    let null = (text.trim() == "None").then_some(Value::Null); // as `config default` prints it
+    let string = Some(Value::String(text.into()));
     let mut refusal = None;
-    for value in candidates.into_iter().flatten() {
+    for value in [null, json_text, as_ron(key, text), some(text), variant(text), string].into_iter().flatten() {
+        let is_typed = !value.is_null();
         *key.split('.').fold(&mut json, |place, name| &mut place[name]) = value;
         match serde_json::from_value(json.clone()) {
             Ok(config) => return Ok(config),
-            // The first reading of the text is the likeliest, so its refusal is the one to tell.
-            Err(error) => refusal = refusal.or(Some(error.to_string())),
+            // The first reading of the text is the likeliest, so its refusal is the one to tell; nobody typed `null`.
+            Err(error) => refusal = refusal.or(Some(error.to_string()).filter(|_| is_typed)),
         }
     }
     Err(refusal.expect("a text is at least a string, and that was refused"))
@@ -61,12 +63,9 @@ fn as_ron(key: &str, text: &str) -> Option<Value> {
     json.get_mut(key).map(Value::take)
 }
 
-/// `None` as `null`, `Some(3)` as `3`: `config default` prints them so.
-fn option(text: &str) -> Option<Value> {
-    match text.trim() {
-        "None" => Some(Value::Null),
-        text => serde_json::from_str(text.strip_prefix("Some(")?.strip_suffix(')')?).ok(),
-    }
+/// `Some(3)` as `3`: `config default` prints it so.
+fn some(text: &str) -> Option<Value> {
+    serde_json::from_str(text.trim().strip_prefix("Some(")?.strip_suffix(')')?).ok()
 }
 
 /// `Density(0.25)` as `{"Density": 0.25}`.
@@ -145,7 +144,8 @@ mod tests {
         assert!(matches!(config.model.source, ModelSource::Pretrained { length: None, .. }));
         // Where nothing may be left out, it is a text like any other, or refused.
         assert_eq!(set("device", "None").unwrap().device, "None");
-        assert!(set("seed", "None").unwrap_err().contains("null"));
+        assert!(set("seed", "None").unwrap_err().contains("\"None\""));
+        assert!(set("agent", "None").unwrap_err().contains("unknown variant `None`"));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(crate) struct Finalist {
     pub name: String,
     pub candidate: Candidate,
     pub model: Model,
+    /// How it was fine-tuned.
+    pub recipe: Recipe,
     /// On the selection split, after fine-tuning.
     pub selection_drop: f64,
     /// None for a control, which nobody found.
@@ -120,10 +122,11 @@ impl Tuning<'_> {
         &self,
         name: &str,
         candidate: &Candidate,
+        recipe: &Recipe,
         store: &Path,
         watch: &mut dyn Watch,
     ) -> Result<Finalist, SearchError> {
-        self.tune(name, None, candidate, &self.config.fine_tune, store, watch)
+        self.tune(name, None, candidate, recipe, store, watch)
     }
 
     /// Test accuracy of the dense model fine-tuned alike with no attention at all: what attention is worth. None for models
@@ -211,7 +214,8 @@ impl Tuning<'_> {
         let selected = self.evaluator.accuracy(&model, Treatment::Masked(&blueprint), Split::Selection);
         let selection_drop = self.dense_selection - selected;
         watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
-        Ok(Finalist { name: name.into(), candidate: candidate.clone(), model, selection_drop, found })
+        let recipe = recipe.clone();
+        Ok(Finalist { name: name.into(), candidate: candidate.clone(), model, recipe, selection_drop, found })
     }
 
     fn fine_tuned(

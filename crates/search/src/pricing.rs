@@ -45,8 +45,12 @@ impl Pricing {
         let mut pricing = Self { model, objective, shape: shape.clone(), modules, finest, dense: 1.0 };
         pricing.dense = pricing.objective_of(&pricing.cost(&dense)?);
         if !(pricing.dense > 0.0 && pricing.dense.is_finite()) {
-            let what = if objective == Objective::Latency { "time" } else { "energy" };
-            return Err(CostError::Free { device: device.name.clone(), what });
+            let unit = match objective {
+                Objective::Latency => "s",
+                Objective::Energy => "J",
+                Objective::EnergyDelay => "J s",
+            };
+            return Err(CostError::NoPrice { device: device.name.clone(), what: format!("{} {unit}", pricing.dense) });
         }
         Ok(pricing)
     }

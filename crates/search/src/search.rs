@@ -136,7 +136,7 @@ impl Search {
         // has this row, so it is kept with the dense model.
         let finest = pricing.finest();
         let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
-        finals.push(tuning.control(DENSE_TUNED, &whole, &self.cache, watch)?);
+        finals.push(tuning.control(DENSE_TUNED, &whole, &config.fine_tune, &self.cache, watch)?);
         let identity_accuracy = tuning.identity(&self.cache, watch)?;
         for (found, contenders) in compared.iter().zip(contenders) {
             let distortion = |of: &Contender| found.evaluated[of.at].distortion;
@@ -146,11 +146,12 @@ impl Search {
             let list = shortlist(contenders, limits.of_selection);
             finals.extend(tuning.fastest_of(name, &list, found.evaluated.len() as u64, watch)?);
         }
-        // The control that every searched mask is held against: as many blocks, elsewhere.
+        // The control that every searched mask is held against: as many blocks, elsewhere, fine-tuned as long.
         if let Some(searched) = finals.last().filter(|last| last.name == "searched") {
             let elsewhere = shuffled(&shape, &searched.candidate, config.seed);
             let at = finals.len() - 1;
-            finals.insert(at, tuning.control("shuffled", &elsewhere, &store, watch)?);
+            let control = tuning.control("shuffled", &elsewhere, &searched.recipe, &store, watch)?;
+            finals.insert(at, control);
         }
         let conclusion = Conclusion {
             config: &config,

@@ -280,7 +280,7 @@ fn softmax_of<const FLOATS: usize>(values: &[f32]) -> Softmax {
         }
     }
     // The exponential of what is no number would be one.
-    let is_number = largest.is_finite() && !total.is_nan();
+    let is_number = largest.is_finite() && total.is_finite();
     Softmax { largest, total, sum: if is_number { sum.iter().sum() } else { f32::NAN } }
 }
 
@@ -355,11 +355,11 @@ mod tests {
             let targets = Targets { labels: vec![0], smoothing: 0.1, teacher: None };
             cross_entropy(tensor(scores, scores.len()), targets).into_scalar::<f32>()
         };
-        for odd in [f32::NAN, f32::INFINITY] {
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(loss(&[1.0, odd, 0.0]).is_nan());
         }
         assert!(loss(&[f32::NAN; 3]).is_nan());
-        for odd in [f32::NAN, f32::INFINITY] {
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let teacher = Some((tensor(&[0.0, odd, 1.0], 3), 0.5));
             let targets = Targets { labels: vec![0], smoothing: 0.0, teacher };
             assert!(cross_entropy(tensor(&[0.0, 1.0, 2.0], 3), targets).into_scalar::<f32>().is_nan());

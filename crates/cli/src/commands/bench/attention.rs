@@ -162,7 +162,9 @@ impl Case {
     fn row(&self, peak: &Peaks) -> Row {
         let shape = &self.workload.shape;
         let operations = self.workload.scores().map(|scores| 4.0 * scores as f64 * f64::from(shape.head_dim));
-        let seconds = |(of, operations): (Precision, f64)| operations / peak.at_least(of);
+        let promoted = self.bench.promoted_blocks();
+        let reached = |of: Precision| if promoted > 0 { peak.at_least(of) } else { peak.of(of) };
+        let seconds = |(of, operations): (Precision, f64)| operations / reached(of);
         let ideal: f64 = Precision::ALL.into_iter().zip(operations).map(seconds).sum();
         let median = self.timings.median();
         Row {
@@ -172,7 +174,7 @@ impl Case {
             block_size: self.spread.block_size,
             density: self.workload.density(),
             precision: self.spread.precisions,
-            promoted: self.bench.promoted_blocks() as f64 / self.workload.blocks() as f64,
+            promoted: promoted as f64 / self.workload.blocks() as f64,
             threads: self.threads,
             inputs: self.inputs,
             median_seconds: median,
