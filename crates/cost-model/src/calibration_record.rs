@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use maskwright_blueprint::{BlockSize, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,9 @@ pub struct CalibrationRecord {
     pub held_out: PredictionError,
     /// Measured: the lowest rank correlation among held-out masks of one length.
     pub least_rank_correlation: f64,
+    /// Measured: that of each length, in tokens.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rank_correlations: BTreeMap<u32, f64>,
     /// Measured: how much slower than the fastest the mask is that the prediction picks among a few of equal density; the
     /// mean over many such choices, and the worst.
     pub mean_pick_regret: f64,

@@ -78,7 +78,7 @@ fn rows_say_where_blocks_were_computed_more_finely_and_an_option_forbids_it() {
         arguments[..10].copy_from_slice(&lone);
         arguments[10..].copy_from_slice(&["--repetitions", "1", "--promotion", promotion, "--phases"]);
         let text = Folder::new().run(arguments).good();
-        let line = " of these blocks were computed at a finer precision, because that is faster; `--promotion never`";
+        let line = ", were computed at a finer precision, because that is faster; `--promotion never` forbids it";
         assert_eq!((text.contains(line), text.contains("1/0/99 *")), (starred, starred), "{text}");
         arguments[14] = "--json";
         let result = Folder::new().run(arguments).result("bench attention");

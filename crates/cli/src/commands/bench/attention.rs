@@ -214,9 +214,9 @@ impl Measured {
         let most = self.rows.iter().map(|row| row.promoted).fold(0.0, f64::max);
         match most > 0.0 {
             true => format!(
-                "* up to {} of these blocks were computed at a finer precision, because that is faster; `--promotion never` \
-                 forbids it\n",
-                percent(most)
+                "* some of these blocks, at most {}, were computed at a finer precision, because that is faster; `--promotion \
+                 never` forbids it\n",
+                if most < 0.0005 { "0.1 %".into() } else { percent(most) }
             ),
             false => String::new(),
         }

@@ -4,7 +4,7 @@ mod rounds;
 mod samples;
 mod template;
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision, Seconds, write_whole};
 use maskwright_cost_model::{
@@ -59,7 +59,8 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
         rounds: measured.rounds,
         spread: drawn.spread(),
         held_out,
-        least_rank_correlation: choices.least_rank_correlation,
+        least_rank_correlation: choices.rank_correlations.values().copied().fold(1.0, f64::min),
+        rank_correlations: choices.rank_correlations,
         mean_pick_regret: choices.mean_pick_regret,
         worst_pick_regret: choices.worst_pick_regret,
         break_even: break_even(&model, &arguments.peer)?,
@@ -77,7 +78,8 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
 
 /// How good the model's choices are among masks that it was not fitted to.
 struct Choices {
-    least_rank_correlation: f64,
+    /// Of each length, in tokens.
+    rank_correlations: BTreeMap<u32, f64>,
     mean_pick_regret: f64,
     worst_pick_regret: f64,
 }
@@ -87,7 +89,7 @@ fn choices(model: &CostModel, drawn: &samples::All) -> Result<Choices, CostError
         let work = Work { modules: vec![of.module()], linears: Vec::new(), elementwise: 0 };
         Ok((model.attention(&work)?.seconds, Seconds(of.timings.least())))
     };
-    let (mut least, mut regrets) = (1.0_f64, Vec::new());
+    let (mut rank_correlations, mut regrets) = (BTreeMap::new(), Vec::new());
     for of_length in &drawn.held_out {
         let mut all = Vec::new();
         for candidates in of_length {
@@ -95,10 +97,11 @@ fn choices(model: &CostModel, drawn: &samples::All) -> Result<Choices, CostError
             regrets.push(PredictionError::of(&pairs).pick_regret);
             all.extend(pairs);
         }
-        least = least.min(PredictionError::of(&all).rank_correlation);
+        let tokens = of_length.iter().flatten().next().map_or(0, |drawn| drawn.workload.shape.queries);
+        rank_correlations.insert(tokens, PredictionError::of(&all).rank_correlation);
     }
     Ok(Choices {
-        least_rank_correlation: least,
+        rank_correlations,
         mean_pick_regret: regrets.iter().sum::<f64>() / regrets.len().max(1) as f64,
         worst_pick_regret: regrets.iter().copied().fold(0.0, f64::max),
     })
@@ -142,9 +145,11 @@ fn shape(tokens: u32) -> AttentionShape {
 fn in_words(written: &Written, profile: &DeviceProfile) -> String {
     let Written { file, record, .. } = written;
     let error = &record.held_out;
+    let correlations: Vec<String> =
+        record.rank_correlations.iter().map(|(tokens, rho)| format!("{rho:.4} ({tokens} tokens)")).collect();
     let mut text = format!(
         "{}: {}, kernel {}, {} thread{}\n\nheld out, {} masks, predicted against measured: off by {} on average, {} in \
-         the middle, {} at the 95th percentile; {} are within 10 %; rank correlation at least {:.4} within one length; \
+         the middle, {} at the 95th percentile; {} are within 10 %; rank correlation within one length {}; \
          the mask it would pick among {} is {} slower than the fastest on average, {} at worst",
         file.display(),
         record.cpu,
@@ -156,7 +161,7 @@ fn in_words(written: &Written, profile: &DeviceProfile) -> String {
         percent(error.median),
         percent(error.percentile_95),
         percent(error.within_tenth),
-        record.least_rank_correlation,
+        correlations.join(", "),
         samples::CANDIDATES,
         percent(record.mean_pick_regret),
         percent(record.worst_pick_regret),
