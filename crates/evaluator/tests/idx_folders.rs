@@ -29,7 +29,7 @@ fn load(task: &Task, input: EncoderInput) -> Result<TaskData, TaskError> {
     task.load(&Model::Encoder(config.init(1, &Device::flex())), None)
 }
 
-const SIX: EncoderInput = EncoderInput::Image { side: 6, patch: 3, channels: 1 };
+const SIX: EncoderInput = EncoderInput::Image { side: 6, patch: 3, channels: 1, overlap: 0 };
 
 #[test]
 fn images_get_background_to_the_models_side_and_the_last_training_images_validate() {
@@ -53,12 +53,12 @@ fn fashion_mnist_is_such_a_folder() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/fashion-mnist");
     let fashion = Task::FashionMnist { folder: folder.clone() };
     let digits = Task::Idx { name: "clothes".into(), folder, mean: 0.2860, deviation: 0.3530, classes: 10 };
-    let input = EncoderInput::Image { side: 32, patch: 8, channels: 1 };
+    let input = EncoderInput::Image { side: 32, patch: 8, channels: 1, overlap: 0 };
     let [as_digits, as_fashion] = [&digits, &fashion].map(|task| load(task, input).unwrap());
     assert_eq!(as_digits.digest(), as_fashion.digest());
     assert!(as_fashion.mirrors && !as_digits.mirrors, "a mirrored shirt is a shirt, a mirrored 2 is no digit");
     // Its padding is part of what it is, whatever the model.
-    let larger = EncoderInput::Image { side: 40, patch: 8, channels: 1 };
+    let larger = EncoderInput::Image { side: 40, patch: 8, channels: 1, overlap: 0 };
     assert!(load(&digits, larger).is_ok());
     assert!(matches!(load(&fashion, larger), Err(TaskError::Unfit { .. })));
 }
@@ -88,7 +88,7 @@ fn a_folder_that_is_otherwise_gives_one_clear_error() {
     let text = refusal(&task(folder.path(), 0.25, 257), SIX);
     assert_eq!(text, "classes is 257; 1 to 256, for a label is one byte");
 
-    let text = refusal(&digits, EncoderInput::Image { side: 6, patch: 3, channels: 3 });
+    let text = refusal(&digits, EncoderInput::Image { side: 6, patch: 3, channels: 3, overlap: 0 });
     assert!(text.starts_with("the model reads images of 6 x 6 in 3 channels"), "{text}");
     let text = refusal(&digits, EncoderInput::Tokens { length: 8, vocabulary: 5 });
     assert!(text.contains("the task gives images and 3 classes"), "{text}");

@@ -126,7 +126,7 @@ fn flags(classes: usize) -> (TempDir, Task) {
 #[test]
 fn images_of_more_than_five_classes_report_top_5_and_files_that_were_passed_over() {
     let source = |classes| {
-        let input = EncoderInput::Image { side: 12, patch: 4, channels: 3 };
+        let input = EncoderInput::Image { side: 12, patch: 4, channels: 3, overlap: 0 };
         ModelSource::New { encoder: EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes } }
     };
     let (_folder, task) = flags(6);

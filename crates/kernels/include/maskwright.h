@@ -76,7 +76,8 @@ extern "C" {
 //
 // A block is computed at least as finely as its mask says: when the plan is made, it decides for each row whether the blocks
 // of one precision are computed as finer ones because that is faster on the kernel at hand. 8-bit blocks under
-// an integer softmax stay what they are. `maskwright_plan_new_as_masked` makes plans without that choice.
+// an integer softmax stay what they are. `maskwright_plan_promoted_blocks` says how many became finer, and
+// `maskwright_plan_new_as_masked` makes plans without that choice.
 //
 // # Safety
 // `module` and `plan` point to what they say, `masks` to `mask_count` masks, and each mask's `blocks` to `len` bytes; null
@@ -138,6 +139,12 @@ enum maskwright_status maskwright_run(const struct maskwright_plan *plan,
 // # Safety
 // `plan` is null or a plan that was not freed.
 const char *maskwright_plan_kernel(const struct maskwright_plan *plan);
+
+// How many active blocks `plan` computes more finely than their masks say, of all heads; 0 for null.
+//
+// # Safety
+// `plan` is null or a plan that was not freed.
+size_t maskwright_plan_promoted_blocks(const struct maskwright_plan *plan);
 
 // What went wrong with the last call of this thread that did not end well: one sentence, empty if none. It stays until
 // the thread's next call of this library, and is not to be freed.

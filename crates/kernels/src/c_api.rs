@@ -94,7 +94,8 @@ pub struct maskwright_workspace(Workspace);
 ///
 /// A block is computed at least as finely as its mask says: when the plan is made, it decides for each row whether the blocks
 /// of one precision are computed as finer ones because that is faster on the kernel at hand. 8-bit blocks under
-/// an integer softmax stay what they are. `maskwright_plan_new_as_masked` makes plans without that choice.
+/// an integer softmax stay what they are. `maskwright_plan_promoted_blocks` says how many became finer, and
+/// `maskwright_plan_new_as_masked` makes plans without that choice.
 ///
 /// # Safety
 /// `module` and `plan` point to what they say, `masks` to `mask_count` masks, and each mask's `blocks` to `len` bytes; null
@@ -254,6 +255,16 @@ pub unsafe extern "C" fn maskwright_plan_kernel(plan: *const maskwright_plan) ->
         _ => c"",
     };
     name.as_ptr()
+}
+
+/// How many active blocks `plan` computes more finely than their masks say, of all heads; 0 for null.
+///
+/// # Safety
+/// `plan` is null or a plan that was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maskwright_plan_promoted_blocks(plan: *const maskwright_plan) -> size_t {
+    // SAFETY: null, or what the caller says it is.
+    unsafe { plan.as_ref() }.map_or(0, |plan| plan.0.promoted_blocks())
 }
 
 /// What went wrong with the last call of this thread that did not end well: one sentence, empty if none. It stays until

@@ -143,9 +143,10 @@ fn plans_that_compute_blocks_as_masked_do_so() {
             let status = maskwright_run(plan, from, len, from, len, from, len, usize::MAX, to, len, workspace);
             assert_eq!(status, maskwright_status::OK);
             maskwright_workspace_free(workspace);
+            let promoted = maskwright_plan_promoted_blocks(plan);
             maskwright_plan_free(plan);
+            (out, promoted)
         }
-        out
     };
     let of_rust = |promotion| {
         let kind = AttentionKind::SelfAttention;
@@ -155,12 +156,13 @@ fn plans_that_compute_blocks_as_masked_do_so() {
         let plan = AttentionPlan::with_options(&[mask], shape, options).unwrap();
         let mut out = vec![f32::NAN; len];
         plan.run(Inputs::new(&values, &values, &values), &mut out, &mut plan.workspace()).unwrap();
-        out
+        (out, plan.promoted_blocks())
     };
     let (as_masked, promoted) = (of_c(maskwright_plan_new_as_masked), of_c(maskwright_plan_new));
     assert_eq!(as_masked, of_rust(Promotion::Never));
     assert_eq!(promoted, of_rust(Promotion::WhereFaster));
-    assert_ne!(as_masked, promoted);
+    assert_ne!(as_masked.0, promoted.0);
+    assert_eq!((as_masked.1, promoted.1), (0, 1));
 }
 
 #[test]
@@ -193,6 +195,7 @@ fn null_pointers_are_refused_by_name_and_nothing_is_written() {
         assert!(workspace.is_null());
         let name = CStr::from_ptr(maskwright_plan_kernel(plan)).to_str().unwrap();
         assert!(["portable", "avx2", "avx512"].contains(&name));
+        assert_eq!(maskwright_plan_promoted_blocks(ptr::null()), 0);
         maskwright_plan_free(plan);
         maskwright_plan_free(ptr::null_mut());
         maskwright_workspace_free(ptr::null_mut());

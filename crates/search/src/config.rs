@@ -172,7 +172,7 @@ impl Default for SearchConfig {
         };
         let fine_tune =
             Recipe { epochs: 1, learning_rate: 1e-3, weight_decay: 0.0, distillation: 0.5, ..training.clone() };
-        let input = EncoderInput::Image { side: 32, patch: 4, channels: 1 };
+        let input = EncoderInput::Image { side: 32, patch: 4, channels: 1, overlap: 0 };
         Self {
             version: 1,
             seed: 1,

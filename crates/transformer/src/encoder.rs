@@ -1,3 +1,5 @@
+use std::fmt;
+
 use burn::{
     module::{Module, Param},
     nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
@@ -14,7 +16,7 @@ use crate::{
     initialise,
     model::{check_image, check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
-    patches::cut_patches,
+    patches::cut_overlapping_patches,
     projection::project,
 };
 
@@ -34,13 +36,44 @@ pub struct EncoderConfig {
 }
 
 /// What one example is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum EncoderInput {
-    /// A square image cut into square patches; a class token goes before them, so 32 / 4 gives 65 tokens.
-    Image { side: u32, patch: u32, channels: u32 },
+    /// A square image cut into square patches; a class token goes before them, so 32 / 4 gives 65 tokens. A patch sees
+    /// `overlap` pixels beyond each of its sides, too, with zeros around the image (overlapping patch embedding of PVT v2,
+    /// Wang et al. 2022, arXiv 2106.13797): what tokens of a few pixels need to learn well. At most `patch`; 0 by default.
+    Image {
+        side: u32,
+        patch: u32,
+        channels: u32,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        overlap: u32,
+    },
     /// A sequence of at most `length` tokens; the first of them is the class token.
     Tokens { length: u32, vocabulary: u32 },
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// Digests of models are taken from this: without `overlap` where there is none, as before there was such a field.
+impl fmt::Debug for EncoderInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image { side, patch, channels, overlap } => {
+                let mut image = f.debug_struct("Image");
+                image.field("side", side).field("patch", patch).field("channels", channels);
+                if *overlap > 0 {
+                    image.field("overlap", overlap);
+                }
+                image.finish()
+            }
+            Self::Tokens { length, vocabulary } => {
+                f.debug_struct("Tokens").field("length", length).field("vocabulary", vocabulary).finish()
+            }
+        }
+    }
 }
 
 /// A batch of examples.
@@ -75,6 +108,8 @@ struct PatchEmbedding {
     class_token: Param<Tensor<3>>, // [1, 1, width]
     #[module(skip)]
     patch: usize,
+    #[module(skip)]
+    overlap: usize,
 }
 
 #[derive(Module, Debug)]
@@ -89,6 +124,11 @@ struct Block {
     heads: usize,
 }
 
+/// Pixels that a patch sees, of all channels.
+fn seen_pixels(patch: u32, overlap: u32, channels: u32) -> u64 {
+    (u64::from(patch) + 2 * u64::from(overlap)).saturating_pow(2).saturating_mul(channels.into())
+}
+
 impl EncoderConfig {
     /// Why no such model can be built, if so.
     pub fn check(&self) -> Result<(), String> {
@@ -99,10 +139,15 @@ impl EncoderConfig {
             return Err(format!("width {width} is no multiple of {heads} heads"));
         }
         let inputs = match input {
-            EncoderInput::Image { side, patch, channels } => {
+            EncoderInput::Image { side, patch, channels, overlap } => {
                 check_sizes(&[side, patch, channels])?;
                 check_image(side, patch)?;
-                u64::from(patch).pow(2).saturating_mul(channels.into())
+                if overlap > patch {
+                    return Err(format!(
+                        "an overlap of {overlap} pixels between patches of side {patch}; at most {patch} are computed"
+                    ));
+                }
+                seen_pixels(patch, overlap, channels)
             }
             EncoderInput::Tokens { length, vocabulary } => {
                 check_sizes(&[length, vocabulary])?;
@@ -129,10 +174,11 @@ impl EncoderConfig {
         let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
         let norm = || LayerNormConfig::new(width).init(device);
         let embedding = match self.input {
-            EncoderInput::Image { patch, channels, .. } => InputEmbedding::Patches(PatchEmbedding {
-                projection: linear((patch * patch * channels) as usize, width),
+            EncoderInput::Image { patch, channels, overlap, .. } => InputEmbedding::Patches(PatchEmbedding {
+                projection: linear(seen_pixels(patch, overlap, channels) as usize, width),
                 class_token: Param::from_tensor(Tensor::zeros([1, 1, width], device)),
                 patch: patch as usize,
+                overlap: overlap as usize,
             }),
             EncoderInput::Tokens { vocabulary, .. } => {
                 InputEmbedding::Tokens(EmbeddingConfig::new(vocabulary as usize, width).init(device))
@@ -177,8 +223,8 @@ impl Encoder {
             product(tokens, mlp, width, layers),
             product(1, width, classes, 1),
         ];
-        if let EncoderInput::Image { patch, channels, .. } = input {
-            linears.insert(0, product(tokens - 1, patch * patch * channels, width, 1));
+        if let EncoderInput::Image { patch, channels, overlap, .. } = input {
+            linears.insert(0, product(tokens - 1, seen_pixels(patch, overlap, channels) as u32, width, 1));
         }
         // A block normalises twice, adds twice and activates once; the last normalisation follows the blocks.
         let block = u64::from(tokens) * (4 * u64::from(width) + u64::from(mlp));
@@ -231,7 +277,8 @@ impl InputEmbedding {
 impl PatchEmbedding {
     fn forward(&self, images: Tensor<4>) -> Tensor<3> {
         let batch = images.dims()[0];
-        let tokens = project(&self.projection, cut_patches(images, self.patch)); // [batch, patches, width]
+        let patches = cut_overlapping_patches(images, self.patch, self.overlap);
+        let tokens = project(&self.projection, patches); // [batch, patches, width]
         let class_token = self.class_token.val().repeat_dim(0, batch);
         Tensor::cat(vec![class_token, tokens], 1)
     }
@@ -254,5 +301,36 @@ impl Block {
         };
         let attended = attention.attend(module, part(0), part(1), part(2), context);
         project(&self.output, join_heads(attended))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_without_overlap_are_told_as_before_there_was_any() {
+        let image = |overlap| EncoderInput::Image { side: 32, patch: 4, channels: 1, overlap };
+        assert_eq!(format!("{:?}", image(0)), "Image { side: 32, patch: 4, channels: 1 }");
+        assert_eq!(format!("{:?}", image(2)), "Image { side: 32, patch: 4, channels: 1, overlap: 2 }");
+        let json = |overlap| serde_json::to_string(&image(overlap)).unwrap();
+        assert_eq!(json(0), r#"{"Image":{"side":32,"patch":4,"channels":1}}"#);
+        for overlap in [0, 2] {
+            assert_eq!(serde_json::from_str::<EncoderInput>(&json(overlap)).unwrap(), image(overlap));
+        }
+    }
+
+    #[test]
+    fn overlapping_patches_widen_the_first_product_alone() {
+        let input = |overlap| EncoderInput::Image { side: 32, patch: 4, channels: 1, overlap };
+        let shape = |overlap| {
+            let config = EncoderConfig { input: input(overlap), width: 8, layers: 1, heads: 2, mlp: 16, classes: 3 };
+            config.init(1, &Device::flex()).shape("")
+        };
+        let (tiled, overlapping) = (shape(0), shape(1));
+        assert_eq!((tiled.linears[0].inputs, overlapping.linears[0].inputs), (16, 36));
+        assert_eq!(tiled.linears[1..], overlapping.linears[1..]);
+        assert_eq!(tiled.modules, overlapping.modules);
+        assert_ne!(tiled.digest, overlapping.digest);
     }
 }

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn weights_depend_on_the_seed_and_on_nothing_else() {
-        let input = EncoderInput::Image { side: 8, patch: 4, channels: 1 };
+        let input = EncoderInput::Image { side: 8, patch: 4, channels: 1, overlap: 0 };
         let config = EncoderConfig { input, width: 8, layers: 2, heads: 2, mlp: 16, classes: 3 };
         let digest = |seed| weights_digest(&config.init(seed, &Device::flex()));
         assert_eq!(digest(1), digest(1));

@@ -7,7 +7,7 @@
 //! use burn::tensor::{Device, Tensor};
 //! use maskwright_transformer::{Attention, EncoderConfig, EncoderInput, Inputs};
 //!
-//! let input = EncoderInput::Image { side: 8, patch: 4, channels: 1 };
+//! let input = EncoderInput::Image { side: 8, patch: 4, channels: 1, overlap: 0 };
 //! let config = EncoderConfig { input, width: 8, layers: 1, heads: 2, mlp: 16, classes: 3 };
 //! let device = Device::flex();
 //! let model = config.init(7, &device);

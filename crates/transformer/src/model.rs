@@ -357,16 +357,19 @@ mod tests {
             refused(EncoderConfig { width: 1 << 14, mlp: 1 << 14, ..small }),
             "1610858496 parameters; at most 1073741824 are built"
         );
-        let patches = |side, patch| refused(encoder(EncoderInput::Image { side, patch, channels: 1 }));
+        let patches = |side, patch| refused(encoder(EncoderInput::Image { side, patch, channels: 1, overlap: 0 }));
         assert_eq!(patches(10, 3), "an image of side 10, which patches of side 3 do not tile");
         assert_eq!(patches(10, 0), "a size of 0; sizes are 1 to 16777216");
+        let overlapping = |overlap| encoder(EncoderInput::Image { side: 32, patch: 2, channels: 1, overlap });
+        assert_eq!(overlapping(2).check(), Ok(()));
+        assert_eq!(refused(overlapping(3)), "an overlap of 3 pixels between patches of side 2; at most 2 are computed");
     }
 
     #[test]
     fn no_family_computes_attention_over_more_than_8192_tokens() {
         let (activation, stack) = (Activation::Gelu, StackSize { layers: 1, heads: 1, mlp: 2 });
         let text = |length| encoder(EncoderInput::Tokens { length, vocabulary: 5 }).check();
-        let image = |side| encoder(EncoderInput::Image { side, patch: 1, channels: 1 }).check();
+        let image = |side| encoder(EncoderInput::Image { side, patch: 1, channels: 1, overlap: 0 }).check();
         let bert = |length| BertConfig { positions: 10_000, length, ..BertConfig::MINI }.check();
         let vit = |side| {
             let config = VitConfig {

@@ -5,7 +5,7 @@ use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, Precision, Provenance
 use maskwright_transformer::{Attention, CompiledMasks, Encoder, EncoderConfig, EncoderInput, Inputs, TokenisedTexts};
 
 const CONFIG: EncoderConfig = EncoderConfig {
-    input: EncoderInput::Image { side: 20, patch: 4, channels: 1 }, // 26 tokens: ragged at every block size
+    input: EncoderInput::Image { side: 20, patch: 4, channels: 1, overlap: 0 }, // 26 tokens: ragged at every block size
     width: 16,
     layers: 2,
     heads: 2,
