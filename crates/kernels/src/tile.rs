@@ -46,6 +46,8 @@ pub(crate) struct Job<'a> {
     pub live_keys: usize,
     pub causal: bool,
     pub int8_softmax: Int8Softmax,
+    /// Whether what is written is likely not in a cache nearby.
+    pub output_is_far: bool,
     pub q: &'a [f32],
     pub v: &'a [f32],
     pub packed: &'a PackedHead,
@@ -104,7 +106,9 @@ pub(crate) fn attend_row<L: Lanes, const A: usize>(
         let queries = first..(first + tile).min(job.row.queries.end);
         let next_tile = &singles.queries[queries.end * job.head_dim..];
         let next_tile = &next_tile[..next_tile.len().min(tile * job.head_dim)];
-        lanes.prefetch_to_write(out);
+        if job.output_is_far {
+            lanes.prefetch_to_write(out);
+        }
         if !of_single.is_empty() {
             lanes.prefetch(next_tile);
         }
@@ -449,7 +453,23 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
         let whole = self.queries.len() == A * L::GROUPS;
         let to = if whole { words_mut(out) } else { &mut scratch.whole };
         let output = &scratch.output[..d / GROUP * Self::SCORES];
-        for (c, vectors) in output.chunks_exact(Self::SCORES).enumerate() {
+        let (steps, mut step) = (d / GROUP, 0);
+        // Whole vectors of one query's features, as long as there are that many.
+        while step + L::GROUPS <= steps {
+            for a in 0..A {
+                let mut vectors = [lanes.splat(0); 4];
+                for n in 0..L::GROUPS {
+                    let vector = lanes.floats(lanes.load(&output[(step + n) * Self::SCORES + a * L::WIDTH..]));
+                    vectors[n] = lanes.bits(lanes.mul(vector, inverse[a]));
+                }
+                let turned = lanes.turn_groups(vectors);
+                for x in 0..L::GROUPS {
+                    lanes.store(turned[x], &mut to[(x * A + a) * d + step * GROUP..]);
+                }
+            }
+            step += L::GROUPS;
+        }
+        for (c, vectors) in output.chunks_exact(Self::SCORES).enumerate().skip(step) {
             for (a, vector) in vectors.chunks_exact(L::WIDTH).enumerate() {
                 let words = lanes.bits(lanes.mul(lanes.floats(lanes.load(vector)), inverse[a]));
                 lanes.scatter_groups(words, &mut to[a * d + c * GROUP..], A * d);
