@@ -27,7 +27,7 @@ pub struct CalibrationRecord {
     pub held_out: PredictionError,
     /// Measured: the lowest rank correlation among held-out masks of one length.
     pub least_rank_correlation: f64,
-    /// Measured: that of each length, in tokens.
+    /// Measured: the rank correlation among held-out masks, by length in tokens; empty in files from before it was kept.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rank_correlations: BTreeMap<u32, f64>,
     /// Measured: how much slower than the fastest the mask is that the prediction picks among a few of equal density; the

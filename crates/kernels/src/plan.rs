@@ -46,6 +46,8 @@ pub struct AttentionPlan {
     /// The bands that each thread begins with.
     shares: Vec<Range<usize>>,
     workspace: WorkspaceSize,
+    /// Whether a call's inputs and output are more than [`NEAR`].
+    output_is_far: bool,
 }
 
 /// How a plan computes.
@@ -136,7 +138,9 @@ impl AttentionPlan {
             workers,
             integer_keys,
         };
-        Ok(Self { shape, options, instructions, rows, columns, bands, shares, workspace })
+        let tokens = 2 * (workspace.queries + workspace.keys); // of q and the output, of k and v
+        let output_is_far = tokens * shape.heads as usize * workspace.head_dim * size_of::<f32>() > NEAR;
+        Ok(Self { shape, options, instructions, rows, columns, bands, shares, workspace, output_is_far })
     }
 
     pub fn shape(&self) -> &AttentionShape {
@@ -151,12 +155,6 @@ impl AttentionPlan {
     /// [`Never`](Promotion::Never).
     pub fn promoted_blocks(&self) -> usize {
         self.rows.iter().map(|row| row.promoted).sum()
-    }
-
-    /// Bytes of q, k, v and the output.
-    fn inputs_and_output(&self) -> usize {
-        let AttentionShape { heads, queries, keys, head_dim, .. } = self.shape;
-        2 * (queries as usize + keys as usize) * heads as usize * head_dim as usize * size_of::<f32>()
     }
 
     /// Memory for calls of [`run`](Self::run), which allocates none itself.
@@ -304,7 +302,7 @@ impl Call<'_> {
             live_keys: self.live_keys,
             causal: self.plan.shape.kind == AttentionKind::CausalSelfAttention,
             int8_softmax: self.plan.options.int8_softmax,
-            output_is_far: self.plan.inputs_and_output() > NEAR,
+            output_is_far: self.plan.output_is_far,
             q,
             v,
             packed,
@@ -325,8 +323,7 @@ impl Call<'_> {
     }
 }
 
-/// Bytes of inputs and output up to which the output is written without asking for its cache lines first. Measured with 12 heads of 64:
-/// asking costs a call of 512 tokens (6 MiB) up to 6 % and gains one of 1024 (12 MiB) up to 4 %, one of 2048 8 %.
+/// Bytes of inputs and output up to which the output is written without asking for its cache lines first (docs/decisions/205).
 const NEAR: usize = 8 << 20;
 
 /// Bands that there are about for each thread, so that one that started late still finds work.

@@ -46,7 +46,7 @@ pub(crate) struct Job<'a> {
     pub live_keys: usize,
     pub causal: bool,
     pub int8_softmax: Int8Softmax,
-    /// Whether what is written is likely not in a cache nearby.
+    /// Whether a call's inputs and output are more than caches nearby hold.
     pub output_is_far: bool,
     pub q: &'a [f32],
     pub v: &'a [f32],
@@ -454,7 +454,7 @@ impl<'a, L: Lanes, const A: usize> Tile<'a, L, A> {
         let to = if whole { words_mut(out) } else { &mut scratch.whole };
         let output = &scratch.output[..d / GROUP * Self::SCORES];
         let (steps, mut step) = (d / GROUP, 0);
-        // Whole vectors of one query's features, as long as there are that many.
+        // Whole vectors of one query's features; of the last ones, too few for a vector, four at a time.
         while step + L::GROUPS <= steps {
             for a in 0..A {
                 let mut vectors = [lanes.splat(0); 4];

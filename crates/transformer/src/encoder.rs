@@ -40,21 +40,18 @@ pub struct EncoderConfig {
 #[serde(deny_unknown_fields)]
 pub enum EncoderInput {
     /// A square image cut into square patches; a class token goes before them, so 32 / 4 gives 65 tokens. A patch sees
-    /// `overlap` pixels beyond each of its sides, too, with zeros around the image (overlapping patch embedding of PVT v2,
-    /// Wang et al. 2022, arXiv 2106.13797): what tokens of a few pixels need to learn well. At most `patch`; 0 by default.
+    /// `overlap` pixels beyond each of its sides, too, at most `patch`, with zeros around the normalised image: a convolution with
+    /// padding. After PVT v2 (Wang et al. 2022, arXiv 2106.13797), whose kernel is `2 patch - 1`; here it is `patch + 2 overlap`, so
+    /// that a patch stays in the middle of what it sees.
     Image {
         side: u32,
         patch: u32,
         channels: u32,
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default)]
         overlap: u32,
     },
     /// A sequence of at most `length` tokens; the first of them is the class token.
     Tokens { length: u32, vocabulary: u32 },
-}
-
-fn is_zero(value: &u32) -> bool {
-    *value == 0
 }
 
 /// Digests of models are taken from this: without `overlap` where there is none, as before there was such a field.
@@ -313,24 +310,33 @@ mod tests {
         let image = |overlap| EncoderInput::Image { side: 32, patch: 4, channels: 1, overlap };
         assert_eq!(format!("{:?}", image(0)), "Image { side: 32, patch: 4, channels: 1 }");
         assert_eq!(format!("{:?}", image(2)), "Image { side: 32, patch: 4, channels: 1, overlap: 2 }");
-        let json = |overlap| serde_json::to_string(&image(overlap)).unwrap();
-        assert_eq!(json(0), r#"{"Image":{"side":32,"patch":4,"channels":1}}"#);
-        for overlap in [0, 2] {
-            assert_eq!(serde_json::from_str::<EncoderInput>(&json(overlap)).unwrap(), image(overlap));
-        }
+        let tokens = EncoderInput::Tokens { length: 8, vocabulary: 5 };
+        assert_eq!(format!("{tokens:?}"), "Tokens { length: 8, vocabulary: 5 }");
+        let before: EncoderInput = serde_json::from_str(r#"{"Image":{"side":32,"patch":4,"channels":1}}"#).unwrap();
+        assert_eq!(before, image(0));
     }
 
     #[test]
-    fn overlapping_patches_widen_the_first_product_alone() {
+    fn overlapping_patches_widen_the_first_product_alone_and_see_their_neighbours() {
         let input = |overlap| EncoderInput::Image { side: 32, patch: 4, channels: 1, overlap };
-        let shape = |overlap| {
+        let model = |overlap| {
             let config = EncoderConfig { input: input(overlap), width: 8, layers: 1, heads: 2, mlp: 16, classes: 3 };
-            config.init(1, &Device::flex()).shape("")
+            config.init(1, &Device::flex())
         };
-        let (tiled, overlapping) = (shape(0), shape(1));
+        let (tiled, overlapping) = (model(0).shape(""), model(1).shape(""));
         assert_eq!((tiled.linears[0].inputs, overlapping.linears[0].inputs), (16, 36));
         assert_eq!(tiled.linears[1..], overlapping.linears[1..]);
         assert_eq!(tiled.modules, overlapping.modules);
         assert_ne!(tiled.digest, overlapping.digest);
+        // One pixel at a corner of four patches: tokens that begin otherwise than without it.
+        let changed = |overlap| -> Vec<usize> {
+            let (model, image) = (model(overlap), Tensor::zeros([1, 1, 32, 32], &Device::flex()));
+            let dotted = image.clone().slice_fill([0..1, 0..1, 3..4, 3..4], 1.0);
+            let [plain, dotted] = [image, dotted].map(|image| model.embed(&Inputs::Images(image)));
+            let changes: Vec<f32> = (dotted - plain).abs().sum_dim(2).into_data().try_to_vec().unwrap();
+            (0..changes.len()).filter(|at| changes[*at] > 0.0).collect()
+        };
+        assert_eq!(changed(0), [1]); // 0 is the class token
+        assert_eq!(changed(1), [1, 2, 9, 10]);
     }
 }

@@ -78,7 +78,8 @@ fn rows_say_where_blocks_were_computed_more_finely_and_an_option_forbids_it() {
         arguments[..10].copy_from_slice(&lone);
         arguments[10..].copy_from_slice(&["--repetitions", "1", "--promotion", promotion, "--phases"]);
         let text = Folder::new().run(arguments).good();
-        let line = ", were computed at a finer precision, because that is faster; `--promotion never` forbids it";
+        let line =
+            "at most 6.3 %, were computed at a finer precision, because that is faster; `--promotion never` forbids it";
         assert_eq!((text.contains(line), text.contains("1/0/99 *")), (starred, starred), "{text}");
         arguments[14] = "--json";
         let result = Folder::new().run(arguments).result("bench attention");
@@ -121,6 +122,12 @@ fn a_calibrated_machine_is_the_host_and_what_it_takes_stands_beside_what_was_pre
     let record = &written["record"];
     assert_eq!(record["held_out"]["samples"], 6 * 8 * 6); // lengths, sets, candidates
     assert_eq!(record["break_even"].as_array().unwrap().len(), 3 * 3); // precisions, block sizes
+    let correlations = record["rank_correlations"].as_object().unwrap();
+    let mut lengths: Vec<u32> = correlations.keys().map(|tokens| tokens.parse().unwrap()).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [64, 128, 197, 256, 512, 1024]);
+    let least = correlations.values().map(|of_length| of_length.as_f64().unwrap()).fold(1.0, f64::min);
+    assert_eq!(record["least_rank_correlation"], least);
     assert!(folder.run(["device", "check", "host.ron"]).good().starts_with("ok  host.ron: host, "));
     let priced = folder.run(["cost", "tiny.ron", "-d", "host", "--measure", "--record", "--json"]).result("cost");
     let measured = &priced[0]["measured"];

@@ -216,7 +216,7 @@ impl Measured {
             true => format!(
                 "* some of these blocks, at most {}, were computed at a finer precision, because that is faster; `--promotion \
                  never` forbids it\n",
-                if most < 0.0005 { "0.1 %".into() } else { percent(most) }
+                percent((most * 1000.0).ceil() / 1000.0)
             ),
             false => String::new(),
         }

@@ -90,14 +90,13 @@ fn choices(model: &CostModel, drawn: &samples::All) -> Result<Choices, CostError
         Ok((model.attention(&work)?.seconds, Seconds(of.timings.least())))
     };
     let (mut rank_correlations, mut regrets) = (BTreeMap::new(), Vec::new());
-    for of_length in &drawn.held_out {
+    for (tokens, of_length) in samples::HELD_OUT_LENGTHS.into_iter().zip(&drawn.held_out) {
         let mut all = Vec::new();
         for candidates in of_length {
             let pairs: Vec<_> = candidates.iter().map(pair).collect::<Result<_, _>>()?;
             regrets.push(PredictionError::of(&pairs).pick_regret);
             all.extend(pairs);
         }
-        let tokens = of_length.iter().flatten().next().map_or(0, |drawn| drawn.workload.shape.queries);
         rank_correlations.insert(tokens, PredictionError::of(&all).rank_correlation);
     }
     Ok(Choices {

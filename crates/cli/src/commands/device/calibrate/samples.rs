@@ -26,7 +26,7 @@ pub(super) struct Drawn {
 pub(super) const CANDIDATES: usize = 6;
 
 const FITTED: usize = 480;
-const HELD_OUT_LENGTHS: [u32; 6] = [64, 128, 197, 256, 512, 1024];
+pub(super) const HELD_OUT_LENGTHS: [u32; 6] = [64, 128, 197, 256, 512, 1024];
 const SETS: usize = 8;
 const HEADS: u32 = 4;
 
