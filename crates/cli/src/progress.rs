@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget};
 use maskwright_search::{Stage, Watch};
 use serde::Serialize;
 
@@ -17,15 +17,20 @@ use crate::{error::CliError, memory, steps};
 
 /// Shows a search on stderr while it runs: one bar that moves, and above it one line for each finished stage.
 ///
-/// Where stderr is no terminal, or `-v` narrates, nothing moves: a finished stage is one line of narration.
+/// Where stderr is no terminal, or `-v` narrates, nothing moves: a finished stage is one line of narration, and so is each minute
+/// of a long one.
 pub(crate) struct Progress {
     bar: ProgressBar,
     stage: String,
     begun: Instant,
+    /// When something was last said of the stage.
+    told: Instant,
     interrupted: Arc<AtomicBool>,
     /// Gets a line for each finished stage.
     record: Option<File>,
 }
+
+const NARRATED_EVERY: Duration = Duration::from_secs(60);
 
 /// What a finished stage took: a line of its record.
 #[derive(Serialize)]
@@ -56,7 +61,8 @@ impl Progress {
         if let Err(error) = taken {
             tracing::warn!("Ctrl-C will end the search without a checkpoint of its own: {error}");
         }
-        Self { bar, stage: String::new(), begun: Instant::now(), interrupted, record: None }
+        let (begun, told) = (Instant::now(), Instant::now());
+        Self { bar, stage: String::new(), begun, told, interrupted, record: None }
     }
 
     /// The same, and what each finished stage took becomes a line at the end of a file.
@@ -72,7 +78,7 @@ impl Progress {
 impl Watch for Progress {
     fn begin(&mut self, stage: &Stage, total: u64) {
         self.stage = title(stage);
-        self.begun = Instant::now();
+        (self.begun, self.told) = (Instant::now(), Instant::now());
         memory::reset_peak();
         self.bar.reset();
         self.bar.set_length(total);
@@ -85,6 +91,11 @@ impl Watch for Progress {
         self.bar.set_position(done);
         if !self.is_interrupted() {
             self.bar.set_message(note.to_owned());
+        }
+        if self.bar.is_hidden() && self.told.elapsed() >= NARRATED_EVERY {
+            self.told = Instant::now();
+            let total = self.bar.length().unwrap_or(done);
+            tracing::info!("{}", so_far(&self.stage, [done, total], note, self.bar.eta()));
         }
     }
 
@@ -116,6 +127,12 @@ impl Drop for Progress {
     }
 }
 
+/// Where a stage stands.
+fn so_far(stage: &str, [done, total]: [u64; 2], note: &str, left: Duration) -> String {
+    let note = if note.is_empty() { String::new() } else { format!(", {note}") };
+    format!("{stage}: {done} of {total}{note}; {} left", HumanDuration(left))
+}
+
 fn title(stage: &Stage) -> String {
     match stage {
         Stage::Train => "dense training".into(),
@@ -127,5 +144,20 @@ fn title(stage: &Stage) -> String {
         Stage::FineTune(name) => format!("fine-tuning: {name}"),
         Stage::Test => "measuring on test".into(),
         Stage::Study(training) => training.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_stage_says_where_it_stands_and_how_long_it_will_take() {
+        let left = Duration::from_secs(56 * 60);
+        assert_eq!(
+            so_far("dense training", [362, 10314], "loss 1.041", left),
+            "dense training: 362 of 10314, loss 1.041; 56 minutes left"
+        );
+        assert_eq!(so_far("selection: search", [3, 15], "", left), "selection: search: 3 of 15; 56 minutes left");
     }
 }
