@@ -25,42 +25,28 @@ pub(crate) fn cut_overlapping_patches(images: Tensor<4>, patch: usize, overlap: 
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Int};
+    use burn::tensor::{Device, Int, module::conv2d, ops::ConvOptions};
 
     use super::*;
 
-    #[test]
-    fn overlapping_patches_are_what_a_convolution_with_padding_sees() {
-        let (channels, side) = (2, 6);
-        let count = (2 * channels * side * side) as i64;
-        let images = Tensor::<1, Int>::arange(1..count + 1, &Device::flex()).float();
-        let images: Tensor<4> = images.reshape([2, channels, side, side]);
-        for (patch, overlap) in [(2, 1), (2, 2), (3, 1), (3, 0)] {
-            let (across, window) = (side / patch, patch + 2 * overlap);
-            let patches = cut_overlapping_patches(images.clone(), patch, overlap);
-            assert_eq!(patches.dims(), [2, across * across, channels * window * window]);
-            let values: Vec<f32> = patches.into_data().try_to_vec().unwrap();
-            let mut values = values.into_iter();
-            for (image, row, column, channel, y, x) in six([2, across, across, channels, window, window]) {
-                let inside =
-                    |at: usize, place: usize| (at * patch + place).checked_sub(overlap).filter(|at| *at < side);
-                let pixel = inside(row, y).zip(inside(column, x));
-                let expected = pixel.map_or(0, |(y, x)| ((image * channels + channel) * side + y) * side + x + 1);
-                assert_eq!(values.next(), Some(expected as f32));
-            }
-        }
+    /// Whole numbers, whose sums of products are exact.
+    fn numbers<const D: usize>(dims: [usize; D], modulus: i64) -> Tensor<D> {
+        let count = dims.iter().product::<usize>() as i64;
+        Tensor::<1, Int>::arange(0..count, &Device::flex()).remainder_scalar(modulus).float().reshape(dims)
     }
 
-    /// Six indices, the last one fastest.
-    fn six(counts: [usize; 6]) -> impl Iterator<Item = (usize, usize, usize, usize, usize, usize)> {
-        (0..counts.iter().product()).map(move |mut at: usize| {
-            let mut index = [0; 6];
-            for (n, count) in counts.iter().enumerate().rev() {
-                index[n] = at % count;
-                at /= count;
-            }
-            let [a, b, c, d, e, f] = index;
-            (a, b, c, d, e, f)
-        })
+    #[test]
+    fn a_linear_layer_over_overlapping_patches_is_a_convolution_with_padding() {
+        let images = numbers([2, 2, 6, 6], 31);
+        for (patch, overlap) in [(2, 0), (2, 1), (2, 2), (3, 1)] {
+            let window = patch + 2 * overlap;
+            let weights = numbers([5, 2, window, window], 7);
+            let options = ConvOptions::new([patch; 2], [overlap; 2], [1; 2], 1);
+            let expected = conv2d(images.clone(), weights.clone(), None, options); // [batch, outputs, rows, columns]
+            let patches = cut_overlapping_patches(images.clone(), patch, overlap);
+            let linear: Tensor<2> = weights.reshape([5, 2 * window * window]).transpose();
+            let found = patches.matmul(linear.unsqueeze()).swap_dims(1, 2).reshape(expected.dims());
+            found.into_data().assert_eq(&expected.into_data(), true);
+        }
     }
 }
