@@ -24,7 +24,7 @@ impl RunFiles {
     /// Reads `result.json`, `episodes.jsonl`, `config.ron` and the searched blueprint.
     pub(crate) fn read(run: &Path) -> Result<Self, CliError> {
         let result = run.join("result.json");
-        if !result.exists() {
+        if run.is_dir() && !result.exists() {
             return Err(CliError::Unfinished { run: run.into() });
         }
         let outcome: Outcome = record(&result, 1, &text(result.clone())?)?;

@@ -107,6 +107,8 @@ fn a_run_that_is_not_finished_is_refused() {
     fs::remove_file(folder.path("run/result.json")).unwrap();
     let stderr = folder.run(["report", "run"]).refused();
     assert!(stderr.contains("run is no finished run: it has no `result.json`"), "{stderr}");
+    let stderr = folder.run(["report", "nowhere"]).refused();
+    assert!(stderr.contains("nowhere/result.json") && !stderr.contains("resume"), "{stderr}");
 }
 
 #[test]
