@@ -34,7 +34,7 @@ pub enum maskwright_status {
     KERNEL = 4,
     /// A workspace of another plan was given.
     WORKSPACE = 5,
-    /// A fault of this library; nothing was computed.
+    /// A fault of this library; an output may be half written.
     INTERNAL = 6,
 }
 
@@ -206,7 +206,7 @@ pub unsafe extern "C" fn maskwright_workspace_free(workspace: *mut maskwright_wo
 
 /// Computes attention: `q` and `out` are `[heads, queries, head_dim]`, `k` and `v` `[heads, keys, head_dim]`, row-major and
 /// dense; `out` overlaps none of the others. Each length is in floats. Only the first `live_keys` keys exist, the rest is
-/// padding and never read; SIZE_MAX stands for all. Nothing is written unless the status is OK.
+/// padding and never read; SIZE_MAX stands for all. Nothing is written unless the status is OK or INTERNAL.
 ///
 /// # Safety
 /// Every pointer points to what it says, arrays to as many floats as their length; null is refused. No other call uses
