@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use crate::provenance::plain;
 use crate::{
     AttentionShape, BlockSize, Digest, HeadId, HeadMask, MaskError, ModelShape, Precision, Provenance, RonError,
     read_ron, to_ron,
@@ -50,6 +51,8 @@ pub enum BlueprintError {
         "the model takes more than 2^53 multiply-accumulates or elements an example; so large a count is not exact"
     )]
     TooMuchWork,
+    #[error("{what}, of the figures and names that it carries, is {found}; {allowed}")]
+    Provenance { what: &'static str, found: String, allowed: &'static str },
     #[error("the mask of {head} does not fit: {fault}")]
     Mask { head: HeadId, fault: MaskError },
     #[error("this blueprint is for model `{expected_name}` ({expected}), not for `{found_name}` ({found})")]
@@ -60,6 +63,11 @@ impl Blueprint {
     /// `masks[module][head]`, checked against `model`.
     pub fn new(model: ModelShape, masks: Vec<Vec<HeadMask>>, provenance: Provenance) -> Result<Self, BlueprintError> {
         model.check()?;
+        plain("model.name", &model.name)?;
+        for module in &model.modules {
+            plain("the name of a module", &module.name)?;
+        }
+        provenance.check()?;
         if masks.len() != model.modules.len() {
             return Err(BlueprintError::Modules { modules: model.modules.len(), found: masks.len() });
         }

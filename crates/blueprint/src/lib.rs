@@ -37,5 +37,5 @@ pub use provenance::{
 };
 pub use ron_file::{RonError, nearest, parse_ron, read_ron, to_ron};
 pub use safetensors_file::SafetensorsError;
-pub use units::{Bytes, BytesPerSecond, Hertz, Joules, Seconds, Watts};
-pub use whole_file::{PART, read_whole, read_whole_text, write_whole};
+pub use units::{Bytes, BytesPerSecond, Joules, Seconds, Watts};
+pub use whole_file::{PART, check_writable, read_whole, read_whole_text, write_whole};

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Joules, Seconds};
+use crate::{BlueprintError, Digest, Joules, Seconds};
 
 /// Where a blueprint comes from: enough to find it again, and the figures that were true when it was made.
 ///
@@ -10,7 +10,7 @@ use crate::{Digest, Joules, Seconds};
 pub struct Provenance {
     /// Program and version that wrote it: `maskwright 0.1.0`.
     pub tool: String,
-    /// What proposed the mask: `search`, `knapsack`, `random`, `hand`.
+    /// What proposed the mask: `searched`, `shuffled`, a baseline's name, `dense`, or whatever a hand wrote.
     pub origin: String,
     /// The configuration file of the search, as it was named.
     pub config: Option<String>,
@@ -19,7 +19,7 @@ pub struct Provenance {
     pub seed: Option<u64>,
     /// Task whose accuracy was measured.
     pub task: Option<String>,
-    /// Digest of the weights that were fine-tuned under this mask; they lie beside the blueprint.
+    /// Digest of the weights that were fine-tuned under this mask; those of a search's answer lie beside the blueprint.
     pub tuned_weights: Option<Digest>,
     /// Digest of the vocabulary that was learnt for those weights, which lies beside them; left out of the files of models
     /// that learn none.
@@ -30,6 +30,74 @@ pub struct Provenance {
     /// Left out of files where nothing was measured, so that those are written as they always were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
+}
+
+impl Provenance {
+    /// Refuses figures that nothing can have, and texts that would write over a terminal.
+    pub(crate) fn check(&self) -> Result<(), BlueprintError> {
+        let Self { tool, origin, config, task, predicted, accuracy, measured, .. } = self;
+        let texts =
+            [("tool", Some(tool)), ("origin", Some(origin)), ("config", config.as_ref()), ("task", task.as_ref())];
+        for (what, text) in texts {
+            plain(what, text.map_or("", |text| text))?;
+        }
+        if let Some(Predicted { device, dataflow, seconds, speedup, end_to_end_speedup, joules, .. }) = predicted {
+            plain("predicted.device", device)?;
+            plain("predicted.dataflow", dataflow)?;
+            not_below_zero("predicted.seconds", seconds.0)?;
+            not_below_zero("predicted.speedup", *speedup)?;
+            not_below_zero("predicted.end_to_end_speedup", *end_to_end_speedup)?;
+            not_below_zero("predicted.joules", joules.0)?;
+        }
+        if let Some(Accuracy { split, dense, masked, drop, second, translation, .. }) = accuracy {
+            plain("accuracy.split", split)?;
+            share("accuracy.dense", *dense)?;
+            share("accuracy.masked", *masked)?;
+            share("accuracy.drop", drop.0.abs())?;
+            if let Some(SecondAccuracy { name, dense, masked }) = second {
+                plain("accuracy.second.name", name)?;
+                share("accuracy.second.dense", *dense)?;
+                share("accuracy.second.masked", *masked)?;
+            }
+            for quality in translation.iter().flat_map(|of| [of.dense, of.masked]) {
+                not_below_zero("accuracy.translation.bleu", quality.bleu)?;
+                not_below_zero("accuracy.translation.chrf", quality.chrf)?;
+            }
+        }
+        if let Some(Measured { cpu, kernel, seconds, speedup, .. }) = measured {
+            plain("measured.cpu", cpu)?;
+            plain("measured.kernel", kernel)?;
+            not_below_zero("measured.seconds", seconds.0)?;
+            not_below_zero("measured.speedup", *speedup)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn plain(what: &'static str, text: &str) -> Result<(), BlueprintError> {
+    match text.chars().any(char::is_control) {
+        true => Err(BlueprintError::Provenance {
+            what,
+            found: text.escape_debug().to_string(),
+            allowed: "names hold no control characters",
+        }),
+        false => Ok(()),
+    }
+}
+
+fn not_below_zero(what: &'static str, value: f64) -> Result<(), BlueprintError> {
+    within(what, value, f64::MAX, "it is zero or more, and finite")
+}
+
+fn share(what: &'static str, value: f64) -> Result<(), BlueprintError> {
+    within(what, value, 1.0, "it is a share of one")
+}
+
+fn within(what: &'static str, value: f64, most: f64, allowed: &'static str) -> Result<(), BlueprintError> {
+    match (0.0..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(BlueprintError::Provenance { what, found: value.to_string(), allowed }),
+    }
 }
 
 /// What a machine took; never a prediction. Only whoever asks for it gets it into a file, so that searches stay

@@ -112,10 +112,6 @@ unit!(
     /// Bandwidth.
     BytesPerSecond, "B/s"
 );
-unit!(
-    /// Rate of operations or cycles.
-    Hertz, "Hz"
-);
 
 impl Mul<Seconds> for Watts {
     type Output = Joules;

@@ -1,7 +1,7 @@
 use std::{
-    fs::File,
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// How the temporary names of files that are not whole yet begin.
@@ -9,10 +9,14 @@ pub const PART: &str = ".part-";
 
 /// Writes a file whole or not at all: temporary name in the same folder, fsync, rename.
 ///
-/// A reader sees the old bytes or the new ones, never half of them, also when the process is killed.
+/// A reader sees the old bytes or the new ones, never half of them, also when the process is killed. Links are followed; what
+/// is no file, as `/dev/null` or a pipe, is written into and stays what it is.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(PART).tempfile_in(folder)?;
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    if is_stream(path) {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    let mut file = part_beside(path)?;
     file.write_all(bytes)?;
     #[cfg(unix)]
     {
@@ -23,6 +27,25 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// Why [`write_whole`] would fail at once, for whoever has long to work before: nothing is left behind.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    match path.is_dir() {
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false if is_stream(path) => Ok(()),
+        false => part_beside(path).map(drop),
+    }
+}
+
+fn is_stream(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|of| !of.is_file() && !of.is_dir())
+}
+
+fn part_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(".".into(), PathBuf::from);
+    tempfile::Builder::new().prefix(PART).tempfile_in(folder)
 }
 
 /// A file's bytes, at most `limit` of them: a longer one is [`io::ErrorKind::FileTooLarge`] and does not fill the memory.
@@ -60,6 +83,27 @@ mod tests {
         write_whole(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        write_whole(&target, b"one").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_whole(&link, b"two").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"two");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known_before() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(check_writable(&folder.path().join("x")).is_ok());
+        assert_eq!(check_writable(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(check_writable(&folder.path().join("no/x")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

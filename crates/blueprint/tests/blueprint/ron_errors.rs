@@ -141,3 +141,31 @@ fn a_missing_file_is_named() {
     let error = Blueprint::load(Path::new("no/such/blueprint.ron")).unwrap_err();
     assert_eq!(error.to_string(), "no/such/blueprint.ron cannot be read");
 }
+
+#[test]
+fn figures_and_names_that_nothing_has_are_refused() {
+    let text = two_heads().to_ron();
+    let with = |provenance: &str| {
+        let from = text.find("provenance: (").unwrap();
+        report(&format!("{}provenance: ({provenance}),\n)", &text[..from]))
+    };
+    let predicted = |figures: &str| {
+        with(&format!(
+            "predicted: Some((device: \"d\", dataflow: \"flash\", batch: 1, {figures}, end_to_end_speedup: 1, joules: 1))"
+        ))
+    };
+    for (report, told) in [
+        (with(r#"origin: "\u{1b}[31m""#), "names hold no control characters"),
+        (
+            predicted("seconds: -1.0, speedup: 2.0"),
+            "predicted.seconds, of the figures and names that it carries, is -1",
+        ),
+        (predicted("seconds: 1.0, speedup: NaN"), "is NaN; it is zero or more, and finite"),
+        (
+            with(r#"accuracy: Some((split: "test", examples: 1, dense: 0.5, masked: 7.8, drop: 0.0))"#),
+            "accuracy.masked, of the figures and names that it carries, is 7.8; it is a share of one",
+        ),
+    ] {
+        assert!(report.contains(told), "{report}");
+    }
+}

