@@ -108,7 +108,7 @@ pub fn curves_to_svg(title: &str, quantity: Quantity, curves: &[Curve]) -> Strin
         let places: Vec<_> =
             curve.points.iter().map(|(tokens, cost)| (x(f64::from(*tokens)), y(quantity.of(cost)))).collect();
         let (left, line) = (LEFT + WIDTH + 24.0, TOP + 10.0 + 26.0 * line as f64);
-        picture.text(left + 38.0, line + 4.0, "start", &curve.name);
+        picture.text(left + 38.0, line + 4.0, "start", &legend(&curve.name));
         if let [(x, y)] = places[..] {
             for (x, y) in [(x, y), (left + 15.0, line)] {
                 picture.bar((x - 5.0, y - 5.0), (10.0, 10.0), Role::Emphasis, &curve.name);
@@ -122,6 +122,15 @@ pub fn curves_to_svg(title: &str, quantity: Quantity, curves: &[Curve]) -> Strin
         }
     }
     picture.finish()
+}
+
+/// The end of a name, as far as there is room: of a path that tells most.
+fn legend(name: &str) -> String {
+    const LONGEST: usize = 44;
+    match name.chars().count() {
+        count if count > LONGEST => format!("…{}", name.chars().skip(count - LONGEST + 1).collect::<String>()),
+        _ => name.to_owned(),
+    }
 }
 
 /// A logarithmic axis from one power of its base to another.

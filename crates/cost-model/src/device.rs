@@ -318,13 +318,17 @@ impl DeviceProfile {
     }
 }
 
+/// Figures beyond these are no device's; within them prices stay finite.
+const LEAST: f64 = 1e-24;
+const MOST: f64 = 1e24;
+
 /// Refuses what no figure can be while its place in the file is known; [`DeviceProfile::problems`] knows what its key allows.
 fn not_below_zero<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     let value = f64::deserialize(from)?;
-    if value.is_finite() && value >= 0.0 {
+    if value == 0.0 || (LEAST..=MOST).contains(&value) {
         return Ok(value);
     }
-    Err(de::Error::custom(format!("{value} is no figure of a device: each is zero or more, and finite")))
+    Err(de::Error::custom(format!("{value} is no figure of a device: each is zero, or from {LEAST:e} to {MOST:e}")))
 }
 
 impl<'de> Deserialize<'de> for DeviceProfile {

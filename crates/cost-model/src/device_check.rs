@@ -44,6 +44,12 @@ impl DeviceProfile {
             energy.static_watts.value < energy.limit_watts.value,
             "energy.static_watts is not below energy.limit_watts: nothing is left for the work",
         );
+        for mode in &self.modes {
+            expect(
+                mode.static_watts.value < mode.limit_watts.value,
+                &format!("mode {}: static_watts is not below limit_watts: nothing is left for the work", mode.name),
+            );
+        }
         for (place, figure) in [
             ("cores", &self.cores),
             ("matrix.tile_queries", &self.matrix.tile_queries),

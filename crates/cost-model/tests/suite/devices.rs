@@ -53,7 +53,7 @@ fn impossible_profiles_are_refused_with_what_is_wrong() {
             "asic-p1",
             "9600000000.0",
             "-9600000000.0",
-            "-9600000000 is no figure of a device: each is zero or more, and finite",
+            "-9600000000 is no figure of a device: each is zero, or from 1e-24 to 1e24",
         ),
         ("asic-p1", "9600000000.0", "0.0", "memory.DRAM.bytes_per_s is 0; it has to be more than zero"),
         ("asic-p1", "value: 16.0", "value: 15.5", "cores is a count: a whole number"),
@@ -65,6 +65,12 @@ fn impossible_profiles_are_refused_with_what_is_wrong() {
         ),
         ("asic-p1", "2097152", "1024", "memory level shared memory is not larger than local memory"),
         ("cpu-avx512", "value: 15.0", "value: 2.0", "energy.static_watts is not below energy.limit_watts"),
+        (
+            "jetson-agx-xavier",
+            "value: 10.0, source: \"nvpmodel MODE_10W\"",
+            "value: 3.0, source: \"nvpmodel MODE_10W\"",
+            "mode 10W: static_watts is not below limit_watts",
+        ),
     ] {
         let error = read(&changed(name, from, to)).unwrap_err().to_string();
         assert!(error.contains(says), "{from} -> {to}: {error}");
