@@ -21,6 +21,9 @@ use crate::{
 
 pub(crate) use data::known_set_names;
 
+/// The folder of the mask library, in the working directory.
+const LIBRARY: &str = "masks";
+
 /// Does what the arguments ask for.
 pub(crate) fn run(arguments: Arguments) -> Result<Answer, CliError> {
     let verbose = arguments.verbose;

@@ -21,7 +21,11 @@ const WIDTH: usize = 100;
 /// Where configurations that ship look for sets and weights that do not.
 const DOWNLOADS: &str = "downloads/";
 
-const WAY_TO_DOWNLOADS: &str = "`maskwright data list` says how to get what belongs below downloads/, `maskwright data check` whether it arrived whole";
+/// Where Debian's packages put sets.
+const DEBIAN: &str = "/usr/share/datasets/";
+
+const WAY_TO_SETS: &str =
+    "`maskwright data list` says how to get what belongs there, `maskwright data check` whether it arrived whole";
 
 /// Sends the libraries' narration to stderr: nothing, `-v` what happens, `-vv` every detail.
 pub(crate) fn narrate(verbose: u8) {
@@ -85,7 +89,10 @@ impl Diagnosis {
             None => Self {
                 message: error.to_string(),
                 cause: error.source().map(|cause| Box::new(Self::of(cause))),
-                help: error.to_string().contains(DOWNLOADS).then(|| WAY_TO_DOWNLOADS.into()),
+                help: [DOWNLOADS, DEBIAN]
+                    .iter()
+                    .any(|place| error.to_string().contains(place))
+                    .then(|| WAY_TO_SETS.into()),
                 place: None,
             },
         }

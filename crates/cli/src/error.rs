@@ -55,6 +55,14 @@ pub(crate) enum CliError {
     Unfinished { run: PathBuf },
     #[error("{} names no configuration: give the one it was made with as `--config CONFIG`", path.display())]
     NoConfig { path: PathBuf },
+    #[error(
+        "{} was made with the configuration {}, which is not here: give it, where it is now, as `--config CONFIG`",
+        path.display(),
+        config.display()
+    )]
+    NamedConfig { path: PathBuf, config: PathBuf },
+    #[error("{}: `eval` reads a blueprint in RON form, beside which the weights lie in a file of this ending", path.display())]
+    NotRon { path: PathBuf },
     #[error("`{text}` is no head: write module and head with a dot between, such as `0.3`, both counted from 0")]
     HeadText { text: String },
     #[error("{} has no head {module}.{head}: {allowed}", path.display())]

@@ -96,13 +96,13 @@ impl Gathered {
 
     fn push(&mut self, source: &str, target: &str, path: &Path) -> Result<(), TextTableError> {
         let [source, target] = [source, target].map(|text| text.trim().to_owned());
+        self.bytes += size_of::<SentencePair>() + source.len() + target.len(); // of empty pairs, too: they must come to an end
+        if self.bytes > MOST_TEXT_BYTES {
+            return Err(TextTableError::TooLarge { path: path.into(), limit: MOST_TEXT_BYTES });
+        }
         if source.is_empty() || target.is_empty() {
             self.read.empty += 1;
             return Ok(());
-        }
-        self.bytes += size_of::<SentencePair>() + source.len() + target.len();
-        if self.bytes > MOST_TEXT_BYTES {
-            return Err(TextTableError::TooLarge { path: path.into(), limit: MOST_TEXT_BYTES });
         }
         self.read.pairs.push(SentencePair { source, target });
         Ok(())

@@ -76,6 +76,8 @@ pub enum TextTableError {
     Format { path: PathBuf },
     #[error("{} has no column `{column}`; its columns are {}", path.display(), quoted(columns))]
     Column { path: PathBuf, column: String, columns: Vec<String> },
+    #[error("{} has several columns `{column}`: name each differently", path.display())]
+    ColumnTwice { path: PathBuf, column: String },
     #[error("line {line} of {} {fault}", path.display())]
     Row {
         path: PathBuf,
@@ -219,16 +221,19 @@ impl Labels {
     }
 
     fn class(&self, label: &str) -> Result<u32, RowFault> {
-        let (class, allowed) = match self {
-            Self::Numbers(classes) => {
-                let class = label.trim().parse().ok().filter(|class| class < classes);
-                (class, format!("whole numbers from 0, below {classes}"))
-            }
-            Self::Names(names) => {
-                (names.iter().position(|name| name == label).map(|class| class as u32), quoted(names))
-            }
+        let class = match self {
+            Self::Numbers(classes) => label.trim().parse().ok().filter(|class| class < classes),
+            Self::Names(names) => names.iter().position(|name| name == label).map(|class| class as u32),
         };
-        class.ok_or_else(|| RowFault::Label { label: shortened(label), allowed })
+        class.ok_or_else(|| RowFault::Label { label: shortened(label), allowed: self.allowed() })
+    }
+
+    /// What a label may be, for people.
+    fn allowed(&self) -> String {
+        match self {
+            Self::Numbers(classes) => format!("whole numbers from 0, below {classes}"),
+            Self::Names(names) => quoted(names),
+        }
     }
 }
 

@@ -1,6 +1,10 @@
 use std::{
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -38,8 +42,17 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 pub struct TrainingProgress {
     pub step: u64,
     pub steps: u64,
-    /// Of this step's batches.
-    pub loss: f64,
+    /// Of this step's batches; none while another process trains the same, which is waited for.
+    pub loss: Option<f64>,
+}
+
+impl fmt::Display for TrainingProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.loss {
+            Some(loss) => write!(f, "loss {loss:.3}"),
+            None => f.write_str("another process trains the same: waiting for it"),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -130,15 +143,42 @@ impl Training<'_> {
         let key = self.key(&model);
         let weights = folder.join(format!("{prefix}-{}.safetensors", key.short()));
         // A file that does not load is made anew and replaced.
-        if weights.is_file() && load_weights(&mut model, &weights).is_ok() {
+        let is_kept = |model: &mut Model| weights.is_file() && load_weights(model, &weights).is_ok();
+        if is_kept(&mut model) {
             return Ok(Trained { model, kept: true });
+        }
+        let lock = weights.with_extension("lock");
+        let _locked = self.locked(&lock, watch)?;
+        if is_kept(&mut model) {
+            return Ok(Trained { model, kept: true }); // by whom we waited for
         }
         let state = weights.with_extension("training");
         let model = self.train(model, Some((&state, key)), watch)?;
         write_whole(&weights, &weights_to_bytes(&model))
             .map_err(|error| CheckpointFault(error.to_string()).at(&weights, true))?;
         checkpoint::remove(&state);
+        let _ = fs::remove_file(lock); // whoever still waits on it finds the weights
         Ok(Trained { model, kept: false })
+    }
+
+    /// Holds `path` for itself, as soon as no other process does: two that write one state would spoil it for each other. Where
+    /// a file system knows no locks, nobody waits.
+    fn locked(
+        &self,
+        path: &Path,
+        watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
+    ) -> Result<File, TrainingError> {
+        let fault = |error: io::Error| CheckpointFault(error.to_string()).at(path, true);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(fault)?;
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(fault)?;
+        let steps = self.recipe.steps(self.examples.len());
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            if watch(TrainingProgress { step: 0, steps, loss: None }).is_break() {
+                return Err(TrainingError::Interrupted { step: 0, steps });
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        Ok(file)
     }
 
     fn train(
@@ -190,7 +230,7 @@ impl Training<'_> {
                 if at + 1 == groups.len() {
                     reached = self.judged(reached);
                 }
-                let stop = watch(TrainingProgress { step, steps, loss }).is_break();
+                let stop = watch(TrainingProgress { step, steps, loss: Some(loss) }).is_break();
                 if stop || written.elapsed() > CHECKPOINT_EVERY {
                     write(&reached)?;
                     written = Instant::now();

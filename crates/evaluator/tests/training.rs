@@ -1,6 +1,6 @@
 //! Trainings that are stopped, that stop themselves, and that cannot go on.
 
-use std::{ops::ControlFlow, path::Path, sync::Mutex};
+use std::{fs, ops::ControlFlow, path::Path, sync::Mutex};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use maskwright_evaluator::{Examples, Judge, Recipe, Store, Teacher, Training, TrainingError, Treatment};
@@ -84,8 +84,9 @@ fn a_state_larger_than_the_model_has_one_is_refused_unread() {
     let folder = tempfile::tempdir().unwrap();
     let stored = training(&examples, &recipe, Some(folder.path()));
     stored.run(model(), &mut |_| ControlFlow::Break(())).unwrap_err();
-    let state = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-    let optimiser = std::fs::OpenOptions::new().write(true).open(state.join("1-optimiser.bpk")).unwrap();
+    let mut entries = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let state = entries.find(|path| path.is_dir()).unwrap(); // beside the lock
+    let optimiser = fs::OpenOptions::new().write(true).open(state.join("1-optimiser.bpk")).unwrap();
     optimiser.set_len(1 << 30).unwrap(); // sparse: takes no room
     let text = stored.run(model(), &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
     assert!(text.contains("1-optimiser.bpk: it holds more than ") && text.contains("train anew"), "{text}");
@@ -157,13 +158,53 @@ fn a_loss_that_is_no_number_at_a_later_step_leaves_weights_that_are_numbers() {
 }
 
 #[test]
+fn a_training_waits_for_another_process_that_trains_the_same() {
+    let (examples, recipe) = (examples(64), Recipe { epochs: 1, batch: 32, ..Recipe::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let training = training(&examples, &recipe, Some(folder.path()));
+    let first = training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
+    let weights = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path()).collect::<Vec<_>>();
+    let [weights] = &weights[..] else { panic!("{weights:?}") };
+    let trained = fs::read(weights).unwrap();
+    fs::remove_file(weights).unwrap();
+
+    // The other one holds the lock, and comes to its end while it is waited for.
+    let mut other = Some(fs::File::create(weights.with_extension("lock")).unwrap());
+    other.as_ref().unwrap().lock().unwrap();
+    let second = training.run(model(), &mut |progress| {
+        assert_eq!(progress.loss, None, "nothing is trained twice");
+        if other.take().is_some() {
+            fs::write(weights, &trained).unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    let second = second.unwrap();
+    assert!(other.is_none() && second.kept);
+    assert_eq!(weights_digest(&second.model), weights_digest(&first.model));
+}
+
+#[test]
+fn whoever_waits_for_another_process_can_be_interrupted() {
+    let (examples, recipe) = (examples(64), Recipe { epochs: 1, batch: 32, ..Recipe::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let training = training(&examples, &recipe, Some(folder.path()));
+    training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap();
+    let weights = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(&weights).unwrap();
+    let other = fs::File::create(weights.with_extension("lock")).unwrap();
+    other.lock().unwrap();
+    let stopped = training.run(model(), &mut |_| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(TrainingError::Interrupted { step: 0, .. })), "{stopped:?}");
+}
+
+#[test]
 fn two_batches_for_one_step_are_one_batch_of_twice_the_size() {
     let examples = examples(64);
     let weights = |batch, accumulate| {
         let recipe = Recipe { epochs: 1, batch, accumulate, learning_rate: 1e-3, ..Recipe::default() };
         let mut losses = Vec::new();
         let trained = training(&examples, &recipe, None).run(model(), &mut |progress| {
-            losses.push(progress.loss);
+            losses.extend(progress.loss);
             ControlFlow::Continue(())
         });
         (losses, trained.unwrap())

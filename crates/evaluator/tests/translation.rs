@@ -187,7 +187,7 @@ fn scores_that_were_kept_teach_what_the_model_teaches() {
         };
         training
             .run(dense.model.clone(), &mut |progress| {
-                losses.push(progress.loss);
+                losses.extend(progress.loss);
                 ControlFlow::Continue(())
             })
             .unwrap();

@@ -1,4 +1,4 @@
-use maskwright_blueprint::{BlockSize, HeadMask, ModelShape, Precision};
+use maskwright_blueprint::{BlockMask, BlockSize, HeadMask, ModelShape, Precision};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,23 +51,40 @@ impl Budget {
             .sum()
     }
 
-    /// What the sparsest masks of a space use: one block a row for each head, the cheapest that the row may keep, at the
-    /// block size and precision that use least.
-    pub(crate) fn least(self, shape: &ModelShape, space: &Space) -> f64 {
+    /// The sparsest masks of a space, at the coarsest precision and the block size that uses least: in each row of each head
+    /// the cheapest block that it may keep, of equals the one with the highest `value` (of a head, size and block).
+    pub(crate) fn sparsest(
+        self,
+        shape: &ModelShape,
+        space: &Space,
+        value: impl Fn(usize, BlockSize, usize) -> f64,
+    ) -> Candidate {
         let precision = space.precisions[0];
-        let head = |module: usize| {
-            let of = &shape.modules[module].shape;
-            let at_size = |size: &BlockSize| {
+        let modules: Vec<usize> = shape.heads().map(|(id, _)| id.module as usize).collect();
+        Candidate::from_fn(shape, |head, of| {
+            let module = modules[head];
+            let at_size = |&size: &BlockSize| {
                 let columns = size.cover(of.keys) as usize;
-                let row = |row: usize| {
-                    let block = |column: usize| self.of_block(*size, precision, row, column, shape, module);
-                    (0..keepers(of, row, columns)).map(block).fold(f64::INFINITY, f64::min)
-                };
-                (0..size.cover(of.queries) as usize).map(row).sum::<f64>()
+                let mut cells = vec![None; size.cover(of.queries) as usize * columns];
+                for (row, cells) in cells.chunks_mut(columns).enumerate() {
+                    let cost = |column: &usize| self.of_block(size, precision, row, *column, shape, module);
+                    let value = |column: &usize| value(head, size, row * columns + column);
+                    let order = |a: &usize, b: &usize| cost(a).total_cmp(&cost(b)).then(value(b).total_cmp(&value(a)));
+                    let kept = (0..keepers(of, row, columns)).min_by(order).expect("a row has blocks");
+                    cells[kept] = Some(precision);
+                }
+                let blocks = BlockMask::new(columns, cells).expect("every row was just given a block");
+                HeadMask { block_size: size, blocks }
             };
-            space.block_sizes.iter().map(at_size).fold(f64::INFINITY, f64::min)
-        };
-        shape.heads().map(|(id, _)| head(id.module as usize)).sum()
+            let used = |mask: &HeadMask| self.used_by(mask, shape, module);
+            let masks = space.block_sizes.iter().map(at_size);
+            masks.min_by(|a, b| used(a).total_cmp(&used(b))).expect("the space has a block size")
+        })
+    }
+
+    /// What the sparsest masks of a space use.
+    pub(crate) fn least(self, shape: &ModelShape, space: &Space) -> f64 {
+        self.used(&self.sparsest(shape, space, |_, _, _| 0.0), shape)
     }
 
     /// The wall itself, with room for rounding.

@@ -62,7 +62,8 @@ impl Conclusion<'_> {
             let weights = weights_to_bytes(&finalist.model);
             self.run.write(&format!("rows/{name}.ron"), text.as_bytes())?;
             let within_tolerance = finalist.selection_drop <= limit.tolerance;
-            let row = row(&blueprint, finalist, within_tolerance);
+            let longer = finalist.recipe.epochs > config.fine_tune.epochs;
+            let row = row(&blueprint, finalist, within_tolerance, longer);
             if name == "searched" {
                 self.run.write("best/searched.ron", text.as_bytes())?;
                 self.run.write("best/searched.safetensors", &weights)?;

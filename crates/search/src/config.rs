@@ -5,7 +5,7 @@ use maskwright_transformer::{Backend, EncoderConfig, EncoderInput};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Objective, Reward};
+use crate::{Budget, Objective, PatternFamily, Reward};
 
 /// Everything that decides a search. Version 1; `docs/search.md` describes it field by field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +50,8 @@ pub struct SearchConfig {
     pub fine_tune: Recipe,
     /// Searchers that the report compares with, each with as many evaluations.
     pub baselines: Vec<Baseline>,
+    /// Fixed patterns that are fine-tuned beside the searched masks, each at the density that is nearest to theirs.
+    pub patterns: Vec<PatternFamily>,
 }
 
 /// The dense model, and how it comes by its weights.
@@ -202,6 +204,7 @@ impl Default for SearchConfig {
             finalists: 4,
             fine_tune,
             baselines: vec![Baseline::Random, Baseline::Fixed, Baseline::Knapsack],
+            patterns: Vec::new(),
         }
     }
 }
@@ -251,6 +254,8 @@ impl SearchConfig {
         self.space.precisions.dedup();
         self.baselines.sort_unstable();
         self.baselines.dedup();
+        self.patterns.sort_unstable();
+        self.patterns.dedup();
         self
     }
 }

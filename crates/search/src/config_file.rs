@@ -1,9 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use maskwright_blueprint::{RonError, nearest, parse_ron, read_ron};
+use maskwright_blueprint::{RonError, nearest, read_ron};
 use serde_json::Value;
 
-use crate::SearchConfig;
+use crate::{SearchConfig, ron_text::ron_as_json};
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +41,9 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
         place = fields.get(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
     }
     let json_text = serde_json::from_str(text).ok();
-    let null = (text.trim() == "None").then_some(Value::Null); // as `config default` prints it
     let string = Some(Value::String(text.into()));
     let mut refusal = None;
-    for value in [null, json_text, as_ron(key, text), some(text), variant(text), string].into_iter().flatten() {
+    for value in [json_text, ron_as_json(text), string].into_iter().flatten() {
         let is_typed = !value.is_null();
         *key.split('.').fold(&mut json, |place, name| &mut place[name]) = value;
         match serde_json::from_value(json.clone()) {
@@ -56,30 +55,11 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
     Err(refusal.expect("a text is at least a string, and that was refused"))
 }
 
-/// The value of a top-level key as the file would write it: `Write(start: Cold, features: Block)`, `[Random]`.
-fn as_ron(key: &str, text: &str) -> Option<Value> {
-    let config: SearchConfig = parse_ron(&format!("({key}: {text})"), Path::new("--set")).ok()?;
-    let mut json = serde_json::to_value(config).expect("a configuration is plain data");
-    json.get_mut(key).map(Value::take)
-}
-
-/// `Some(3)` as `3`: `config default` prints it so.
-fn some(text: &str) -> Option<Value> {
-    serde_json::from_str(text.trim().strip_prefix("Some(")?.strip_suffix(')')?).ok()
-}
-
-/// `Density(0.25)` as `{"Density": 0.25}`.
-fn variant(text: &str) -> Option<Value> {
-    let (name, rest) = text.split_once('(')?;
-    let inside = serde_json::from_str(rest.strip_suffix(')')?).ok()?;
-    Some(Value::Object([(name.trim().to_owned(), inside)].into_iter().collect()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use maskwright_blueprint::BlockSize;
+    use maskwright_blueprint::{BlockSize, parse_ron};
     use maskwright_evaluator::ModelSource;
     use maskwright_transformer::Pooling;
 
@@ -124,6 +104,9 @@ mod tests {
         let cold = Agent::Write { start: Start::Cold, features: Features::Block };
         assert_eq!(set("agent", "Write(start: Cold, features: Block)").unwrap().agent, cold);
         assert_eq!(set("baselines", "[Random]").unwrap().baselines, [Baseline::Random]);
+        assert_eq!(set("model.training", "(epochs: 3)").unwrap().model.training.epochs, 3);
+        let input = set("model.source.New.encoder.input", "Image(side: 16, patch: 8, channels: 1)").unwrap();
+        assert!(format!("{:?}", input.model.source).contains("Image { side: 16, patch: 8, channels: 1 }"));
         let deeper = set("model.source.New.encoder.layers", "3").unwrap().model.source;
         assert!(matches!(deeper, ModelSource::New { encoder } if encoder.layers == 3));
     }
@@ -166,5 +149,9 @@ mod tests {
     fn a_wrong_value_says_what_is_allowed() {
         let error = set("space.block_sizes", "[24]").unwrap_err();
         assert!(error.contains("block size is 8, 16 or 32 tokens, not 24"), "{error}");
+        let error = set("agent", "Write(start: Cold, features: Nope)").unwrap_err();
+        assert!(error.starts_with("unknown variant `Nope`"), "{error}");
+        let error = set("budget", "Density(NaN)").unwrap_err();
+        assert!(error.contains("NaN"), "{error}");
     }
 }

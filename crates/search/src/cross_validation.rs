@@ -125,7 +125,7 @@ pub fn cross_validate(
             watch.begin(&stage, progress.training.steps);
             now = Some(progress.now);
         }
-        watch.advance(progress.training.step, &format!("loss {:.3}", progress.training.loss));
+        watch.advance(progress.training.step, &progress.training.to_string());
         if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let trials = trials.map_err(|error| match error {

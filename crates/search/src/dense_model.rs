@@ -40,7 +40,7 @@ pub(crate) fn trained(
             watch.begin(&Stage::Train, progress.steps);
             begun = true;
         }
-        watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+        watch.advance(progress.step, &progress.to_string());
         if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     if !begun {

@@ -46,7 +46,6 @@ pub(crate) struct EditSearcher {
     /// The target of the next batch.
     turn: usize,
     seen: BTreeSet<Digest>,
-    evaluations: Vec<(Vec<f64>, f64)>,
     surrogate: Surrogate,
     /// Proposals made so far: the index of the next one's random stream.
     proposals: u64,
@@ -89,7 +88,6 @@ impl EditSearcher {
             targets: limits.iter().map(target).collect(),
             turn: 0,
             seen: BTreeSet::new(),
-            evaluations: Vec::new(),
             surrogate: Surrogate::default(),
             proposals: 0,
             stale: 0,
@@ -212,7 +210,7 @@ impl Searcher for EditSearcher {
         }
         for result in results {
             self.seen.insert(result.candidate.digest());
-            self.evaluations.push((surrogate_features(&result.candidate, environment.guide), result.distortion));
+            self.surrogate.add(&surrogate_features(&result.candidate, environment.guide), result.distortion);
             for Target { limit, archive } in &mut self.targets {
                 let reward = self.reward.score(result.speed, result.distortion, *limit);
                 archive.insert(Evaluated { reward, ..result.clone() });
@@ -221,6 +219,6 @@ impl Searcher for EditSearcher {
         if !asked.is_empty() {
             self.turn = (self.turn + 1) % self.targets.len();
         }
-        self.surrogate = Surrogate::fit(&self.evaluations);
+        self.surrogate.fit();
     }
 }

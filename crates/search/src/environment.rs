@@ -6,7 +6,6 @@ use crate::{
     candidate::repaired,
     edit::commonest,
     guide::{HeadGuide, SizeGuide},
-    searcher::sparsest,
 };
 
 /// Width of an [`Observation`].
@@ -119,7 +118,7 @@ impl Environment<'_> {
             self.keep_within_budget(&mut candidate, fullest);
         }
         // Windows whose block size cannot give enough give up their masks, one after another.
-        let sparsest = sparsest(self);
+        let sparsest = self.sparsest();
         for window in 0..self.windows() {
             if self.budget.used(&candidate, self.shape) <= self.budget.limit() {
                 break;
@@ -127,6 +126,12 @@ impl Environment<'_> {
             candidate.set(window, sparsest.masks()[window].clone());
         }
         (self.budget.used(&candidate, self.shape) <= self.budget.limit()).then_some(candidate)
+    }
+
+    /// The sparsest masks within reach, whatever the budget.
+    pub(crate) fn sparsest(&self) -> Candidate {
+        let heads = self.guide.heads();
+        self.budget.sparsest(self.shape, self.space, |head, size, block| influence(heads[head].at(size), block))
     }
 
     fn used_by(&self, candidate: &Candidate, window: usize) -> f64 {

@@ -34,6 +34,9 @@ pub struct Evaluation {
     pub translation: Option<TranslationAccuracy>,
     /// Whether the weights were those fine-tuned under this mask; else the dense model's own.
     pub fine_tuned: bool,
+    /// Whether the blueprint names weights that do not lie beside it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub weights_missing: bool,
     /// What was cut and passed over, and what was drawn where the weights are the dense model's; left out where there was
     /// nothing of the kind.
     #[serde(skip_serializing_if = "Caveats::is_empty")]
@@ -77,6 +80,7 @@ pub fn evaluate(
         second,
         translation,
         fine_tuned,
+        weights_missing: !fine_tuned && blueprint.provenance.tuned_weights.is_some(),
         caveats: evaluator.caveats(),
     })
 }

@@ -39,7 +39,7 @@ const LEVELS: [f64; 7] = [1.0, 0.75, 0.55, 0.4, 0.3, 0.2, 0.1];
 const VERIFIED: usize = 2;
 
 /// How many times as long the safest candidate is fine-tuned when nothing else kept within the tolerance.
-const LONGER: u32 = 3;
+pub(crate) const LONGER: u32 = 3;
 
 /// A candidate that may become a finalist: on the selection split.
 #[derive(Debug, Clone)]
@@ -131,12 +131,17 @@ impl Tuning<'_> {
 
     /// Test accuracy of the dense model fine-tuned alike with no attention at all: what attention is worth. None for models
     /// whose queries and keys are different tokens.
-    pub(crate) fn identity(&self, store: &Path, watch: &mut dyn Watch) -> Result<Option<f64>, SearchError> {
-        let Self { evaluator, config, .. } = *self;
+    pub(crate) fn identity(
+        &self,
+        recipe: &Recipe,
+        store: &Path,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<f64>, SearchError> {
+        let Self { evaluator, .. } = *self;
         if evaluator.shape().modules.iter().any(|module| module.shape.kind == AttentionKind::CrossAttention) {
             return Ok(None);
         }
-        let model = self.fine_tuned("identity", Treatment::Identity, &config.fine_tune, store, watch)?;
+        let model = self.fine_tuned("identity", Treatment::Identity, recipe, store, watch)?;
         let accuracy = |split| evaluator.accuracy(&model, Treatment::Identity, split);
         let selection_drop = self.dense_selection - accuracy(Split::Selection);
         watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
@@ -229,7 +234,7 @@ impl Tuning<'_> {
         let Self { evaluator, config, .. } = *self;
         watch.begin(&Stage::FineTune(name.into()), recipe.steps(evaluator.examples(Split::Train).len()));
         Ok(evaluator.fine_tune(treatment, recipe, config.seed, store, &mut |progress| {
-            watch.advance(progress.step, &format!("loss {:.3}", progress.loss));
+            watch.advance(progress.step, &progress.to_string());
             if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?)
     }

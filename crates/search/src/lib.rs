@@ -34,6 +34,7 @@ mod pricing;
 mod random_stream;
 mod reinforce;
 mod reward;
+mod ron_text;
 mod rows;
 mod run_directory;
 mod search;
@@ -58,8 +59,9 @@ pub use maskwright_transformer::Backend;
 pub use outcome::{
     BaselineRow, Best, BestPredicted, Dense, Details, EpisodeRecord, Outcome, Row, StopReason, TranslationSample,
 };
+pub use patterns::PatternFamily;
 pub use pricing::{Objective, Pricing};
 pub use reward::{Limit, Reward};
 pub use run_directory::{MOST_RUN_FILE_BYTES, Manifest};
-pub use search::Search;
+pub use search::{Search, check_config};
 pub use watch::{Silent, Stage, Watch};

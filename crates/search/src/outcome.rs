@@ -103,7 +103,7 @@ pub struct BaselineRow {
 /// One row of the table: the best that one searcher found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// `dense`, `dense int8`, a baseline's name, `searched`.
+    /// `dense`, `dense 8 bit`, a baseline's name, `searched`.
     pub name: String,
     /// The blueprint's file in the run directory; none for dense rows.
     pub blueprint: Option<String>,
@@ -122,6 +122,9 @@ pub struct Row {
     pub selection_drop: f64,
     /// Whether the selection drop is within the tolerance. A row that is not is the searcher's closest attempt.
     pub within_tolerance: bool,
+    /// Whether it was fine-tuned three times as long, since nothing shorter kept within the tolerance.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub longer: bool,
     /// In the loop.
     pub evaluations: u64,
     /// Which of them found this row's blueprint, counted from 1.

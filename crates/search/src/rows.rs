@@ -29,13 +29,14 @@ pub(crate) fn dense_row(
         translation,
         selection_drop: 0.0,
         within_tolerance: true,
+        longer: false,
         evaluations: 0,
         found_at: None,
     })
 }
 
 /// A row of a finalist, which was measured and priced.
-pub(crate) fn row(blueprint: &Blueprint, finalist: &Finalist, within_tolerance: bool) -> Row {
+pub(crate) fn row(blueprint: &Blueprint, finalist: &Finalist, within_tolerance: bool, longer: bool) -> Row {
     let name = &finalist.name;
     let provenance = &blueprint.provenance;
     let accuracy = provenance.accuracy.as_ref().expect("a finalist was measured");
@@ -50,6 +51,7 @@ pub(crate) fn row(blueprint: &Blueprint, finalist: &Finalist, within_tolerance: 
         translation: accuracy.translation.map(|translation| translation.masked),
         selection_drop: finalist.selection_drop,
         within_tolerance,
+        longer,
         evaluations: finalist.found.map_or(0, |found| found.of),
         found_at: finalist.found.map(|found| found.evaluation),
     }

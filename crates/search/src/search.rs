@@ -4,8 +4,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use maskwright_blueprint::{BlockSize, HeadMask, ModelShape};
-use maskwright_evaluator::{DenseModel, Effect, Evaluator, Split, Treatment};
+use maskwright_blueprint::{BlockSize, Digest, HeadMask, ModelShape};
+use maskwright_cost_model::DeviceProfile;
+use maskwright_evaluator::{DenseModel, Effect, Evaluator, EvaluatorError, ModelSource, Split, Task, Treatment};
 
 use crate::{
     Agent, Baseline, Candidate, Guide, Kappa, Limit, Outcome, Pricing, SearchConfig, SearchError, Stage, Watch,
@@ -17,8 +18,9 @@ use crate::{
     fidelity::kappa_for,
     finalists::{Contender, Finalist, Tuning, contenders, shortlist},
     knapsack::multipliers,
+    patterns::nearest_in_density,
     rows::DENSE_TUNED,
-    run_directory::RunDirectory,
+    run_directory::{RunDirectory, io_error},
     searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled},
     trial::Trials,
     write_searcher::WriteSearcher,
@@ -40,11 +42,7 @@ impl Search {
     pub fn start(config: SearchConfig, config_name: &str, runs: &Path) -> Result<Self, SearchError> {
         device_profile(&config)?;
         let model = untrained(&config)?;
-        check_budget(&config, &model.shape)?;
-        let (asked, validation) = (config.loop_examples as usize, model.data.validation.len());
-        if asked >= validation {
-            return Err(SearchError::LoopExamples { asked, validation });
-        }
+        check_data(&config, &model)?;
         let run = RunDirectory::create(runs, config_name, &config)?;
         let (config_name, cache) = (config_name.into(), cache_below(runs));
         Ok(Self { config, config_name, run, cache, untrained: Some(model) })
@@ -52,7 +50,9 @@ impl Search {
 
     /// Goes on with an earlier run; the configuration must be the one it was started with.
     pub fn resume(run: &Path, config: SearchConfig) -> Result<Self, SearchError> {
-        let cache = cache_below(run.parent().unwrap_or(Path::new(".")));
+        // `.` has a parent, too.
+        let whole = std::path::absolute(run).map_err(io_error(run))?.components().collect::<PathBuf>();
+        let cache = cache_below(whole.parent().unwrap_or(Path::new(".")));
         let run = RunDirectory::open(run, &config)?;
         // As it was named first: the name goes into provenance, and the same run has the same bytes.
         let config_name = run.manifest()?.config_name;
@@ -132,27 +132,34 @@ impl Search {
         let store = self.run.path().join("checkpoint/tuned");
         let tuning = Tuning { evaluator: &evaluator, config: &config, store: &store, dense_selection, tolerance };
         let mut finals: Vec<Finalist> = Vec::new();
-        // What fine-tuning alone does to the dense model: drops are to be read beside it. Every search of this model and task
-        // has this row, so it is kept with the dense model.
-        let finest = pricing.finest();
-        let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
-        finals.push(tuning.control(DENSE_TUNED, &whole, &config.fine_tune, &self.cache, watch)?);
-        let identity_accuracy = tuning.identity(&self.cache, watch)?;
         for (found, contenders) in compared.iter().zip(contenders) {
-            let distortion = |of: &Contender| found.evaluated[of.at].distortion;
-            let pairs = contenders.iter().map(|of| (distortion(of), dense_selection - of.selected.accuracy));
-            limits.fidelity.extend(pairs);
+            limits.fidelity.extend(contenders.iter().map(|of| {
+                let pair = (found.evaluated[of.at].distortion, dense_selection - of.selected.accuracy);
+                (of.candidate.digest(), pair)
+            }));
             let name = if found.name == "search" { "searched" } else { &found.name };
             let list = shortlist(contenders, limits.of_selection);
             finals.extend(tuning.fastest_of(name, &list, found.evaluated.len() as u64, watch)?);
         }
-        // The control that every searched mask is held against: as many blocks, elsewhere, fine-tuned as long.
-        if let Some(searched) = finals.last().filter(|last| last.name == "searched") {
-            let elsewhere = shuffled(&shape, &searched.candidate, config.seed);
-            let at = finals.len() - 1;
-            let control = tuning.control("shuffled", &elsewhere, &searched.recipe, &store, watch)?;
-            finals.insert(at, control);
+        // What every searched mask is held against, fine-tuned as long: fixed patterns, and as many blocks elsewhere.
+        if let Some(searched) = finals.pop_if(|last| last.name == "searched") {
+            let Finalist { candidate, recipe, .. } = &searched;
+            for family in &config.patterns {
+                let nearest = nearest_in_density(*family, candidate, &shape, &config.space);
+                finals.push(tuning.control(family.row(), &nearest, recipe, &store, watch)?);
+            }
+            let elsewhere = shuffled(&shape, candidate, config.seed);
+            finals.push(tuning.control("shuffled", &elsewhere, recipe, &store, watch)?);
+            finals.push(searched);
         }
+        // What fine-tuning alone does to the dense model, for as long as under the searched masks: drops are to be read beside it.
+        // Other searches of this model and task have this row, too, so it is kept with the dense model.
+        let recipe = finals.last().filter(|last| last.name == "searched").map_or(&config.fine_tune, |of| &of.recipe);
+        let finest = pricing.finest();
+        let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
+        let dense_tuned = tuning.control(DENSE_TUNED, &whole, recipe, &self.cache, watch)?;
+        let identity_accuracy = tuning.identity(recipe, &self.cache, watch)?;
+        finals.insert(0, dense_tuned);
         let conclusion = Conclusion {
             config: &config,
             config_name: &self.config_name,
@@ -162,7 +169,7 @@ impl Search {
             searched: compared.last().expect("the search is the last"),
             kappa: limits.kappa,
             limit,
-            fidelity: &limits.fidelity,
+            fidelity: &limits.fidelity.into_values().collect::<Vec<_>>(),
             identity_accuracy,
         };
         let outcome = conclusion.draw(&finals, watch)?;
@@ -178,8 +185,8 @@ struct Limits {
     /// The same with slack for what fine-tuning wins back.
     of_loop: Limit,
     of_selection: Limit,
-    /// Distortions in the loop beside drops on the selection split.
-    fidelity: Vec<(f64, f64)>,
+    /// Of each candidate that has both, the distortion in the loop beside the drop on the selection split.
+    fidelity: BTreeMap<Digest, (f64, f64)>,
 }
 
 impl Limits {
@@ -192,7 +199,7 @@ impl Limits {
         trials: &mut Trials<'_>,
         watch: &mut dyn Watch,
     ) -> Result<Self, SearchError> {
-        let mut fidelity = Vec::new();
+        let mut fidelity = BTreeMap::new();
         // A distortion on the loop's examples and one on the selection split are not of one scale: some examples weigh much.
         let (kappa, selection_kappa) = match config.kappa {
             Kappa::Fixed(kappa) => (kappa, kappa),
@@ -205,8 +212,10 @@ impl Limits {
                     };
                     scanned.selected.iter().map(pair).collect()
                 };
-                fidelity = drops(&|at, _| scanned.evaluated[at].distortion);
-                (kappa_for(tolerance, &fidelity), kappa_for(tolerance, &drops(&|_, selected| selected.distortion)))
+                let in_loop = drops(&|at, _| scanned.evaluated[at].distortion);
+                let digests = scanned.selected.iter().map(|(at, _)| scanned.evaluated[*at].candidate.digest());
+                fidelity.extend(digests.zip(in_loop.iter().copied()));
+                (kappa_for(tolerance, &in_loop), kappa_for(tolerance, &drops(&|_, selected| selected.distortion)))
             }
         };
         let with_slack = |kappa| Limit { kappa: kappa * config.slack, tolerance };
@@ -256,6 +265,30 @@ fn edit_searcher(config: &SearchConfig, multipliers: &[f64], agent: Option<EditA
 }
 
 /// Refuses a budget that no mask can meet, before anything is trained or written.
+/// Refuses what [`Search::start`] would, as far as that can be told without a file of data or weights; else gives the device.
+pub fn check_config(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
+    let device = device_profile(config)?;
+    let place = config.backend.device().map_err(EvaluatorError::from)?;
+    match (&config.task, &config.model.source) {
+        (Task::BlockRecall | Task::ListOps { .. }, ModelSource::New { .. }) => check_data(config, &untrained(config)?)?,
+        (_, source @ (ModelSource::New { .. } | ModelSource::NewTranslator { .. })) => {
+            let built = source.build(None, config.seed, &place).map_err(EvaluatorError::from)?;
+            check_budget(config, &built.model.shape(&config.model.name))?;
+        }
+        (_, ModelSource::Pretrained { .. }) => {}
+    }
+    Ok(device)
+}
+
+fn check_data(config: &SearchConfig, model: &DenseModel) -> Result<(), SearchError> {
+    check_budget(config, &model.shape)?;
+    let (asked, validation) = (config.loop_examples as usize, model.data.validation.len());
+    match asked >= validation {
+        true => Err(SearchError::LoopExamples { asked, validation }),
+        false => Ok(()),
+    }
+}
+
 fn check_budget(config: &SearchConfig, shape: &ModelShape) -> Result<(), SearchError> {
     let least = config.budget.least(shape, &config.space);
     if least <= config.budget.limit() {

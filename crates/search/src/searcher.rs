@@ -5,10 +5,9 @@ use rand::{RngExt, seq::SliceRandom};
 use crate::{
     Candidate, Evaluated,
     candidate::{keepers, repaired},
-    environment::{Environment, influence},
-    guide::SizeGuide,
+    environment::Environment,
     knapsack::knapsack,
-    patterns::fixed_patterns,
+    patterns::{FixedMask, fixed_patterns},
     random_stream::{Purpose, random_stream},
 };
 
@@ -100,25 +99,34 @@ pub(crate) fn shuffled(shape: &ModelShape, like: &Candidate, seed: u64) -> Candi
     })
 }
 
-/// Candidates that were all known beforehand: the fixed patterns, in an order that mixes widths, sizes and precisions.
+/// What was all known beforehand: the fixed patterns, in an order that mixes widths, sizes and precisions.
 pub(crate) struct FixedSearcher {
-    left: Vec<Candidate>,
+    left: Vec<FixedMask>,
 }
 
 impl FixedSearcher {
     pub(crate) fn new(environment: &Environment<'_>, seed: u64) -> Self {
-        let mut candidates = fixed_patterns(environment.shape, environment.space);
-        candidates.shuffle(&mut random_stream(seed, Purpose::Baseline, u64::MAX - 1));
-        let fits =
-            |candidate: &Candidate| environment.budget.used(candidate, environment.shape) <= environment.budget.limit();
-        Self { left: candidates.into_iter().filter(fits).collect() }
+        let mut left = fixed_patterns(environment.shape, environment.space);
+        left.shuffle(&mut random_stream(seed, Purpose::Baseline, u64::MAX - 1));
+        Self { left }
     }
 }
 
 impl Searcher for FixedSearcher {
-    fn ask(&mut self, _: &Environment<'_>, most: usize) -> Result<Vec<Proposal>, CostError> {
-        let taken = self.left.split_off(self.left.len().saturating_sub(most));
-        Ok(taken.into_iter().map(|candidate| Proposal { candidate, origin: "fixed" }).collect())
+    fn ask(&mut self, environment: &Environment<'_>, most: usize) -> Result<Vec<Proposal>, CostError> {
+        let fits =
+            |candidate: &Candidate| environment.budget.used(candidate, environment.shape) <= environment.budget.limit();
+        let mut proposals = Vec::with_capacity(most);
+        while proposals.len() < most
+            && let Some(mask) = self.left.pop()
+        {
+            let candidate = mask.candidate(environment.shape);
+            if fits(&candidate) {
+                proposals.push(Proposal { candidate, origin: "fixed" });
+            }
+        }
+        proposals.reverse(); // as they were shuffled
+        Ok(proposals)
     }
 
     fn tell(&mut self, _: &Environment<'_>, _: &[Evaluated]) {}
@@ -190,21 +198,4 @@ impl Searcher for KnapsackSearcher {
         self.told.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.told.dedup_by(|a, b| a.0 == b.0);
     }
-}
-
-/// One block a row for each head, at the block size that uses least of the budget and the coarsest precision, the most
-/// influential of those that the row may keep.
-pub(crate) fn sparsest(environment: &Environment<'_>) -> Candidate {
-    let precision = environment.space.precisions[0];
-    let heads = environment.guide.heads();
-    Candidate::from_fn(environment.shape, |head, of| {
-        let head = &heads[head];
-        let at_size = |size: &SizeGuide| {
-            let none = vec![None; size.rows * size.columns];
-            repaired(of, size.size, none, |block| influence(size, block), precision)
-        };
-        let use_of = |mask: &HeadMask| environment.budget.used_by(mask, environment.shape, head.id.module as usize);
-        let masks = head.sizes().iter().map(at_size);
-        masks.min_by(|a, b| use_of(a).total_cmp(&use_of(b))).expect("the space has a block size")
-    })
 }

@@ -13,30 +13,38 @@ const FEWEST: usize = 12;
 /// density; fitted by ridge regression on all evaluations so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Surrogate {
+    count: usize,
+    /// Sums over all evaluations of products of their features, and of features with ln D.
+    gram: Vec<f64>,
+    right: Vec<f64>,
     weights: Option<Vec<f64>>,
 }
 
 impl Surrogate {
-    /// Fitted to evaluations: features and distortions.
-    pub(crate) fn fit(evaluations: &[(Vec<f64>, f64)]) -> Self {
-        if evaluations.len() < FEWEST {
-            return Self::default();
-        }
-        let width = evaluations[0].0.len();
-        let (mut gram, mut right) = (vec![0.0; width * width], vec![0.0; width]);
-        for (x, distortion) in evaluations {
-            let y = distortion.max(1e-9).ln();
-            for row in 0..width {
-                right[row] += x[row] * y;
-                for column in 0..width {
-                    gram[row * width + column] += x[row] * x[column];
-                }
+    /// Remembers one more evaluation, as all the others of as many features; `fit` learns from it.
+    pub(crate) fn add(&mut self, x: &[f64], distortion: f64) {
+        let width = x.len();
+        self.gram.resize(width * width, 0.0);
+        self.right.resize(width, 0.0);
+        self.count += 1;
+        let y = distortion.max(1e-9).ln();
+        for row in 0..width {
+            self.right[row] += x[row] * y;
+            for column in 0..width {
+                self.gram[row * width + column] += x[row] * x[column];
             }
         }
-        for at in 0..width {
-            gram[at * width + at] += RIDGE * evaluations.len() as f64;
+    }
+
+    pub(crate) fn fit(&mut self) {
+        if self.count < FEWEST {
+            return;
         }
-        Self { weights: cholesky_solve(gram, right) }
+        let (mut gram, width) = (self.gram.clone(), self.right.len());
+        for at in 0..width {
+            gram[at * width + at] += RIDGE * self.count as f64;
+        }
+        self.weights = cholesky_solve(gram, self.right.clone());
     }
 
     /// The guessed distortion; none before there is enough to learn from.
@@ -101,9 +109,14 @@ mod tests {
     #[test]
     fn an_exponential_law_is_learnt() {
         let law = |t: f64| (0.5 + 2.0 * t).exp();
-        let seen: Vec<_> = (0..40).map(|i| f64::from(i) / 40.0).map(|t| (vec![1.0, t], law(t))).collect();
-        let guess = Surrogate::fit(&seen).predict(&[1.0, 0.3]).unwrap();
+        let mut surrogate = Surrogate::default();
+        for seen in 0..40 {
+            let t = f64::from(seen) / 40.0;
+            surrogate.add(&[1.0, t], law(t));
+            surrogate.fit();
+            assert_eq!(surrogate.predict(&[1.0, 0.3]).is_some(), seen + 1 >= FEWEST as i32);
+        }
+        let guess = surrogate.predict(&[1.0, 0.3]).unwrap();
         assert!((guess / law(0.3) - 1.0).abs() < 0.1, "{guess}");
-        assert_eq!(Surrogate::fit(&seen[..5]).predict(&[1.0, 0.3]), None);
     }
 }

@@ -150,7 +150,7 @@ impl Searcher for WriteSearcher {
         for _ in 0..most {
             let mut generator = random_stream(self.seed, Purpose::Actions, self.episodes);
             self.episodes += 1;
-            let start = crate::searcher::sparsest(environment);
+            let start = environment.sparsest();
             let Some(start) = environment.within_budget(start) else { break };
             let mut draft = environment.reset(start)?;
             let mut episode = WriteEpisode::default();

@@ -22,6 +22,7 @@ const CONFIG: &str = r#"(
   finalists: 1,
   fine_tune: (epochs: 1, batch: 500, learning_rate: 1e-3),
   baselines: [Random],
+  patterns: [Strided, Local, Strided],
 )"#;
 
 /// Follows a search by stages and the first units that each told of, and interrupts one stage then.
@@ -78,7 +79,7 @@ fn an_interrupted_search_goes_on_to_the_same_end() {
 
     let mut whole = Follow::default();
     let expected = found(&search(&config, &folder.path().join("whole")).run(&mut whole).unwrap());
-    assert_eq!((whole.first(&Stage::Train), expected.1.len()), (Some(1), 3 + 4)); // dense-tuned, random, shuffled, searched
+    assert_eq!((whole.first(&Stage::Train), expected.1.len()), (Some(1), 3 + 6)); // dense-tuned, random, two patterns, shuffled, searched
 
     let named = |stage: fn(String) -> Stage, name: &str| stage(name.into());
     let stops = [
@@ -88,6 +89,7 @@ fn an_interrupted_search_goes_on_to_the_same_end() {
         named(Stage::Search, "random"),
         named(Stage::Select, "random"),
         named(Stage::FineTune, "searched"),
+        named(Stage::FineTune, "pattern-strided"),
     ];
     for (at, stage) in stops.into_iter().enumerate() {
         // A cache of its own: the dense model is trained, and interrupted, anew.

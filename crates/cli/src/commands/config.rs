@@ -1,5 +1,5 @@
 use maskwright_blueprint::to_ron;
-use maskwright_search::{SearchConfig, device_profile, load_config};
+use maskwright_search::{SearchConfig, check_config, load_config};
 
 use crate::{answer::Answer, arguments::ConfigCommand, error::CliError};
 
@@ -13,7 +13,7 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<Answer, CliError> {
         }
         ConfigCommand::Check { config: path, overrides, json } => {
             let config = load_config(path, &overrides.pairs())?;
-            let device = device_profile(&config)?;
+            let device = check_config(&config)?;
             if *json {
                 return Ok(Answer::json("config check", &config));
             }

@@ -91,9 +91,13 @@ fn verified(device: &DeviceProfile) -> usize {
 
 /// The first clause, or as much of it as a table has room for.
 fn shortened(summary: &str) -> String {
-    let clause = summary.split([':', ';', '(']).next().unwrap_or(summary).trim_end();
+    let clause = summary.split([':', ';']).next().unwrap_or(summary).trim_end();
+    let clause = match (clause.find(" ("), clause.find(')')) {
+        (Some(from), Some(to)) if from < to => clause[..from].to_owned() + &clause[to + 1..],
+        _ => clause.to_owned(),
+    };
     match clause.char_indices().nth(60) {
-        Some((end, _)) => format!("{} ..", clause[..end].rsplit_once(' ').map_or(clause, |(words, _)| words)),
-        None => clause.to_owned(),
+        Some((end, _)) => format!("{} ..", clause[..end].rsplit_once(' ').map_or(&clause[..], |(words, _)| words)),
+        None => clause,
     }
 }

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf, absolute};
 
-use maskwright_blueprint::{SecondAccuracy, TranslationAccuracy, write_whole};
+use maskwright_blueprint::{SecondAccuracy, TranslationAccuracy, check_writable, write_whole};
 use maskwright_search::{Backend, CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config};
 use serde::Serialize;
 
@@ -25,16 +25,30 @@ struct Found<'a> {
 
 pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
     let path = &arguments.blueprint;
+    if path.extension().is_some_and(|ending| ending == "safetensors") {
+        return Err(CliError::NotRon { path: path.clone() }); // beside a blueprint that ending is its weights'
+    }
     let provenance = read_blueprint(path)?.provenance;
     let of_run = if arguments.config.is_none() { config_of_run(path) } else { None };
     // Any backend evaluates a blueprint, whichever it was searched on.
     let backend = of_run.as_ref().map(|_| ("backend".to_owned(), Backend::default().to_string()));
-    let named = arguments.config.clone().or(of_run).or(provenance.config.map(PathBuf::from));
+    let named = provenance.config.map(PathBuf::from);
+    if let Some(config) = &named
+        && arguments.config.is_none()
+        && of_run.is_none()
+        && !config.exists()
+    {
+        return Err(CliError::NamedConfig { path: path.clone(), config: config.clone() });
+    }
+    let named = arguments.config.clone().or(of_run).or(named);
     let config = named.ok_or_else(|| CliError::NoConfig { path: path.clone() })?;
     // The blueprint's own seed, unless another one is asked for.
     let seed = provenance.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
     let overrides: Vec<_> = backend.into_iter().chain(seed).chain(arguments.overrides.pairs()).collect();
     let config = load_config(&config, &overrides)?;
+    if let Some(page) = &arguments.report {
+        check_writable(page).map_err(|source| CliError::Write { path: page.clone(), source })?;
+    }
     let mut progress = Progress::new(verbose);
     let found = evaluate(path, &config, &arguments.runs.join("cache"), &mut progress)?;
     let study = arguments.report.as_deref().map(|page| studied(arguments, &config, page, &mut progress)).transpose()?;
@@ -76,6 +90,9 @@ fn sentences(found: &Evaluation) -> String {
     if let Some(TranslationAccuracy { dense, masked }) = found.translation {
         let [[bleu, chrf], [dense_bleu, dense_chrf]] = [masked, dense].map(|of| translation_points(Some(of)));
         text += &format!("greedy decoding: BLEU {bleu} (dense {dense_bleu}), chrF {chrf} (dense {dense_chrf})\n");
+    }
+    if found.weights_missing {
+        text += "the blueprint names weights that were fine-tuned under it, which do not lie beside it: these are the dense model's\n";
     }
     for caveat in found.caveats.sentences() {
         text += &format!("inputs: {caveat}\n");

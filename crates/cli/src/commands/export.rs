@@ -1,4 +1,4 @@
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use maskwright_blueprint::write_whole;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::{answer::Answer, arguments::ExportArguments, error::CliError, picture
 /// What was written.
 #[derive(Serialize)]
 struct Written {
-    file: PathBuf,
+    file: String,
     target: &'static str,
     bytes: usize,
     blueprint_digest: String,
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> Result<Answer, CliError> {
         .and_then(|()| write_whole(&file, &exported.bytes))
         .map_err(|source| CliError::Write { path: file.clone(), source })?;
     let written = Written {
-        file,
+        file: file.display().to_string(),
         target: arguments.target.name(),
         bytes: exported.bytes.len(),
         blueprint_digest: blueprint.digest().to_string(),
@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> Result<Answer, CliError> {
     }
     Ok(Answer::text(format!(
         "{}: {} for {}, {} bytes, density {}; skips work: {}\n",
-        written.file.display(),
+        written.file,
         written.target,
         blueprint.model().name,
         written.bytes,

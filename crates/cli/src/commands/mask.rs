@@ -6,6 +6,7 @@ use std::{
 use maskwright_blueprint::{Blueprint, HeadId, MaskLibrary};
 use serde::Serialize;
 
+use super::LIBRARY;
 use crate::{
     answer::Answer,
     arguments::MaskCommand,
@@ -90,7 +91,7 @@ fn known(blueprint: &Blueprint, head: HeadId, path: &Path) -> Result<HeadId, Cli
 /// A file that is a whole, valid blueprint.
 #[derive(Serialize)]
 struct Checked {
-    file: PathBuf,
+    file: String,
     model: String,
     digest: String,
     density: f64,
@@ -102,7 +103,7 @@ fn check(files: &[PathBuf], json: bool) -> Result<Answer, CliError> {
     for path in files {
         match read_blueprint(path) {
             Ok(blueprint) => right.push(Checked {
-                file: path.clone(),
+                file: path.display().to_string(),
                 model: blueprint.model().name.clone(),
                 digest: blueprint.digest().to_string(),
                 density: blueprint.density(),
@@ -124,7 +125,7 @@ fn check(files: &[PathBuf], json: bool) -> Result<Answer, CliError> {
     }
     let line = |of: &Checked| {
         let sizes: Vec<_> = of.block_sizes.iter().map(u32::to_string).collect();
-        let (file, density) = (of.file.display(), percent(of.density));
+        let (file, density) = (&of.file, percent(of.density));
         format!("ok  {file}: {}, density {density}, blocks of {} tokens\n", of.model, sizes.join(", "))
     };
     Ok(Answer::text(right.iter().map(line).collect::<String>()))
@@ -133,7 +134,7 @@ fn check(files: &[PathBuf], json: bool) -> Result<Answer, CliError> {
 /// A blueprint of a library, with the figures that it carries.
 #[derive(Serialize)]
 struct Listed {
-    file: PathBuf,
+    file: String,
     model: String,
     task: Option<String>,
     device: Option<String>,
@@ -148,7 +149,7 @@ fn list(folder: &Path, json: bool) -> Result<Answer, CliError> {
     let unreadable = |source| CliError::Read { path: folder.into(), source };
     let mut listed = Vec::new();
     let files = match MaskLibrary::new(folder).files() {
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) if error.kind() == ErrorKind::NotFound && folder == Path::new(LIBRARY) => Vec::new(),
         files => files.map_err(unreadable)?,
     };
     for file in files {
@@ -158,6 +159,7 @@ fn list(folder: &Path, json: bool) -> Result<Answer, CliError> {
         let speedup = made.predicted.as_ref().map(|predicted| predicted.speedup);
         let device = made.predicted.map(|predicted| predicted.device);
         let accuracy_drop = made.accuracy.map(|accuracy| accuracy.drop.0);
+        let file = file.display().to_string();
         listed.push(Listed { file, model, task: made.task, device, density, speedup, accuracy_drop });
     }
     if json {
@@ -171,7 +173,7 @@ fn list(folder: &Path, json: bool) -> Result<Answer, CliError> {
     }
     let known = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let rows = listed.into_iter().map(|of| {
-        let (file, density) = (of.file.display().to_string(), percent(of.density));
+        let (file, density) = (of.file, percent(of.density));
         let (speedup, drop) = (of.speedup.map(times), of.accuracy_drop.map(points));
         [file, of.model, known(of.task), known(of.device), density, known(speedup), known(drop)]
     });

@@ -6,6 +6,7 @@ use std::{
 use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
 use maskwright_search::{Dense, Outcome, Row, Search, SearchError, VOCABULARY, load_config};
 
+use super::LIBRARY;
 use crate::{
     answer::Answer,
     arguments::SearchArguments,
@@ -15,9 +16,6 @@ use crate::{
     report::{self, RunFiles, headline},
     table::{percent, points, second_percent, table_of_any_width, times, translation_points, wrapped},
 };
-
-/// The folder of the mask library, in the working directory.
-const LIBRARY: &str = "masks";
 
 /// In the run directory: a line for each finished stage with its time and memory, which differ from run to run and so
 /// stand in no answer.
@@ -92,17 +90,34 @@ fn summary(run: &RunFiles, report: &Path, stored: Option<&Path>) -> String {
         (Some(_), Some((path, _))) => {
             let program = program();
             let (path, device) = (quoted(&path.display().to_string()), quoted(&outcome.details.device));
+            let priced = priced_like(outcome);
             text += &format!(
-                "\nnext\n  {program} mask show {path}\n  {program} cost {path} --device {device}\n  {program} export {path} \
-                 --target c-header\n"
+                "\nnext\n  {program} mask show {path}\n  {program} cost {path} --device {device}{priced}\n  {program} export \
+                 {path} --target c-header\n"
             );
         }
         _ => {
-            text += "\nnext: allow a larger drop (`--set 'tolerance=Absolute(0.03)'`) or more evaluations (`--set \
-                     evaluations=400`)\n";
+            let (larger, more) = (2.0 * outcome.details.tolerance, 2 * outcome.evaluations);
+            text += &format!(
+                "\nnext: allow a larger drop (`--set 'tolerance=Absolute({larger:.4})'`) or more evaluations (`--set \
+                 evaluations={more}`)\n"
+            );
         }
     }
     text
+}
+
+/// Arguments of `cost` that price as the search did, where they are not its defaults.
+fn priced_like(outcome: &Outcome) -> String {
+    let Some(predicted) = outcome.table.first().map(|row| &row.predicted) else { return String::new() };
+    let mut arguments = String::new();
+    if predicted.dataflow != "flash" {
+        arguments += &format!(" --dataflow {}", predicted.dataflow);
+    }
+    if predicted.batch != 1 {
+        arguments += &format!(" --batch {}", predicted.batch);
+    }
+    arguments
 }
 
 /// How to read the table.
@@ -137,11 +152,19 @@ fn notes(outcome: &Outcome) -> String {
     if outcome.table.iter().any(|row| row.name == "shuffled") {
         text += "shuffled: a control, as many blocks as the searched masks have, elsewhere by chance\n";
     }
+    if outcome.table.iter().any(|row| row.name.starts_with("pattern-")) {
+        text += "pattern-…: controls, masks of the literature that are about as dense as the searched ones\n";
+    }
     if outcome.table.iter().any(|row| !row.within_tolerance) {
         text += &format!(
             "* lost more than the {:.1} points that are allowed on the selection split; a searcher's closest attempt\n",
             100.0 * details.tolerance
         );
+    }
+    let longer: Vec<&str> = outcome.table.iter().filter(|row| row.longer).map(|row| row.name.as_str()).collect();
+    if !longer.is_empty() {
+        text +=
+            &format!("fine-tuned three times as long, for want of a row within the tolerance: {}\n", longer.join(", "));
     }
     for caveat in outcome.caveats.sentences() {
         text += &format!("inputs: {caveat}\n");

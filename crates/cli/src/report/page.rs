@@ -122,10 +122,23 @@ fn results(outcome: &Outcome) -> String {
     if outcome.table.iter().any(|row| row.name == "shuffled") {
         notes.push("Shuffled is a control: as many blocks as the searched masks have, elsewhere by chance.".to_owned());
     }
+    if outcome.table.iter().any(|row| row.name.starts_with("pattern-")) {
+        notes.push(
+            "Patterns are controls: masks of the literature that are about as dense as the searched ones.".to_owned(),
+        );
+    }
     if outcome.table.iter().any(|row| !row.within_tolerance) {
         notes.push(format!(
             "* lost more than the {} points that are allowed on the selection split; a searcher's closest attempt.",
             points(details.tolerance).trim_start_matches('+')
+        ));
+    }
+    let longer: Vec<String> =
+        outcome.table.iter().filter(|row| row.longer).map(|row| escaped(&row.name).to_string()).collect();
+    if !longer.is_empty() {
+        notes.push(format!(
+            "Fine-tuned three times as long, for want of a row within the tolerance: {}.",
+            longer.join(", ")
         ));
     }
     notes.extend(outcome.caveats.sentences().iter().map(|caveat| format!("Inputs: {}.", escaped(caveat))));

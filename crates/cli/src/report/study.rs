@@ -104,7 +104,7 @@ fn boxes(study: &CrossValidation) -> String {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .x_label_area_size(48)
-            .y_label_area_size(60)
+            .y_label_area_size(76)
             .build_cartesian_2d(names[..].into_segmented(), low - margin..high + margin)?;
         chart
             .configure_mesh()
@@ -137,7 +137,7 @@ fn against_time(of: &DensityAgainstTime) -> String {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .x_label_area_size(48)
-            .y_label_area_size(60)
+            .y_label_area_size(76)
             .build_cartesian_2d(0.0..1.04, 0.0..1.08 * most)?;
         chart
             .configure_mesh()
@@ -154,7 +154,10 @@ fn against_time(of: &DensityAgainstTime) -> String {
             .draw()?;
         if let Some(line) = of.line {
             let at = |x: f64| (x, 1e6 * (line.intercept + line.slope * x));
-            chart.draw_series(LineSeries::new([at(0.0), at(1.0)], INK.color().stroke_width(1)))?;
+            // Below zero there is no plot: the line begins where it enters it.
+            let from =
+                if line.intercept < 0.0 && line.slope > 0.0 { (-line.intercept / line.slope).min(1.0) } else { 0.0 };
+            chart.draw_series(LineSeries::new([at(from), at(1.0)], INK.color().stroke_width(1)))?;
         }
         let color = palette::searcher(0).color().filled();
         chart.draw_series(of.points.iter().map(|&(x, y)| Circle::new((x, 1e6 * y), 4, color)))?;

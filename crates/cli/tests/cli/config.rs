@@ -20,6 +20,24 @@ fn check_prints_the_resolved_configuration() {
 }
 
 #[test]
+fn check_refuses_what_a_search_would_refuse_before_it_reads_data() {
+    let folder = Folder::new();
+    let default = folder.run(["config", "default"]).good();
+    let folder = folder.with("c.ron", &default);
+    for (set, told) in [
+        ("budget=Blocks(1)", "budget"),
+        ("task=BlockRecall", "the model reads images"),
+        ("task=ListOps(sizes: (shortest: 10, longest: 50, train: 10, validation: 0, test: 10, seed: 1))", ""),
+    ] {
+        let stderr = folder.run(["config", "check", "c.ron", "--set", set]).refused();
+        assert!(stderr.contains(told), "{set}: {stderr}");
+    }
+    if cfg!(not(feature = "cuda")) {
+        assert!(folder.run(["config", "check", "c.ron", "--backend", "cuda"]).refused().contains("cuda"));
+    }
+}
+
+#[test]
 fn the_schema_names_the_fields() {
     let schema: serde_json::Value = serde_json::from_str(&Folder::new().run(["config", "schema"]).good()).unwrap();
     for field in ["seed", "device", "budget", "tolerance", "evaluations"] {

@@ -1,3 +1,5 @@
+use std::fs;
+
 use crate::program::{BLUEPRINT, Folder};
 
 #[test]
@@ -74,6 +76,18 @@ fn a_safetensors_file_of_something_else_is_refused() {
     assert!(stderr.contains("weights.safetensors is no blueprint in safetensors form"), "{stderr}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_name_that_is_no_text_is_told_in_json_all_the_same() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let folder = Folder::with_blueprint();
+    let name = OsStr::from_bytes(b"odd\xff.ron");
+    fs::copy(folder.path("tiny.ron"), folder.path("").join(name)).unwrap();
+    let checked =
+        folder.run([OsStr::new("mask"), OsStr::new("check"), name, OsStr::new("--json")]).result("mask check");
+    assert_eq!(checked[0]["file"], "odd\u{fffd}.ron");
+}
+
 #[test]
 fn list_shows_what_a_library_holds_and_what_is_known_of_it() {
     let folder = Folder::with_blueprint();
@@ -82,5 +96,6 @@ fn list_shows_what_a_library_holds_and_what_is_known_of_it() {
     assert_eq!((&listed[0]["model"], &listed[0]["density"]), (&"tiny".into(), &0.64.into()));
     let text = folder.run(["mask", "list", "."]).good();
     assert!(text.lines().count() == 3 && text.contains("64.0 %"), "{text}");
-    assert!(folder.run(["mask", "list", "nowhere"]).good().starts_with("no blueprints in nowhere;"));
+    assert!(folder.run(["mask", "list"]).good().starts_with("no blueprints in masks;"));
+    assert!(folder.run(["mask", "list", "nowhere"]).refused().contains("nowhere cannot be read"));
 }

@@ -1,6 +1,7 @@
 //! Running the program in a folder of its own.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -63,12 +64,12 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> Finished {
+    pub(crate) fn run<const N: usize>(&self, arguments: [impl AsRef<OsStr>; N]) -> Finished {
         self.run_below("", arguments)
     }
 
     /// From a folder below this one.
-    pub(crate) fn run_below<const N: usize>(&self, below: &str, arguments: [&str; N]) -> Finished {
+    pub(crate) fn run_below<const N: usize>(&self, below: &str, arguments: [impl AsRef<OsStr>; N]) -> Finished {
         let mut command = Command::new(env!("CARGO_BIN_EXE_maskwright"));
         let output: Output = command.args(arguments).current_dir(self.path(below)).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -50,7 +50,7 @@ fn the_page_shows_table_plots_and_every_head() {
     let page = page(&run_directory());
     assert_eq!(page.matches("<svg class=\"plot\"").count(), 2);
     assert_eq!(page.matches("<figcaption><b>head ").count(), 4); // two modules of two heads
-    for row in ["dense", "dense int8", "random *", "fixed", "knapsack", "searched"] {
+    for row in ["dense", "dense 8 bit", "random *", "fixed", "knapsack", "searched"] {
         assert!(page.contains(&format!("<th>{row}</th>")), "no row {row}");
     }
 }

@@ -69,6 +69,9 @@ impl LineRecords {
             let missing =
                 || TextTableError::Column { path: path.into(), column: column.clone(), columns: names.clone() };
             records.places.push(place.ok_or_else(missing)?);
+            if names.iter().filter(|name| *name == column).count() > 1 {
+                return Err(TextTableError::ColumnTwice { path: path.into(), column: column.clone() });
+            }
         }
         records.fields = names.len();
         if format == Format::Tab {

@@ -4,9 +4,9 @@ mod rounds;
 mod samples;
 mod template;
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision, Seconds, write_whole};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision, Seconds, check_writable, write_whole};
 use maskwright_cost_model::{
     BreakEven, Calibration, CalibrationRecord, CostError, CostModel, Dataflow, DeviceProfile, PredictionError, Sample,
     Softmax, Work, calibrate_kernels,
@@ -25,7 +25,7 @@ use crate::{
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Written {
-    file: PathBuf,
+    file: String,
     device: String,
     /// Above this much disturbance, figures are noisy.
     noisy: bool,
@@ -36,6 +36,8 @@ struct Written {
 const NOISY: f64 = 0.05;
 
 pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
+    let unwritable = |source| CliError::Write { path: arguments.out.clone(), source };
+    check_writable(&arguments.out).map_err(unwritable)?;
     let kernel = Kernel::from_environment().map_err(MeasureError::from)?;
     let host = Host::of(kernel);
     let mut drawn = samples::draw(kernel, arguments.threads, arguments.seed)?;
@@ -66,10 +68,9 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
         break_even: break_even(&model, &arguments.peer)?,
     };
     profile.calibrated = Some(record.clone());
-    write_whole(&arguments.out, profile.to_ron().as_bytes())
-        .map_err(|source| CliError::Write { path: arguments.out.clone(), source })?;
-    let written =
-        Written { file: arguments.out.clone(), device: profile.name.clone(), noisy: record.spread > NOISY, record };
+    write_whole(&arguments.out, profile.to_ron().as_bytes()).map_err(unwritable)?;
+    let file = arguments.out.display().to_string();
+    let written = Written { file, device: profile.name.clone(), noisy: record.spread > NOISY, record };
     match arguments.json {
         true => Ok(Answer::json("device calibrate", &written)),
         false => Ok(Answer::text(in_words(&written, &profile))),
@@ -150,7 +151,7 @@ fn in_words(written: &Written, profile: &DeviceProfile) -> String {
         "{}: {}, kernel {}, {} thread{}\n\nheld out, {} masks, predicted against measured: off by {} on average, {} in \
          the middle, {} at the 95th percentile; {} are within 10 %; rank correlation within one length {}; \
          the mask it would pick among {} is {} slower than the fastest on average, {} at worst",
-        file.display(),
+        file,
         record.cpu,
         record.kernel,
         record.threads,
@@ -189,10 +190,7 @@ fn in_words(written: &Written, profile: &DeviceProfile) -> String {
     if written.noisy {
         text += "that is noisy: something else runs on this machine; the least times still count, but repeat this when it is quiet\n";
     }
-    let device = match file.to_str() {
-        Some("host.ron") => profile.name.clone(),
-        _ => file.display().to_string(),
-    };
+    let device = if file == "host.ron" { &profile.name } else { file };
     text + &format!("next: `maskwright cost BLUEPRINT --device {device}`\n")
 }
 
