@@ -12,7 +12,7 @@ pub const PART: &str = ".part-";
 /// A reader sees the old bytes or the new ones, never half of them, also when the process is killed. Links are followed; what
 /// is no file, as `/dev/null` or a pipe, is written into and stays what it is.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let path = &followed(path);
     if is_stream(path) {
         return OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
@@ -31,12 +31,20 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Why [`write_whole`] would fail at once, for whoever has long to work before: nothing is left behind.
 pub fn check_writable(path: &Path) -> io::Result<()> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let path = &followed(path);
     match path.is_dir() {
         true => Err(io::ErrorKind::IsADirectory.into()),
         false if is_stream(path) => Ok(()),
         false => part_beside(path).map(drop),
     }
+}
+
+/// Where a link points to, also if nothing is there yet.
+fn followed(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| match fs::read_link(path) {
+        Ok(target) => path.parent().unwrap_or(Path::new("")).join(target),
+        Err(_) => path.into(),
+    })
 }
 
 fn is_stream(path: &Path) -> bool {
@@ -95,6 +103,10 @@ mod tests {
         write_whole(&link, b"two").unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&target).unwrap(), b"two");
+        fs::remove_file(&target).unwrap();
+        write_whole(&link, b"three").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"three");
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Drop for Progress {
 /// Where a stage stands.
 fn so_far(stage: &str, [done, total]: [u64; 2], note: &str, left: Duration) -> String {
     let note = if note.is_empty() { String::new() } else { format!(", {note}") };
-    format!("{stage}: {done} of {total}{note}; {} left", HumanDuration(left))
+    let left = if done == 0 { String::new() } else { format!("; {} left", HumanDuration(left)) };
+    format!("{stage}: {done} of {total}{note}{left}")
 }
 
 fn title(stage: &Stage) -> String {

@@ -44,6 +44,7 @@ impl DeviceProfile {
             energy.static_watts.value < energy.limit_watts.value,
             "energy.static_watts is not below energy.limit_watts: nothing is left for the work",
         );
+        expect(!self.name.chars().any(char::is_control), "name holds a control character");
         for mode in &self.modes {
             expect(
                 mode.static_watts.value < mode.limit_watts.value,

@@ -149,7 +149,10 @@ impl Training<'_> {
         }
         let lock = weights.with_extension("lock");
         let _locked = self.locked(&lock, watch)?;
+        // Whoever still waits finds the weights, too.
+        let unlock = || drop(fs::remove_file(&lock));
         if is_kept(&mut model) {
+            unlock();
             return Ok(Trained { model, kept: true }); // by whom we waited for
         }
         let state = weights.with_extension("training");
@@ -157,7 +160,7 @@ impl Training<'_> {
         write_whole(&weights, &weights_to_bytes(&model))
             .map_err(|error| CheckpointFault(error.to_string()).at(&weights, true))?;
         checkpoint::remove(&state);
-        let _ = fs::remove_file(lock); // whoever still waits on it finds the weights
+        unlock();
         Ok(Trained { model, kept: false })
     }
 

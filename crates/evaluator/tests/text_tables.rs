@@ -155,6 +155,10 @@ fn a_missing_column_and_a_foreign_file_are_refused_with_what_is_there() {
         refusal(&moods(), "a.csv", b"text,label\n"),
         "a.csv has no column `mood`; its columns are `text`, `label`"
     );
+    assert_eq!(
+        refusal(&moods(), "a.csv", b"text,mood,mood\nfine,good,bad\n"),
+        "a.csv has several columns `mood`: name each differently"
+    );
     assert_eq!(refusal(&moods(), "a.csv", b"text,mood\n"), "a.csv holds no examples");
     assert_eq!(refusal(&moods(), "a.csv", b""), "a.csv holds no examples");
     assert_eq!(

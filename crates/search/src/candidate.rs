@@ -31,11 +31,11 @@ impl Candidate {
     /// As a blueprint for `shape`.
     ///
     /// # Panics
-    /// When the candidate was made for another shape.
+    /// When the candidate was made for another shape, or the provenance is none that a file may hold.
     pub fn blueprint(&self, shape: &ModelShape, provenance: Provenance) -> Blueprint {
         let mut masks = self.masks.iter().cloned();
         let modules = shape.modules.iter().map(|of| masks.by_ref().take(of.shape.heads as usize).collect()).collect();
-        Blueprint::new(shape.clone(), modules, provenance).expect("a candidate is made from masks that fit its model")
+        Blueprint::new(shape.clone(), modules, provenance).expect("masks fit their model, and names were checked")
     }
 
     /// Of the masks alone: enough to tell candidates of one search apart.

@@ -227,6 +227,9 @@ impl SearchConfig {
         if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
             return Err("`model.name` has 1 to 64 letters, digits, `-`, `_` and `.`, for it names files".into());
         }
+        if self.task.name().chars().any(char::is_control) {
+            return Err("`task` has a name with a control character".into());
+        }
         within("batch", f64::from(self.batch), 1.0, 65_536.0)?;
         within("evaluations", f64::from(self.evaluations), 1.0, 1e6)?;
         within("loop_examples", f64::from(self.loop_examples), 1.0, 1e5)?;

@@ -41,7 +41,8 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
         place = fields.get(name).ok_or_else(|| format!("unknown key `{name}`; {}", nearest(name, &allowed)))?;
     }
     let json_text = serde_json::from_str(text).ok();
-    let string = Some(Value::String(text.into()));
+    let is_quoted = text.trim_start().starts_with('"'); // a quote that is not understood is no part of a plain text
+    let string = (!is_quoted).then(|| Value::String(text.into()));
     let mut refusal = None;
     for value in [json_text, ron_as_json(text), string].into_iter().flatten() {
         let is_typed = !value.is_null();
@@ -52,7 +53,8 @@ fn with_override(config: &SearchConfig, key: &str, text: &str) -> Result<SearchC
             Err(error) => refusal = refusal.or(Some(error.to_string()).filter(|_| is_typed)),
         }
     }
-    Err(refusal.expect("a text is at least a string, and that was refused"))
+    Err(refusal
+        .unwrap_or_else(|| "a string in quotes that does not end, or has an escape that RON does not know".into()))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ const LEVELS: [f64; 7] = [1.0, 0.75, 0.55, 0.4, 0.3, 0.2, 0.1];
 const VERIFIED: usize = 2;
 
 /// How many times as long the safest candidate is fine-tuned when nothing else kept within the tolerance.
-pub(crate) const LONGER: u32 = 3;
+const LONGER: u32 = 3;
 
 /// A candidate that may become a finalist: on the selection split.
 #[derive(Debug, Clone)]

@@ -122,7 +122,8 @@ pub struct Row {
     pub selection_drop: f64,
     /// Whether the selection drop is within the tolerance. A row that is not is the searcher's closest attempt.
     pub within_tolerance: bool,
-    /// Whether it was fine-tuned three times as long, since nothing shorter kept within the tolerance.
+    /// Whether it was fine-tuned three times as long, since nothing shorter kept within the tolerance, or, of a control, since the
+    /// searched masks were.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub longer: bool,
     /// In the loop.

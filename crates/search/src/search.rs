@@ -20,7 +20,7 @@ use crate::{
     knapsack::multipliers,
     patterns::nearest_in_density,
     rows::DENSE_TUNED,
-    run_directory::{RunDirectory, io_error},
+    run_directory::RunDirectory,
     searcher::{FixedSearcher, KnapsackSearcher, RandomSearcher, Searcher, shuffled},
     trial::Trials,
     write_searcher::WriteSearcher,
@@ -43,15 +43,15 @@ impl Search {
         device_profile(&config)?;
         let model = untrained(&config)?;
         check_data(&config, &model)?;
-        let run = RunDirectory::create(runs, config_name, &config)?;
-        let (config_name, cache) = (config_name.into(), cache_below(runs));
+        let config_name = config_name.replace(char::is_control, "\u{fffd}"); // blueprints hold no control characters
+        let run = RunDirectory::create(runs, &config_name, &config)?;
+        let cache = cache_below(runs);
         Ok(Self { config, config_name, run, cache, untrained: Some(model) })
     }
 
     /// Goes on with an earlier run; the configuration must be the one it was started with.
     pub fn resume(run: &Path, config: SearchConfig) -> Result<Self, SearchError> {
-        // `.` has a parent, too.
-        let whole = std::path::absolute(run).map_err(io_error(run))?.components().collect::<PathBuf>();
+        let whole = fs::canonicalize(run).unwrap_or_else(|_| run.into()); // `.` and `..` have a parent, too
         let cache = cache_below(whole.parent().unwrap_or(Path::new(".")));
         let run = RunDirectory::open(run, &config)?;
         // As it was named first: the name goes into provenance, and the same run has the same bytes.
@@ -264,13 +264,14 @@ fn edit_searcher(config: &SearchConfig, multipliers: &[f64], agent: Option<EditA
     EditSearcher::new(config.seed, KnapsackSearcher::new(multipliers), scanned, agent, config.reward, &limits)
 }
 
-/// Refuses a budget that no mask can meet, before anything is trained or written.
 /// Refuses what [`Search::start`] would, as far as that can be told without a file of data or weights; else gives the device.
 pub fn check_config(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
     let device = device_profile(config)?;
     let place = config.backend.device().map_err(EvaluatorError::from)?;
     match (&config.task, &config.model.source) {
-        (Task::BlockRecall | Task::ListOps { .. }, ModelSource::New { .. }) => check_data(config, &untrained(config)?)?,
+        (Task::BlockRecall | Task::ListOps { .. }, ModelSource::New { .. } | ModelSource::NewTranslator { .. }) => {
+            check_data(config, &untrained(config)?)?;
+        }
         (_, source @ (ModelSource::New { .. } | ModelSource::NewTranslator { .. })) => {
             let built = source.build(None, config.seed, &place).map_err(EvaluatorError::from)?;
             check_budget(config, &built.model.shape(&config.model.name))?;
@@ -289,6 +290,7 @@ fn check_data(config: &SearchConfig, model: &DenseModel) -> Result<(), SearchErr
     }
 }
 
+/// Refuses a budget that no mask can meet, before anything is trained or written.
 fn check_budget(config: &SearchConfig, shape: &ModelShape) -> Result<(), SearchError> {
     let least = config.budget.least(shape, &config.space);
     if least <= config.budget.limit() {

@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf, absolute};
+use std::{
+    fs,
+    path::{Path, PathBuf, absolute},
+};
 
 use maskwright_blueprint::{SecondAccuracy, TranslationAccuracy, check_writable, write_whole};
 use maskwright_search::{Backend, CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config};
@@ -47,6 +50,9 @@ pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliE
     let overrides: Vec<_> = backend.into_iter().chain(seed).chain(arguments.overrides.pairs()).collect();
     let config = load_config(&config, &overrides)?;
     if let Some(page) = &arguments.report {
+        // The page may be wanted in there.
+        fs::create_dir_all(&arguments.runs)
+            .map_err(|source| CliError::Write { path: arguments.runs.clone(), source })?;
         check_writable(page).map_err(|source| CliError::Write { path: page.clone(), source })?;
     }
     let mut progress = Progress::new(verbose);

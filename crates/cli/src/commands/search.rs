@@ -4,7 +4,7 @@ use std::{
 };
 
 use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
-use maskwright_search::{Dense, Outcome, Row, Search, SearchError, VOCABULARY, load_config};
+use maskwright_search::{Dense, Outcome, Row, Search, SearchError, StopReason, VOCABULARY, load_config};
 
 use super::LIBRARY;
 use crate::{
@@ -97,11 +97,12 @@ fn summary(run: &RunFiles, report: &Path, stored: Option<&Path>) -> String {
             );
         }
         _ => {
-            let (larger, more) = (2.0 * outcome.details.tolerance, 2 * outcome.evaluations);
-            text += &format!(
-                "\nnext: allow a larger drop (`--set 'tolerance=Absolute({larger:.4})'`) or more evaluations (`--set \
-                 evaluations={more}`)\n"
-            );
+            let larger = (2.0 * outcome.details.tolerance).min(1.0);
+            text += &format!("\nnext: allow a larger drop (`--set 'tolerance=Absolute({larger})'`)");
+            if outcome.stop_reason == StopReason::EvaluationsUsed {
+                text += &format!(" or more evaluations (`--set evaluations={}`)", 2 * outcome.evaluations);
+            }
+            text += "\n";
         }
     }
     text

@@ -25,13 +25,17 @@ fn check_refuses_what_a_search_would_refuse_before_it_reads_data() {
     let default = folder.run(["config", "default"]).good();
     let folder = folder.with("c.ron", &default);
     for (set, told) in [
-        ("budget=Blocks(1)", "budget"),
+        ("budget=Blocks(1)", "even one block a row of every head uses 24"),
         ("task=BlockRecall", "the model reads images"),
-        ("task=ListOps(sizes: (shortest: 10, longest: 50, train: 10, validation: 0, test: 10, seed: 1))", ""),
     ] {
         let stderr = folder.run(["config", "check", "c.ron", "--set", set]).refused();
         assert!(stderr.contains(told), "{set}: {stderr}");
     }
+    let model = "model.source=New(encoder: (input: Tokens(length: 64, vocabulary: 16), width: 8, layers: 1, heads: 1, mlp: 8, \
+                 classes: 10))";
+    let task = "task=ListOps(sizes: (shortest: 10, longest: 50, train: 10, validation: 5, test: 10, seed: 1))";
+    let stderr = folder.run(["config", "check", "c.ron", "--set", model, "--set", task]).refused();
+    assert!(stderr.contains("there are 5 validation examples"), "{stderr}");
     if cfg!(not(feature = "cuda")) {
         assert!(folder.run(["config", "check", "c.ron", "--backend", "cuda"]).refused().contains("cuda"));
     }

@@ -158,7 +158,9 @@ fn eval_measures_what_the_search_measured_and_refuses_another_model() {
     // Without its weights a blueprint is measured on the dense model that it was made for, and on no other.
     let (alone, another) =
         (folder.run(["eval", "alone.ron", "--json"]), folder.run(["eval", "alone.ron", "--seed", "2"]));
-    assert_eq!(alone.result("eval")["fine_tuned"], false);
+    let alone = alone.result("eval");
+    assert_eq!((&alone["fine_tuned"], &alone["weights_missing"]), (&false.into(), &true.into()));
+    assert!(folder.run(["eval", "weights.safetensors"]).refused().contains("reads a blueprint in RON form"));
     let stderr = another.refused();
     assert!(stderr.contains("this blueprint is for model `recall`"), "{stderr}");
 }
