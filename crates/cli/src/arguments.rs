@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Search(SearchArguments),
     Cost(CostArguments),
     Eval(EvalArguments),
+    Tune(TuneArguments),
     /// Look at blueprints.
     #[command(subcommand)]
     Mask(MaskCommand),
@@ -204,6 +205,32 @@ pub(crate) struct EvalArguments {
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) runs: PathBuf,
     /// Print one JSON document instead of the sentence.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Fine-tune the dense model under a blueprint's masks.
+///
+/// The masks may come from anywhere, such as `best/pareto-*.ron` of a run, another seed's search or a hand, if they are for attention
+/// modules like the model's. Recipe, model and task are the configuration's. What the masks cost is measured on the selection split, to
+/// choose by, and on the test split.
+#[derive(Debug, Args)]
+pub(crate) struct TuneArguments {
+    /// A blueprint in RON form.
+    pub(crate) blueprint: PathBuf,
+    /// Where the fine-tuned blueprint is written, `x.ron`; its weights go beside it, `x.safetensors`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// The configuration that names model, task and recipe; without it, that of the run directory which the blueprint lies in,
+    /// or else the one that the blueprint says it comes from.
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Where run directories lie; trained models are cached in them.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+    /// Print one JSON document instead of the summary.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,6 +1,7 @@
 //! One file for each command. A command reads its arguments, asks the libraries, and returns what is to be printed.
 
 mod bench;
+mod blueprint_config;
 mod completions;
 mod config;
 mod cost;
@@ -9,9 +10,11 @@ mod device;
 mod eval;
 mod export;
 mod mask;
+mod next;
 mod reference;
 mod report;
 mod search;
+mod tune;
 
 use crate::{
     answer::Answer,
@@ -31,6 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, CliError> {
         Command::Search(arguments) => search::run(&arguments, verbose),
         Command::Cost(arguments) => cost::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments, verbose),
+        Command::Tune(arguments) => tune::run(&arguments, verbose),
         Command::Mask(command) => mask::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Data(command) => data::run(&command),

@@ -21,7 +21,7 @@ pub(crate) enum CliError {
     #[error("interrupted; everything up to here is kept in {}\n\nto go on:\n  {resume}", run.display())]
     Interrupted { run: PathBuf, resume: String },
     #[error("interrupted; what was trained is kept in {}: the same command goes on", store.display())]
-    StudyInterrupted { store: PathBuf },
+    TrainingInterrupted { store: PathBuf },
     #[error(transparent)]
     Cost(#[from] CostError),
     #[error(transparent)]
@@ -61,8 +61,10 @@ pub(crate) enum CliError {
         config.display()
     )]
     NamedConfig { path: PathBuf, config: PathBuf },
-    #[error("{}: `eval` reads a blueprint in RON form, beside which the weights lie in a file of this ending", path.display())]
+    #[error("{}: `eval` and `tune` read a blueprint in RON form, beside which the weights lie in a file of this ending", path.display())]
     NotRon { path: PathBuf },
+    #[error("`--to {}`: name the blueprint to be written, such as `tuned.ron`; the weights go beside it as `tuned.safetensors`", path.display())]
+    NotRonToWrite { path: PathBuf },
     #[error("`{text}` is no head: write module and head with a dot between, such as `0.3`, both counted from 0")]
     HeadText { text: String },
     #[error("{} has no head {module}.{head}: {allowed}", path.display())]
@@ -104,7 +106,7 @@ impl CliError {
     /// 130 when interrupted, as shells expect of Ctrl-C; else 2.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Interrupted { .. } | Self::StudyInterrupted { .. } => ExitCode::from(130),
+            Self::Interrupted { .. } | Self::TrainingInterrupted { .. } => ExitCode::from(130),
             Self::Search(error) if error.is_interruption() => ExitCode::from(130),
             _ => ExitCode::from(2),
         }

@@ -47,11 +47,17 @@ impl Reference {
     }
 }
 
-/// What a blueprint does to the dense model on examples that the reference is of.
-pub(crate) fn effect(dense: &DenseModel, blueprint: &Blueprint, examples: &Examples, reference: &Reference) -> Effect {
+/// How far `model` under a blueprint's masks is from the dense model on examples that the reference is of.
+pub(crate) fn effect(
+    dense: &DenseModel,
+    model: &Model,
+    blueprint: &Blueprint,
+    examples: &Examples,
+    reference: &Reference,
+) -> Effect {
     let (mut right, mut distortion) = (Vec::with_capacity(examples.labels().len()), 0.0);
     for (at, part) in parts(examples, &dense.model).into_iter().enumerate() {
-        let masked = logits(&dense.model, &dense.shape, &part, Treatment::Masked(blueprint));
+        let masked = logits(model, &dense.shape, &part, Treatment::Masked(blueprint));
         let weight = part.labels().len() as f64 / examples.labels().len() as f64;
         distortion += weight
             * match reference {

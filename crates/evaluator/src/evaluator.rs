@@ -137,7 +137,7 @@ impl DenseModel {
     }
 }
 
-/// What masks do to the dense model, without fine-tuning.
+/// What masks do to the dense model's answers, with fine-tuning or without.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     /// Share of answers that are right.
@@ -190,7 +190,7 @@ impl Evaluator {
         let reference = self.loop_reference.get_or_init(|| Reference::of(&self.dense, examples));
         let scores = count_scores(examples, model);
         if scores > MOST_SCORES {
-            return blueprints.iter().map(|of| effect(&self.dense, of, examples, reference)).collect();
+            return blueprints.iter().map(|of| effect(&self.dense, model, of, examples, reference)).collect();
         }
         // As many side by side as there is memory for; layers are shared all the same.
         let together = (MOST_SCORES / scores.max(1)).max(1);
@@ -205,10 +205,11 @@ impl Evaluator {
         self.shared_layers.reused()
     }
 
-    /// What a blueprint does to the dense model on the selection split, to which no search has fitted itself.
-    pub fn select(&self, blueprint: &Blueprint) -> Effect {
+    /// How far `model` under a blueprint's masks, fine-tuned under them or the dense model's own weights, is from the dense
+    /// model on the selection split, to which no search has fitted itself.
+    pub fn select(&self, model: &Model, blueprint: &Blueprint) -> Effect {
         let reference = self.selection_reference.get_or_init(|| Reference::of(&self.dense, &self.selection));
-        effect(&self.dense, blueprint, &self.selection, reference)
+        effect(&self.dense, model, blueprint, &self.selection, reference)
     }
 
     /// Share of a split's answers that `model` gives rightly, its attention treated so.

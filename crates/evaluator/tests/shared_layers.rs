@@ -83,7 +83,7 @@ fn candidates_measured_together_have_the_effects_that_whole_passes_give_each() {
         of([DIAGONAL, FIRST, DIAGONAL, COARSE]),
         of([COARSE, FIRST, DIAGONAL, COARSE]),
     ];
-    let whole = candidates.each_ref().map(|candidate| evaluator.select(candidate));
+    let whole = candidates.each_ref().map(|candidate| evaluator.select(evaluator.dense(), candidate));
     assert!(whole.windows(2).all(|pair| pair[0] != pair[1]), "masks that do nothing would prove nothing: {whole:?}");
     assert_eq!(evaluator.measure(&candidates), whole);
     // Of four times four layers: the second shares three with the first, the third one, the fourth none.
@@ -107,7 +107,7 @@ fn a_translators_layers_are_told_apart_by_each_of_their_modules() {
     };
     // Two modules of the encoder, then causal and cross attention of two decoder layers.
     let candidates: Vec<Blueprint> = (0..6).map(without).collect();
-    let whole: Vec<_> = candidates.iter().map(|candidate| evaluator.select(candidate)).collect();
+    let whole: Vec<_> = candidates.iter().map(|candidate| evaluator.select(evaluator.dense(), candidate)).collect();
     assert!(whole.windows(2).all(|pair| pair[0] != pair[1]), "{whole:?}");
     assert_eq!(evaluator.measure(&candidates), whole);
     // Of six times four layers: five of six agree on the first, four on the second too, two on the third too.

@@ -86,7 +86,7 @@ fn a_translator_learns_to_spell_and_keeps_to_its_masks_while_decoding() {
     assert!(evaluator.measure(std::slice::from_ref(&all))[0].distortion.abs() < 1e-6);
     // A token of the decoder's second row of blocks no longer sees the first eight.
     let diagonal = diagonal(evaluator.shape(), Precision::Single);
-    let effect = evaluator.select(&diagonal);
+    let effect = evaluator.select(evaluator.dense(), &diagonal);
     assert!(effect.distortion > 1e-4, "{effect:?}");
     let tuned = evaluator
         .fine_tune(Treatment::Masked(&diagonal), &recipe(4), 1, folder.path(), &mut |_| ControlFlow::Continue(()))

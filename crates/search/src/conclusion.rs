@@ -1,17 +1,18 @@
 use std::collections::BTreeMap;
 
 use maskwright_blueprint::{Blueprint, Provenance};
-use maskwright_evaluator::{Evaluator, ModelSource, Split, TestFigures, Treatment};
+use maskwright_evaluator::{Evaluator, Split, TestFigures, Treatment};
 use maskwright_transformer::{Model, Tokeniser, weights_to_bytes};
 
 use crate::{
     Dense, Details, Limit, Outcome, Pricing, Row, SearchConfig, SearchError, Stage, StopReason, Watch,
     cross_validation::majority,
+    dense_model::learnt_vocabulary,
     evaluation::VOCABULARY,
     fidelity::rank_correlation,
-    finalists::{Finalist, blueprint_of},
+    finalists::{Finalist, blueprint_of, provenance},
     rows::{baseline_row, best_of, dense_row, is_baseline, row, samples},
-    run_directory::{RunDirectory, config_digest, now, tool},
+    run_directory::{RunDirectory, now},
     trial::Found,
 };
 
@@ -47,16 +48,13 @@ impl Conclusion<'_> {
         let texts = |model: &Model, masks: Option<&Blueprint>| {
             evaluator.translate_examples(model, masks, &shown).map(|found| found.texts)
         };
-        // Weights are of no use without the vocabulary that was learnt for them.
-        let learnt = match config.model.source {
-            ModelSource::NewTranslator { .. } => evaluator.tokeniser(),
-            ModelSource::New { .. } | ModelSource::Pretrained { .. } => None,
-        };
+        let learnt = learnt_vocabulary(config, evaluator);
         let mut searched_texts = None;
         let mut best = None;
         for (at, finalist) in finals.iter().enumerate() {
             let name = &finalist.name;
-            let provenance = Provenance { vocabulary: learnt.map(Tokeniser::digest), ..self.provenance(name) };
+            let provenance =
+                Provenance { vocabulary: learnt.map(Tokeniser::digest), ..provenance(config, self.config_name, name) };
             let blueprint = blueprint_of(finalist, evaluator, pricing, dense.clone(), provenance)?;
             let text = blueprint.to_ron();
             let weights = weights_to_bytes(&finalist.model);
@@ -134,27 +132,17 @@ impl Conclusion<'_> {
         let mut rows = vec![dense_row("dense", &pricing.dense(finest), dense.clone(), 0.0, pricing)?];
         if finest != coarsest {
             let coarse = pricing.dense(coarsest);
-            let selected = |treatment| evaluator.accuracy(evaluator.dense(), treatment, Split::Selection);
-            let selection_drop = selected(Treatment::Dense) - selected(Treatment::Masked(&coarse));
+            let selected = evaluator.select(evaluator.dense(), &coarse);
+            let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection);
+            let selection_drop = dense_selection - selected.accuracy;
+            let selection_distortion = Some(selected.distortion).filter(|of| of.is_finite());
             let on_test = evaluator.test(evaluator.dense(), Some(&coarse));
             let drop = dense.accuracy - on_test.accuracy;
             let row = dense_row(&format!("dense {coarsest}"), &coarse, on_test, drop, pricing)?;
-            rows.push(Row { selection_drop, within_tolerance: selection_drop <= self.limit.tolerance, ..row });
+            let within_tolerance = selection_drop <= self.limit.tolerance;
+            rows.push(Row { selection_drop, selection_distortion, within_tolerance, ..row });
         }
         Ok(rows)
-    }
-
-    /// Where a blueprint of this search comes from.
-    fn provenance(&self, origin: &str) -> Provenance {
-        Provenance {
-            tool: tool(),
-            origin: origin.into(),
-            config: Some(self.config_name.into()),
-            config_digest: Some(config_digest(self.config)),
-            seed: Some(self.config.seed),
-            task: Some(self.config.task.name().into()),
-            ..Provenance::default()
-        }
     }
 
     /// The search's candidates that no other one beats in both speed and distortion, before fine-tuning.
@@ -165,7 +153,7 @@ impl Conclusion<'_> {
         for evaluated in by_speed {
             if evaluated.distortion < least {
                 least = evaluated.distortion;
-                let provenance = self.provenance("search, before fine-tuning");
+                let provenance = provenance(self.config, self.config_name, "search");
                 let blueprint = evaluated.candidate.blueprint(self.evaluator.shape(), provenance);
                 let name = format!("best/pareto-{:.3}-{}.ron", blueprint.density(), blueprint.digest().short());
                 self.run.write(&name, blueprint.to_ron().as_bytes())?;

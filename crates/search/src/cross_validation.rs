@@ -81,10 +81,7 @@ pub fn cross_validate(
 ) -> Result<CrossValidation, SearchError> {
     let blueprint = evaluation::load(file, config)?;
     let model = untrained(config)?;
-    if model.shape.modules != blueprint.model().modules {
-        // The digest differs for every fold's weights; its modules must not.
-        blueprint.check_model(&model.shape).map_err(|source| SearchError::OtherModel { path: file.into(), source })?;
-    }
+    evaluation::check_modules(&blueprint, file, &model.shape)?;
     let pool = model.data.train.len() + model.data.validation.len();
     let different = seeds.iter().enumerate().all(|(at, seed)| !seeds[..at].contains(seed));
     if !(2..=pool).contains(&folds) || seeds.is_empty() || !different {

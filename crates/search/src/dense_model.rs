@@ -4,7 +4,8 @@ use std::{ops::ControlFlow, path::Path};
 
 use maskwright_blueprint::Precision;
 use maskwright_cost_model::DeviceProfile;
-use maskwright_evaluator::DenseModel;
+use maskwright_evaluator::{DenseModel, Evaluator, ModelSource};
+use maskwright_transformer::Tokeniser;
 
 use crate::{SearchConfig, SearchError, Stage, Watch};
 
@@ -25,6 +26,23 @@ pub fn device_profile(config: &SearchConfig) -> Result<DeviceProfile, SearchErro
 /// The model of a configuration before any training, and its task's examples.
 pub(crate) fn untrained(config: &SearchConfig) -> Result<DenseModel, SearchError> {
     Ok(DenseModel::untrained(&config.model.name, &config.model.source, &config.task, config.backend, config.seed)?)
+}
+
+/// Refuses a configuration that leaves no example to select by.
+pub(crate) fn check_split(config: &SearchConfig, model: &DenseModel) -> Result<(), SearchError> {
+    let (asked, validation) = (config.loop_examples as usize, model.data.validation.len());
+    match asked >= validation {
+        true => Err(SearchError::LoopExamples { asked, validation }),
+        false => Ok(()),
+    }
+}
+
+/// The vocabulary that was learnt for a configuration's model; weights are of no use without it.
+pub(crate) fn learnt_vocabulary<'a>(config: &SearchConfig, evaluator: &'a Evaluator) -> Option<&'a Tokeniser> {
+    match config.model.source {
+        ModelSource::NewTranslator { .. } => evaluator.tokeniser(),
+        ModelSource::New { .. } | ModelSource::Pretrained { .. } => None,
+    }
 }
 
 /// The dense model of a configuration, trained or from the cache.

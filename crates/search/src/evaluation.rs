@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use maskwright_blueprint::{Accuracy, Blueprint, SecondAccuracy, TranslationAccuracy};
+use maskwright_blueprint::{Accuracy, Blueprint, ModelShape, SecondAccuracy, TranslationAccuracy};
 use maskwright_evaluator::{Caveats, DenseModel, Evaluator, EvaluatorError, ModelSource, Split, TestFigures};
 use maskwright_transformer::Tokeniser;
 use serde::Serialize;
@@ -92,6 +92,14 @@ pub(crate) fn load(file: &Path, config: &SearchConfig) -> Result<Blueprint, Sear
     match blueprint.provenance.task.as_ref().filter(|task| *task != asked) {
         Some(task) => Err(SearchError::OtherTask { path: file.into(), task: task.clone(), asked: asked.into() }),
         None => Ok(blueprint),
+    }
+}
+
+/// Refuses masks for other modules than a model's. Its digest is another one for each training; its modules are not.
+pub(crate) fn check_modules(masks: &Blueprint, file: &Path, model: &ModelShape) -> Result<(), SearchError> {
+    match masks.model().modules == model.modules {
+        true => Ok(()),
+        false => masks.check_model(model).map_err(|source| SearchError::OtherModules { path: file.into(), source }),
     }
 }
 

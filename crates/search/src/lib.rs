@@ -41,6 +41,7 @@ mod search;
 mod searcher;
 mod surrogate;
 mod trial;
+mod tune;
 mod watch;
 mod write_searcher;
 
@@ -64,4 +65,5 @@ pub use pricing::{Objective, Pricing};
 pub use reward::{Limit, Reward};
 pub use run_directory::{MOST_RUN_FILE_BYTES, Manifest};
 pub use search::{Search, check_config};
+pub use tune::{Tuned, tune};
 pub use watch::{Silent, Stage, Watch};

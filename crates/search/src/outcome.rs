@@ -120,6 +120,9 @@ pub struct Row {
     pub translation: Option<TranslationQuality>,
     /// Measured on the selection split; what the choice was made by.
     pub selection_drop: f64,
+    /// Mean `KL(dense || row)` there, nats, measured; none where it is not finite.
+    #[serde(default)]
+    pub selection_distortion: Option<f64>,
     /// Whether the selection drop is within the tolerance. A row that is not is the searcher's closest attempt.
     pub within_tolerance: bool,
     /// Whether it was fine-tuned three times as long, since nothing shorter kept within the tolerance, or, of a control, since the

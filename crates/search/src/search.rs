@@ -11,7 +11,7 @@ use maskwright_evaluator::{DenseModel, Effect, Evaluator, EvaluatorError, ModelS
 use crate::{
     Agent, Baseline, Candidate, Guide, Kappa, Limit, Outcome, Pricing, SearchConfig, SearchError, Stage, Watch,
     conclusion::Conclusion,
-    dense_model::{device_profile, trained, untrained},
+    dense_model::{check_split, device_profile, trained, untrained},
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
     environment::Environment,
@@ -283,11 +283,7 @@ pub fn check_config(config: &SearchConfig) -> Result<DeviceProfile, SearchError>
 
 fn check_data(config: &SearchConfig, model: &DenseModel) -> Result<(), SearchError> {
     check_budget(config, &model.shape)?;
-    let (asked, validation) = (config.loop_examples as usize, model.data.validation.len());
-    match asked >= validation {
-        true => Err(SearchError::LoopExamples { asked, validation }),
-        false => Ok(()),
-    }
+    check_split(config, model)
 }
 
 /// Refuses a budget that no mask can meet, before anything is trained or written.

@@ -219,7 +219,8 @@ impl Trials<'_> {
     /// A candidate on the selection split without fine-tuning, measured once.
     pub(crate) fn selected(&mut self, candidate: &Candidate, digest: Digest) -> Effect {
         *self.selected.entry(digest).or_insert_with(|| {
-            self.evaluator.select(&candidate.blueprint(self.environment.shape, Provenance::default()))
+            let blueprint = candidate.blueprint(self.environment.shape, Provenance::default());
+            self.evaluator.select(self.evaluator.dense(), &blueprint)
         })
     }
 }

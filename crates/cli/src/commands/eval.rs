@@ -1,17 +1,14 @@
-use std::{
-    fs,
-    path::{Path, PathBuf, absolute},
-};
+use std::{fs, path::Path};
 
 use maskwright_blueprint::{SecondAccuracy, TranslationAccuracy, check_writable, write_whole};
-use maskwright_search::{Backend, CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate, load_config};
+use maskwright_search::{CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate};
 use serde::Serialize;
 
+use super::blueprint_config::config_of;
 use crate::{
     answer::Answer,
     arguments::EvalArguments,
     error::CliError,
-    picture::read_blueprint,
     progress::Progress,
     report,
     table::{percent, points, table, translation_points},
@@ -28,27 +25,7 @@ struct Found<'a> {
 
 pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
     let path = &arguments.blueprint;
-    if path.extension().is_some_and(|ending| ending == "safetensors") {
-        return Err(CliError::NotRon { path: path.clone() }); // beside a blueprint that ending is its weights'
-    }
-    let provenance = read_blueprint(path)?.provenance;
-    let of_run = if arguments.config.is_none() { config_of_run(path) } else { None };
-    // Any backend evaluates a blueprint, whichever it was searched on.
-    let backend = of_run.as_ref().map(|_| ("backend".to_owned(), Backend::default().to_string()));
-    let named = provenance.config.map(PathBuf::from);
-    if let Some(config) = &named
-        && arguments.config.is_none()
-        && of_run.is_none()
-        && !config.exists()
-    {
-        return Err(CliError::NamedConfig { path: path.clone(), config: config.clone() });
-    }
-    let named = arguments.config.clone().or(of_run).or(named);
-    let config = named.ok_or_else(|| CliError::NoConfig { path: path.clone() })?;
-    // The blueprint's own seed, unless another one is asked for.
-    let seed = provenance.seed.map(|seed| ("seed".to_owned(), seed.to_string()));
-    let overrides: Vec<_> = backend.into_iter().chain(seed).chain(arguments.overrides.pairs()).collect();
-    let config = load_config(&config, &overrides)?;
+    let (config, _) = config_of(path, arguments.config.as_deref(), &arguments.overrides)?;
     if let Some(page) = &arguments.report {
         // The page may be wanted in there.
         fs::create_dir_all(&arguments.runs)
@@ -67,13 +44,6 @@ pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliE
         (Some(study), Some(page)) => format!("{text}\n{}\nreport  {}\n", rows(study), page.display()),
         _ => text,
     }))
-}
-
-/// The configuration of the run directory that a blueprint lies in, which holds the search's `--set`s too.
-fn config_of_run(blueprint: &Path) -> Option<PathBuf> {
-    let config = absolute(blueprint).ok()?.parent()?.parent()?.join("config.ron");
-    let is_run = config.is_file() && config.with_file_name("manifest.ron").is_file();
-    is_run.then_some(config)
 }
 
 fn sentences(found: &Evaluation) -> String {
@@ -116,7 +86,7 @@ fn studied(
     let store = arguments.runs.join("cache/cross-validation");
     let study = cross_validate(&arguments.blueprint, config, arguments.folds, &arguments.seeds, &store, progress);
     let study = study.map_err(|error| match error.is_interruption() {
-        true => CliError::StudyInterrupted { store: store.clone() },
+        true => CliError::TrainingInterrupted { store: store.clone() },
         false => error.into(),
     })?;
     let text = report::study(&study);

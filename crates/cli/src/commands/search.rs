@@ -6,7 +6,10 @@ use std::{
 use maskwright_blueprint::{Blueprint, MaskLibrary, write_whole};
 use maskwright_search::{Dense, Outcome, Row, Search, SearchError, StopReason, VOCABULARY, load_config};
 
-use super::LIBRARY;
+use super::{
+    LIBRARY,
+    next::{program, quoted},
+};
 use crate::{
     answer::Answer,
     arguments::SearchArguments,
@@ -225,31 +228,4 @@ fn resume_command(arguments: &SearchArguments, run: &Path) -> String {
         command += if given { flag } else { "" };
     }
     command + &format!(" --resume {}", quoted(&run.display().to_string()))
-}
-
-/// How this program was called, for commands to type next.
-fn program() -> String {
-    let called = std::env::args().next().filter(|called| !called.is_empty());
-    quoted(&called.unwrap_or_else(|| "maskwright".into()))
-}
-
-/// As a POSIX shell reads it back.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=@,:+".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_resume_command_survives_the_shell() {
-        assert_eq!(quoted("runs/a-1"), "runs/a-1");
-        assert_eq!(quoted("tolerance=Absolute(0.01)"), "'tolerance=Absolute(0.01)'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-    }
 }

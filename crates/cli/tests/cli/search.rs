@@ -160,9 +160,63 @@ fn eval_measures_what_the_search_measured_and_refuses_another_model() {
         (folder.run(["eval", "alone.ron", "--json"]), folder.run(["eval", "alone.ron", "--seed", "2"]));
     let alone = alone.result("eval");
     assert_eq!((&alone["fine_tuned"], &alone["weights_missing"]), (&false.into(), &true.into()));
-    assert!(folder.run(["eval", "weights.safetensors"]).refused().contains("reads a blueprint in RON form"));
+    assert!(folder.run(["eval", "weights.safetensors"]).refused().contains("read a blueprint in RON form"));
     let stderr = another.refused();
     assert!(stderr.contains("this blueprint is for model `recall`"), "{stderr}");
+}
+
+#[test]
+fn tune_takes_masks_of_the_pareto_set_and_those_of_another_seed() {
+    let folder = untrained();
+    let recipe = ["--set", "fine_tune.epochs=1"];
+    let best = folder.run(["search", "c.ron", recipe[0], recipe[1], "--json"]).result("search")["best"].take();
+    let searched = best["blueprint"].as_str().unwrap();
+    let (best, _) = searched.rsplit_once('/').unwrap();
+    let mut pareto = fs::read_dir(folder.path(best)).unwrap().map(|entry| entry.unwrap().file_name());
+    let pareto = pareto.find(|name| name.to_string_lossy().starts_with("pareto-")).unwrap();
+    let pareto = format!("{best}/{}", pareto.display());
+
+    // As the search tuned it: the same weights.
+    let found = folder.run(["tune", searched, "--to", "again.ron", "--json"]).result("tune");
+    assert_eq!(
+        fs::read(folder.path("again.safetensors")).unwrap(),
+        fs::read(folder.path(searched).with_extension("safetensors")).unwrap()
+    );
+    let again = Blueprint::load(&folder.path("again.ron")).unwrap();
+    let before = Blueprint::load(&folder.path(searched)).unwrap();
+    assert_eq!((again.masks(), &again.provenance.accuracy), (before.masks(), &before.provenance.accuracy));
+    assert_eq!(again.provenance.tuned_weights, before.provenance.tuned_weights);
+    assert!(found["selection_distortion"].as_f64().unwrap() > 0.0 && found["selection_examples"].as_u64() > Some(0));
+
+    // What nobody has tuned, and under another seed's model, which `eval` alone would refuse.
+    let stderr = folder.run(["eval", &pareto, "--seed", "2"]).refused();
+    assert!(stderr.contains("this blueprint is for model `recall`"), "{stderr}");
+    let text = folder.run(["tune", &pareto, "--to", "tuned.ron", "--seed", "2"]).good();
+    for word in
+        ["for 1 epoch", "selection examples", "distortion", "test examples", "tuned.safetensors", "eval tuned.ron"]
+    {
+        assert!(text.contains(word), "no `{word}` in {text}");
+    }
+    let tuned = Blueprint::load(&folder.path("tuned.ron")).unwrap();
+    assert_eq!(
+        (tuned.provenance.seed, tuned.masks()),
+        (Some(2), Blueprint::load(&folder.path(&pareto)).unwrap().masks())
+    );
+    let measured = folder.run(["eval", "tuned.ron", "--json"]).result("eval");
+    let accuracy = tuned.provenance.accuracy.unwrap();
+    assert_eq!((measured["masked"].as_f64(), &measured["fine_tuned"]), (Some(accuracy.masked), &true.into()));
+
+    let refusals = [
+        (["tuned.json", "seed=1"], "name the blueprint to be written"),
+        (["gone/tuned.ron", "seed=1"], "gone/tuned.ron cannot be written"),
+        (["x.ron", "model.source.New.encoder.layers=3"], "masks for other attention modules"),
+    ];
+    let entries = folder.entries();
+    for ([to, set], why) in refusals {
+        let stderr = folder.run(["tune", searched, "--to", to, "--set", set]).refused();
+        assert!(stderr.contains(why), "no `{why}` in {stderr}");
+    }
+    assert_eq!(folder.entries(), entries);
 }
 
 #[test]
