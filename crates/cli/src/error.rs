@@ -65,6 +65,8 @@ pub(crate) enum CliError {
     NotRon { path: PathBuf },
     #[error("`--to {}`: name the blueprint to be written, such as `tuned.ron`; the weights go beside it as `tuned.safetensors`", path.display())]
     NotRonToWrite { path: PathBuf },
+    #[error("`--to` names the blueprint that is read, {}: name another file, since that one is what other files tell of", path.display())]
+    TunedOntoItself { path: PathBuf },
     #[error("`{text}` is no head: write module and head with a dot between, such as `0.3`, both counted from 0")]
     HeadText { text: String },
     #[error("{} has no head {module}.{head}: {allowed}", path.display())]

@@ -71,12 +71,12 @@ pub enum SearchError {
         #[source]
         source: BlueprintError,
     },
-    #[error("{} has masks for other attention modules than the configuration's model: give the configuration of a model with those", path.display())]
-    OtherModules {
-        path: PathBuf,
-        #[source]
-        source: BlueprintError,
-    },
+    #[error(
+        "{} has masks for other attention modules than the configuration's model: module {at} is {found}, the model's is \
+         {expected}; give the configuration of a model with those modules",
+        path.display()
+    )]
+    OtherModules { path: PathBuf, at: usize, found: String, expected: String },
     #[error(
         "{folds} folds and {seeds} seeds: 2 folds or more, no more than the {examples} training and validation examples, \
          and one seed or more, each once"

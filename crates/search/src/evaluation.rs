@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use maskwright_blueprint::{Accuracy, Blueprint, ModelShape, SecondAccuracy, TranslationAccuracy};
+use maskwright_blueprint::{Accuracy, Blueprint, ModelShape, ModuleShape, SecondAccuracy, TranslationAccuracy};
 use maskwright_evaluator::{Caveats, DenseModel, Evaluator, EvaluatorError, ModelSource, Split, TestFigures};
 use maskwright_transformer::Tokeniser;
 use serde::Serialize;
@@ -97,10 +97,13 @@ pub(crate) fn load(file: &Path, config: &SearchConfig) -> Result<Blueprint, Sear
 
 /// Refuses masks for other modules than a model's. Its digest is another one for each training; its modules are not.
 pub(crate) fn check_modules(masks: &Blueprint, file: &Path, model: &ModelShape) -> Result<(), SearchError> {
-    match masks.model().modules == model.modules {
-        true => Ok(()),
-        false => masks.check_model(model).map_err(|source| SearchError::OtherModules { path: file.into(), source }),
-    }
+    let (found, expected) = (&masks.model().modules, &model.modules);
+    let Some(at) = (0..found.len().max(expected.len())).find(|&at| found.get(at) != expected.get(at)) else {
+        return Ok(());
+    };
+    let described = |of: Option<&ModuleShape>| of.map_or("none".into(), |of| format!("`{}`, {:?}", of.name, of.shape));
+    let (found, expected) = (described(found.get(at)), described(expected.get(at)));
+    Err(SearchError::OtherModules { path: file.into(), at, found, expected })
 }
 
 /// The model with the weights beside a blueprint, if they are there and are those that its provenance names.

@@ -20,7 +20,7 @@ pub(crate) struct Finalist {
     pub recipe: Recipe,
     /// On the selection split, after fine-tuning.
     pub selection_drop: f64,
-    /// Mean `KL(dense || tuned)` there, nats. It tells recipes and masks apart where the drop, on few examples, does not.
+    /// Mean `KL(dense || tuned)` there, nats: how far it is from the dense model, better or worse.
     pub selection_distortion: f64,
     /// None for a control, which nobody found.
     pub found: Option<FoundAt>,
@@ -111,7 +111,7 @@ pub(crate) fn shortlist(mut contenders: Vec<Contender>, limit: Limit) -> Vec<(us
 pub(crate) struct Tuning<'a> {
     pub evaluator: &'a Evaluator,
     pub config: &'a SearchConfig,
-    /// Holds tuned weights of this run: a search that is stopped and goes on does not tune twice.
+    /// Holds tuned weights of what searchers found: a search that is stopped and goes on does not tune twice.
     pub store: &'a Path,
     /// The dense model's accuracy on the selection split.
     pub dense_selection: f64,
@@ -120,8 +120,8 @@ pub(crate) struct Tuning<'a> {
 }
 
 impl Tuning<'_> {
-    /// A candidate that was not found by anyone; its weights are kept in `store`.
-    pub(crate) fn control(
+    /// A candidate that no searcher found, a control or masks that a user has; its weights are kept in `store`.
+    pub(crate) fn tune_given(
         &self,
         name: &str,
         candidate: &Candidate,

@@ -146,10 +146,10 @@ impl Search {
             let Finalist { candidate, recipe, .. } = &searched;
             for family in &config.patterns {
                 let nearest = nearest_in_density(*family, candidate, &shape, &config.space);
-                finals.push(tuning.control(family.row(), &nearest, recipe, &store, watch)?);
+                finals.push(tuning.tune_given(family.row(), &nearest, recipe, &store, watch)?);
             }
             let elsewhere = shuffled(&shape, candidate, config.seed);
-            finals.push(tuning.control("shuffled", &elsewhere, recipe, &store, watch)?);
+            finals.push(tuning.tune_given("shuffled", &elsewhere, recipe, &store, watch)?);
             finals.push(searched);
         }
         // What fine-tuning alone does to the dense model, for as long as under the searched masks: drops are to be read beside it.
@@ -157,7 +157,7 @@ impl Search {
         let recipe = finals.last().filter(|last| last.name == "searched").map_or(&config.fine_tune, |of| &of.recipe);
         let finest = pricing.finest();
         let whole = Candidate::from_fn(&shape, |_, of| HeadMask::dense(of, BlockSize::B32, finest));
-        let dense_tuned = tuning.control(DENSE_TUNED, &whole, recipe, &self.cache, watch)?;
+        let dense_tuned = tuning.tune_given(DENSE_TUNED, &whole, recipe, &self.cache, watch)?;
         let identity_accuracy = tuning.identity(recipe, &self.cache, watch)?;
         finals.insert(0, dense_tuned);
         let conclusion = Conclusion {

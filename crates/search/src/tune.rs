@@ -1,13 +1,14 @@
 use std::path::Path;
 
 use maskwright_blueprint::{Accuracy, Blueprint, Predicted, Provenance};
+use maskwright_cost_model::DeviceProfile;
 use maskwright_evaluator::{Caveats, Evaluator, Split, Treatment};
 use maskwright_transformer::{Tokeniser, weights_to_bytes};
 use serde::Serialize;
 
 use crate::{
     Candidate, Pricing, SearchConfig, SearchError, Watch,
-    dense_model::{check_split, device_profile, learnt_vocabulary, trained, untrained},
+    dense_model::{check_split, learnt_vocabulary, trained, untrained},
     evaluation,
     finalists::{Tuning, blueprint_of, provenance},
 };
@@ -27,7 +28,7 @@ pub struct Tuned {
     pub density: f64,
     /// Lost on the selection split, a share in [0, 1], *measured*: what recipes and masks are to be chosen by.
     pub selection_drop: f64,
-    /// Mean `KL(dense || tuned)` there, nats, *measured*; none where it is not finite.
+    /// Mean `KL(dense || tuned)` there, nats, *measured*: how far away it is, better or worse. None where it is not finite.
     pub selection_distortion: Option<f64>,
     /// Examples of the selection split.
     pub selection_examples: u64,
@@ -44,8 +45,8 @@ pub struct Tuned {
 
 /// Fine-tunes the dense model of `config` under the masks of the blueprint in `file`, as a search does with its finalists.
 ///
-/// The masks may come from anywhere, as long as they are for modules like the model's: from another seed's search, from its Pareto
-/// set, from a hand. The dense model is taken from `cache` or trained, and tuned weights are kept there too, with the state of
+/// The masks may come from anywhere, as long as they are for modules of the same names and shapes: from another seed's or task's
+/// search, from a Pareto set, from a hand. The dense model is taken from `cache` or trained, and tuned weights are kept there too, with the state of
 /// a training that was interrupted. `config_name` goes into provenance.
 pub fn tune(
     file: &Path,
@@ -54,8 +55,8 @@ pub fn tune(
     cache: &Path,
     watch: &mut dyn Watch,
 ) -> Result<Tuned, SearchError> {
-    let masks = evaluation::load(file, config)?;
-    let device = device_profile(config)?;
+    let masks = Blueprint::load(file)?;
+    let device = DeviceProfile::open(&config.device)?;
     let model = untrained(config)?;
     evaluation::check_modules(&masks, file, &model.shape)?;
     check_split(config, &model)?;
@@ -66,7 +67,7 @@ pub fn tune(
     let tolerance = config.tolerance.allowed(dense_selection);
     let tuning = Tuning { evaluator: &evaluator, config, store: cache, dense_selection, tolerance };
     let candidate = Candidate::new(masks.masks().iter().flatten().cloned().collect());
-    let tuned = tuning.control("masked", &candidate, &config.fine_tune, cache, watch)?;
+    let tuned = tuning.tune_given("masked", &candidate, &config.fine_tune, cache, watch)?;
 
     let learnt = learnt_vocabulary(config, &evaluator);
     let config_name = config_name.replace(char::is_control, "\u{fffd}"); // blueprints hold no control characters

@@ -1,14 +1,16 @@
 use std::path::{Path, PathBuf};
 
-use maskwright_search::{Backend, SearchConfig, load_config};
+use maskwright_search::{SearchConfig, load_config};
 
 use crate::{arguments::Overrides, error::CliError, picture::read_blueprint};
 
 /// The configuration that a command on a blueprint works by, and where it lies: the one that is given, or that of the run
-/// directory which the blueprint lies in, or the one that the blueprint names.
+/// directory which the blueprint lies in, or the one that the blueprint names. `of_run` is put into a run directory's before
+/// `overrides`: whichever backend a run had, any evaluates its blueprints.
 pub(super) fn config_of(
     blueprint: &Path,
     given: Option<&Path>,
+    of_run: Option<(String, String)>,
     overrides: &Overrides,
 ) -> Result<(SearchConfig, PathBuf), CliError> {
     if blueprint.extension().is_some_and(|ending| ending == "safetensors") {
@@ -19,10 +21,9 @@ pub(super) fn config_of(
     let mut pairs: Vec<_> = provenance.seed.map(|seed| ("seed".to_owned(), seed.to_string())).into_iter().collect();
     let path = match (given, config_of_run(blueprint), provenance.config.map(PathBuf::from)) {
         (Some(given), ..) => given.into(),
-        (None, Some(of_run), _) => {
-            // Any backend takes a blueprint, whichever it was searched on.
-            pairs.push(("backend".to_owned(), Backend::default().to_string()));
-            of_run
+        (None, Some(config), _) => {
+            pairs.extend(of_run);
+            config
         }
         (None, None, Some(named)) if !named.exists() => {
             return Err(CliError::NamedConfig { path: blueprint.into(), config: named });

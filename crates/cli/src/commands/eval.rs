@@ -1,7 +1,7 @@
 use std::{fs, path::Path};
 
 use maskwright_blueprint::{SecondAccuracy, TranslationAccuracy, check_writable, write_whole};
-use maskwright_search::{CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate};
+use maskwright_search::{Backend, CrossValidation, Evaluation, SearchConfig, cross_validate, evaluate};
 use serde::Serialize;
 
 use super::blueprint_config::config_of;
@@ -25,7 +25,8 @@ struct Found<'a> {
 
 pub(crate) fn run(arguments: &EvalArguments, verbose: u8) -> Result<Answer, CliError> {
     let path = &arguments.blueprint;
-    let (config, _) = config_of(path, arguments.config.as_deref(), &arguments.overrides)?;
+    let default = ("backend".to_owned(), Backend::default().to_string());
+    let (config, _) = config_of(path, arguments.config.as_deref(), Some(default), &arguments.overrides)?;
     if let Some(page) = &arguments.report {
         // The page may be wanted in there.
         fs::create_dir_all(&arguments.runs)

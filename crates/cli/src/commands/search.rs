@@ -8,7 +8,7 @@ use maskwright_search::{Dense, Outcome, Row, Search, SearchError, StopReason, VO
 
 use super::{
     LIBRARY,
-    next::{program, quoted},
+    next::{program, quoted, sets},
 };
 use crate::{
     answer::Answer,
@@ -221,9 +221,7 @@ fn rows(outcome: &Outcome) -> String {
 /// What finishes an interrupted run: the same command with `--resume`.
 fn resume_command(arguments: &SearchArguments, run: &Path) -> String {
     let mut command = format!("{} search {}", program(), quoted(&arguments.config.display().to_string()));
-    for (path, value) in arguments.overrides.pairs() {
-        command += &format!(" --set {}", quoted(&format!("{path}={value}")));
-    }
+    command += &sets(&arguments.overrides);
     for (given, flag) in [(arguments.store, " --store"), (arguments.json, " --json")] {
         command += if given { flag } else { "" };
     }

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{fs::canonicalize, path::Path};
 
 use maskwright_blueprint::{SecondAccuracy, TranslationAccuracy, check_writable, write_whole};
 use maskwright_search::{Tuned, VOCABULARY, tune};
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     blueprint_config::config_of,
-    next::{program, quoted},
+    next::{program, quoted, sets},
 };
 use crate::{
     answer::Answer,
@@ -16,26 +16,39 @@ use crate::{
     table::{percent, points, times, translation_points},
 };
 
+/// How the file of fine-tuned weights ends, beside their blueprint.
+const WEIGHTS: &str = "safetensors";
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Written<'a> {
     blueprint: String,
     weights: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vocabulary: Option<String>,
     #[serde(flatten)]
     tuned: &'a Tuned,
 }
 
 pub(crate) fn run(arguments: &TuneArguments, verbose: u8) -> Result<Answer, CliError> {
     let (masks, to) = (&arguments.blueprint, &arguments.to);
-    if to.extension().is_none_or(|ending| ending != "ron") {
+    // A path with a slash at its end has the same extension.
+    if !to.as_os_str().as_encoded_bytes().ends_with(b".ron") || to.extension().is_none() {
         return Err(CliError::NotRonToWrite { path: to.clone() });
     }
-    let (config, named) = config_of(masks, arguments.config.as_deref(), &arguments.overrides)?;
+    if let (Ok(from), Ok(to)) = (canonicalize(masks), canonicalize(to))
+        && from == to
+    {
+        return Err(CliError::TunedOntoItself { path: to });
+    }
+    let (config, named) = config_of(masks, arguments.config.as_deref(), None, &arguments.overrides)?;
     let write_error = |path: &Path| {
         let path = path.to_path_buf();
         |source| CliError::Write { path, source }
     };
-    check_writable(to).map_err(write_error(to))?;
+    for path in [to.clone(), to.with_extension(WEIGHTS), to.with_extension(VOCABULARY)] {
+        check_writable(&path).map_err(write_error(&path))?;
+    }
     let cache = arguments.runs.join("cache");
     let mut progress = Progress::new(verbose);
     let tuned = tune(masks, &config, &named.display().to_string(), &cache, &mut progress);
@@ -45,8 +58,8 @@ pub(crate) fn run(arguments: &TuneArguments, verbose: u8) -> Result<Answer, CliE
         false => error.into(),
     })?;
 
-    // The blueprint last: where it is, it is whole.
-    let weights = to.with_extension("safetensors");
+    // The blueprint last: where a new one is, it is whole.
+    let weights = to.with_extension(WEIGHTS);
     write_whole(&weights, &tuned.weights).map_err(write_error(&weights))?;
     if let Some(learnt) = &tuned.vocabulary {
         let path = to.with_extension(VOCABULARY);
@@ -54,13 +67,15 @@ pub(crate) fn run(arguments: &TuneArguments, verbose: u8) -> Result<Answer, CliE
     }
     write_whole(to, tuned.blueprint.to_ron().as_bytes()).map_err(write_error(to))?;
     if arguments.json {
-        let (blueprint, weights) = (to.display().to_string(), weights.display().to_string());
-        return Ok(Answer::json("tune", &Written { blueprint, weights, tuned: &tuned }));
+        let named = |path: &Path| path.display().to_string();
+        let (blueprint, weights) = (named(to), named(&weights));
+        let vocabulary = tuned.vocabulary.as_ref().map(|_| named(&to.with_extension(VOCABULARY)));
+        return Ok(Answer::json("tune", &Written { blueprint, weights, vocabulary, tuned: &tuned }));
     }
-    Ok(Answer::text(summary(&tuned, config.fine_tune.epochs, to, &weights)))
+    Ok(Answer::text(summary(&tuned, config.fine_tune.epochs, arguments)))
 }
 
-fn summary(tuned: &Tuned, epochs: u32, to: &Path, weights: &Path) -> String {
+fn summary(tuned: &Tuned, epochs: u32, arguments: &TuneArguments) -> String {
     let Tuned { accuracy, predicted, selection_drop, tolerance, .. } = tuned;
     let epochs = if epochs == 1 { "1 epoch".into() } else { format!("{epochs} epochs") };
     let within = if selection_drop <= tolerance { "within" } else { "more than" };
@@ -94,10 +109,11 @@ fn summary(tuned: &Tuned, epochs: u32, to: &Path, weights: &Path) -> String {
     for caveat in tuned.caveats.sentences() {
         text += &format!("inputs: {caveat}\n");
     }
-    let (program, file) = (program(), quoted(&to.display().to_string()));
-    text + &format!(
-        "\nblueprint  {}\nweights    {}\n\nnext\n  {program} eval {file} --report\n  {program} export {file} --target c-header\n",
-        to.display(),
-        weights.display(),
-    )
+    let to = &arguments.to;
+    text += &format!("\nblueprint  {}\nweights    {}\n", to.display(), to.with_extension(WEIGHTS).display());
+    if tuned.vocabulary.is_some() {
+        text += &format!("vocabulary {}\n", to.with_extension(VOCABULARY).display());
+    }
+    let (program, file, sets) = (program(), quoted(&to.display().to_string()), sets(&arguments.overrides));
+    text + &format!("\nnext\n  {program} eval {file}{sets}\n  {program} export {file} --target c-header\n")
 }

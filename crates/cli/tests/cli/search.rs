@@ -169,7 +169,9 @@ fn eval_measures_what_the_search_measured_and_refuses_another_model() {
 fn tune_takes_masks_of_the_pareto_set_and_those_of_another_seed() {
     let folder = untrained();
     let recipe = ["--set", "fine_tune.epochs=1"];
-    let best = folder.run(["search", "c.ron", recipe[0], recipe[1], "--json"]).result("search")["best"].take();
+    let mut outcome = folder.run(["search", "c.ron", recipe[0], recipe[1], "--json"]).result("search");
+    let (best, rows) = (outcome["best"].take(), outcome["table"].take());
+    let row = rows.as_array().unwrap().iter().find(|row| row["name"] == "searched").unwrap();
     let searched = best["blueprint"].as_str().unwrap();
     let (best, _) = searched.rsplit_once('/').unwrap();
     let mut pareto = fs::read_dir(folder.path(best)).unwrap().map(|entry| entry.unwrap().file_name());
@@ -187,11 +189,14 @@ fn tune_takes_masks_of_the_pareto_set_and_those_of_another_seed() {
     assert_eq!((again.masks(), &again.provenance.accuracy), (before.masks(), &before.provenance.accuracy));
     assert_eq!(again.provenance.tuned_weights, before.provenance.tuned_weights);
     assert!(found["selection_distortion"].as_f64().unwrap() > 0.0 && found["selection_examples"].as_u64() > Some(0));
+    assert_eq!(found["selection_distortion"], row["selection_distortion"]);
+    assert_eq!(found["selection_drop"], row["selection_drop"]);
 
     // What nobody has tuned, and under another seed's model, which `eval` alone would refuse.
     let stderr = folder.run(["eval", &pareto, "--seed", "2"]).refused();
     assert!(stderr.contains("this blueprint is for model `recall`"), "{stderr}");
     let text = folder.run(["tune", &pareto, "--to", "tuned.ron", "--seed", "2"]).good();
+    assert!(text.contains("eval tuned.ron --set seed=2\n"), "{text}");
     for word in
         ["for 1 epoch", "selection examples", "distortion", "test examples", "tuned.safetensors", "eval tuned.ron"]
     {
@@ -207,6 +212,8 @@ fn tune_takes_masks_of_the_pareto_set_and_those_of_another_seed() {
     assert_eq!((measured["masked"].as_f64(), &measured["fine_tuned"]), (Some(accuracy.masked), &true.into()));
 
     let refusals = [
+        ([searched, "seed=1"], "`--to` names the blueprint that is read"),
+        (["new.ron/", "seed=1"], "name the blueprint to be written"),
         (["tuned.json", "seed=1"], "name the blueprint to be written"),
         (["gone/tuned.ron", "seed=1"], "gone/tuned.ron cannot be written"),
         (["x.ron", "model.source.New.encoder.layers=3"], "masks for other attention modules"),
