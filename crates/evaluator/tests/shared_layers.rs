@@ -90,7 +90,7 @@ fn candidates_measured_together_have_the_effects_that_whole_passes_give_each() {
     assert_eq!(evaluator.reused_layers(), 4.0 / 16.0);
     // What came before is remembered: three of the next one's four layers.
     let later = of([COARSE, FIRST, DIAGONAL, FIRST]);
-    assert_eq!(evaluator.measure(from_ref(&later)), [evaluator.select(&later)]);
+    assert_eq!(evaluator.measure(from_ref(&later)), [evaluator.select(evaluator.dense(), &later)]);
     assert_eq!(evaluator.reused_layers(), 7.0 / 20.0);
 }
 
