@@ -4,11 +4,7 @@ use std::{env, fmt, str::FromStr};
 use crate::lanes::{Avx2, Avx512};
 use crate::{
     KernelError,
-    lanes::Portable,
-    packed::{Head, PackedHead},
-    phases::Stopwatch,
-    tile::{Job, attend_row},
-    workspace::Scratch,
+    lanes::{Lanes, OnLanes, Portable},
 };
 
 /// Which instructions a plan computes with.
@@ -22,13 +18,16 @@ pub enum Kernel {
     Portable,
     /// x86-64 with AVX2 and FMA; 16-bit and 8-bit products are put together from wider ones.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, VL, VNNI and BF16: dot products of bf16 pairs and of four bytes in one instruction.
+    /// x86-64 with AVX-512 F, BW, VL and VNNI: dot products of four bytes in one instruction; 16-bit products are put
+    /// together from f32 ones.
+    Avx512Vnni,
+    /// The same with BF16: dot products of bf16 pairs in one instruction, too.
     Avx512,
 }
 
 impl Kernel {
     /// Every kernel, slowest first.
-    const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512Vnni, Self::Avx512];
 
     /// The kernels that this CPU can run, slowest first. Never empty: [`Kernel::Portable`] runs everywhere.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -54,6 +53,7 @@ impl Kernel {
         match self {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
+            Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512 => "avx512",
         }
     }
@@ -61,9 +61,9 @@ impl Kernel {
     /// Queries of one block row that are computed at once, or all of them where a row has fewer.
     pub const fn tile_queries(self) -> u32 {
         match self {
-            Self::Portable => 2,
+            Self::Portable => 4,
             Self::Avx2 => 8,
-            Self::Avx512 => 16,
+            Self::Avx512Vnni | Self::Avx512 => 16,
         }
     }
 
@@ -72,7 +72,7 @@ impl Kernel {
         match self {
             Self::Portable => 4,
             Self::Avx2 => 8,
-            Self::Avx512 => 16,
+            Self::Avx512Vnni | Self::Avx512 => 16,
         }
     }
 
@@ -87,6 +87,7 @@ impl Kernel {
         match self {
             Self::Portable => Some(Instructions::Portable),
             Self::Avx2 => Avx2::detect().map(Instructions::Avx2),
+            Self::Avx512Vnni => Avx512::detect().map(Instructions::Avx512Vnni),
             Self::Avx512 => Avx512::detect().map(Instructions::Avx512),
         }
     }
@@ -100,13 +101,18 @@ impl Kernel {
 impl FromStr for Kernel {
     type Err = KernelError;
 
-    /// Refuses unknown names and kernels that this CPU cannot run.
+    /// Refuses unknown names and kernels that this CPU cannot run. `avx512` is [`Kernel::Avx512Vnni`] where the CPU has
+    /// no BF16.
     fn from_str(name: &str) -> Result<Self, KernelError> {
         let kernel = Self::ALL
             .into_iter()
             .find(|kernel| kernel.name() == name)
             .ok_or_else(|| KernelError::UnknownKernel { given: name.into(), known: list(Self::ALL.into_iter()) })?;
-        kernel.instructions().map(|_| kernel)
+        let available = |kernel: &Self| kernel.detect().is_some();
+        match kernel {
+            Self::Avx512 if !available(&kernel) && available(&Self::Avx512Vnni) => Ok(Self::Avx512Vnni),
+            _ => kernel.instructions().map(|_| kernel),
+        }
     }
 }
 
@@ -127,29 +133,22 @@ pub(crate) enum Instructions {
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512Vnni(Avx512<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512<true>),
 }
 
 impl Instructions {
-    /// Packs one head; see [`PackedHead::fill`].
-    pub(crate) fn pack(self, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
+    /// Does `task` with them.
+    pub(crate) fn run<T: OnLanes>(self, task: T) -> T::Output {
         match self {
-            Self::Portable => packed.fill(Portable, head, head_dim),
+            Self::Portable => Portable.run(task),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(proof) => proof.pack(packed, head, head_dim),
+            Self::Avx2(proof) => proof.run(task),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(proof) => proof.pack(packed, head, head_dim),
-        }
-    }
-
-    /// Computes one block row; see [`attend_row`].
-    pub(crate) fn attend_row(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut impl Stopwatch) {
-        match self {
-            Self::Portable => attend_row::<_, 2>(Portable, job, out, scratch, watch),
+            Self::Avx512Vnni(proof) => proof.run(task),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(proof) => proof.attend_row(job, out, scratch, watch),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(proof) => proof.attend_row(job, out, scratch, watch),
+            Self::Avx512(proof) => proof.run(task),
         }
     }
 }

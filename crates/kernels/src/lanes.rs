@@ -20,9 +20,8 @@ use crate::integer_softmax::TIES_UP;
 
 /// The vector operations that fused attention is made of.
 ///
-/// A vector is a row of *groups* of four 32-bit words. For scores, a group belongs to one query and its words to four
-/// neighbouring keys; for outputs, its words are four neighbouring features. Words hold whatever the operation says:
-/// floats as bits, two bf16, four 8-bit integers, or one integer.
+/// A vector is a row of *groups* of four 32-bit words. Words hold whatever the operation says: floats as bits, two bf16,
+/// four 8-bit integers, or one integer.
 ///
 /// A value of the implementing type is the proof that this CPU has the instructions, so its methods are safe. Adding an
 /// instruction set is adding one implementation.
@@ -41,28 +40,28 @@ pub(crate) trait Lanes: Copy {
 
     fn narrow(self) -> Self::Narrow;
 
+    /// Does `task` with these instructions, in a function of its own.
+    fn run<T: OnLanes>(self, task: T) -> T::Output;
+
     /// The first `WIDTH` words of `from`.
     fn load(self, from: &[u32]) -> Self::Word;
     /// Into the first `WIDTH` words of `to`.
     fn store(self, words: Self::Word, to: &mut [u32]);
-    /// The first four words of `from` in every group.
-    fn load_group(self, from: &[u32]) -> Self::Word;
+    /// The first half of `low`'s words, then of `high`'s.
+    fn load_halves(self, low: &[u32], high: &[u32]) -> Self::Word;
+    /// As many words as are half a vector, and zeros.
+    fn load_half(self, from: &[u32]) -> Self::Word;
+    /// The first half of the words.
+    fn store_half(self, words: Self::Word, to: &mut [u32]);
     /// Four words from `from[at]` on for each group's `at`: the first group's is 0, each other's `stride` more.
     fn gather_groups(self, from: &[u32], stride: usize) -> Self::Word;
-    /// The inverse: groups to where `gather_groups` takes them from.
-    fn scatter_groups(self, words: Self::Word, to: &mut [u32], stride: usize);
     /// Of the first `GROUPS` vectors, rows for columns: group x of vector n becomes group n of vector x.
     fn turn_groups(self, vectors: [Self::Word; 4]) -> [Self::Word; 4];
     /// In each group `[a.0, b.0, a.1, b.1]` and `[a.2, b.2, a.3, b.3]`.
     fn interleave(self, a: Self::Word, b: Self::Word) -> [Self::Word; 2];
-    /// Word `AT` of each group, four times.
-    fn spread<const AT: usize>(self, words: Self::Word) -> Self::Word;
     fn splat(self, word: u32) -> Self::Word;
     fn bits(self, floats: Self::Float) -> Self::Word;
     fn floats(self, bits: Self::Word) -> Self::Float;
-
-    /// NaN where `x` is NaN, else 0.
-    fn nan_or_zero(self, x: Self::Float) -> Self::Float;
 
     /// Asks for cache lines that will be read.
     #[inline(always)]
@@ -107,30 +106,39 @@ pub(crate) trait Lanes: Copy {
     fn convert(self, integers: Self::Word) -> Self::Float;
 
     /// `2^(score * scale - max)` as bf16, packed as by [`pack_bf16`](Self::pack_bf16), within half a bit more than
-    /// rounding takes; `score * scale` is at most `max`, but for rounding. At most 2^-126 for minus infinity, anything
+    /// rounding takes; each `score * scale` is at most its `max`, but for rounding. At most 2^-126 for minus infinity, anything
     /// for NaN.
     #[inline(always)]
-    fn weights_bf16(self, [first, second]: [Self::Float; 2], scale: Self::Float, max: Self::Float) -> Self::Word {
-        let first = self.exp2(self.mul_sub(first, scale, max), &EXP2_COARSE);
-        let second = self.exp2(self.mul_sub(second, scale, max), &EXP2_COARSE);
+    fn weights_bf16(self, [first, second]: [Self::Float; 2], scale: Self::Float, max: [Self::Float; 2]) -> Self::Word {
+        let first = self.exp2(self.mul_sub(first, scale, max[0]), &EXP2_COARSE);
+        let second = self.exp2(self.mul_sub(second, scale, max[1]), &EXP2_COARSE);
         self.pack_bf16(first, second)
     }
 
     /// `255 * 2^(score * scale - max)` to the nearest integer or one beside it, packed as by [`pack_u8`](Self::pack_u8);
-    /// `score * scale` is at most `max`, but for rounding. Exactly 0 for minus infinity, anything for NaN.
+    /// each `score * scale` is at most its `max`, but for rounding. Exactly 0 for minus infinity, anything for NaN.
     #[inline(always)]
-    fn weights_u8(self, scores: [Self::Float; 4], scale: Self::Float, max: Self::Float) -> Self::Word {
+    fn weights_u8(self, scores: [Self::Float; 4], scale: Self::Float, max: [Self::Float; 4]) -> Self::Word {
         let full = self.floats(self.splat(255_f32.to_bits()));
         let mut integers = [self.splat(0); 4];
-        for (integer, score) in integers.iter_mut().zip(scores) {
-            let weight = self.exp2(self.mul_sub(score, scale, max), &EXP2_COARSE);
-            *integer = self.round(self.mul(weight, full));
+        for n in 0..4 {
+            let weight = self.exp2(self.mul_sub(scores[n], scale, max[n]), &EXP2_COARSE);
+            integers[n] = self.round(self.mul(weight, full));
         }
         self.pack_u8(integers)
     }
 
     /// [`IntegerSoftmax::exponential`] of distances that are whole numbers below 2^24, or infinite.
     fn integer_exponentials(self, distance: Self::Float, softmax: &IntegerSoftmax) -> Self::Word;
+}
+
+/// What is written once for every instruction set, and compiled for each.
+///
+/// `on` is to be `#[inline(always)]`: then it is compiled with the instructions of its lanes.
+pub(crate) trait OnLanes {
+    type Output;
+
+    fn on<L: Lanes>(self, lanes: L) -> Self::Output;
 }
 
 /// Words of the widest vector.

@@ -1,7 +1,7 @@
 use std::f64::consts::LOG2_E;
 
 use crate::{
-    lanes::{Lanes, MAX_WIDTH, Portable, transpose_groups},
+    lanes::{Lanes, MAX_WIDTH, OnLanes, Portable, transpose_groups},
     plan::MAX_HEAD_DIM,
     workspace::AlignedWords,
 };
@@ -9,9 +9,10 @@ use crate::{
 /// One head in the forms that its blocks multiply with.
 #[derive(Debug)]
 pub(crate) struct PackedHead {
-    /// f32: keys as in [`PackedOperands`], and the last values, padded to a group of four keys.
+    /// f32 keys as in [`PackedOperands`]; queries are used as they are.
     pub single_keys: AlignedWords,
-    pub last_values: Vec<f32>,
+    /// f32 values where a caller's do not begin on a cache line: a vector that straddles two is loaded twice.
+    single_values: AlignedWords,
     /// bf16, two a word.
     pub half: PackedOperands,
     /// Integers, four a word; queries are stored plus 128, because the products take one side unsigned.
@@ -19,10 +20,13 @@ pub(crate) struct PackedHead {
     /// What a key's 8-bit product starts from, as i32: the 128 of the queries adds 128 times the key's sum.
     pub int8_offsets: Vec<u32>,
     pub int8_scales: Int8Scales,
+    /// Words of the keys at hand, one key after the other.
+    in_turn: AlignedWords,
 }
 
-/// Queries `[queries][head_dim / n]` and keys `[keys / 4][head_dim / n][4]`, words of n numbers of one token, those of four
-/// keys side by side; values `[keys / n][head_dim]`, words of n tokens. Padding is zero.
+/// Queries `[queries][head_dim / n]` and keys `[keys / span][head_dim / n][span]`, words of n numbers of one token, those of
+/// `span` keys side by side: as many as a vector has lanes, or a block has keys; values `[keys / n][head_dim]`, words of n
+/// tokens. Padding is zero.
 #[derive(Debug)]
 pub(crate) struct PackedOperands {
     pub queries: AlignedWords,
@@ -41,16 +45,33 @@ pub(crate) struct Int8Scales {
     pub value: f32,
 }
 
-/// Numbers of one head, `[tokens][head_dim]`, and which of `Precision::ALL` its blocks have.
+/// Numbers of one head, `[tokens][head_dim]`, which of `Precision::ALL` its blocks have, and how many tokens one has.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
+    pub block_size: usize,
     pub q: &'a [f32],
     pub k: &'a [f32],
     pub v: &'a [f32],
     pub uses: [bool; 3],
 }
 
-/// Keys that are packed together.
+/// Packs one head; see [`PackedHead::fill`].
+pub(crate) struct Pack<'a> {
+    pub packed: &'a mut PackedHead,
+    pub head: Head<'a>,
+    pub head_dim: usize,
+}
+
+impl OnLanes for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) {
+        self.packed.fill(lanes, self.head, self.head_dim);
+    }
+}
+
+/// Keys whose values are packed together.
 const GROUP: usize = 4;
 
 impl PackedHead {
@@ -58,22 +79,37 @@ impl PackedHead {
     pub(crate) fn with_room(queries: usize, keys: usize, head_dim: usize, uses: [bool; 3]) -> Self {
         let [int8, half, single] = uses;
         let room = |used: bool, n: usize| PackedOperands::with_room(queries, keys, head_dim, if used { n } else { 0 });
-        let single = |len: usize| if single { len } else { 0 };
+        let single_keys = if single { keys.next_multiple_of(MAX_WIDTH) * head_dim } else { 0 };
+        let single_values = if single { keys * head_dim } else { 0 };
         Self {
-            single_keys: AlignedWords::zeroed(single(keys.next_multiple_of(GROUP) * head_dim)),
-            last_values: vec![0.0; single(GROUP * head_dim)],
+            single_keys: AlignedWords::zeroed(single_keys),
+            single_values: AlignedWords::zeroed(single_values),
             half: room(half, 2),
             int8: room(int8, 4),
-            int8_offsets: vec![0; if int8 { keys.next_multiple_of(GROUP) } else { 0 }],
+            int8_offsets: vec![0; if int8 { keys.next_multiple_of(MAX_WIDTH) } else { 0 }],
             int8_scales: Int8Scales::default(),
+            in_turn: AlignedWords::zeroed(MAX_WIDTH * (head_dim + 1)),
         }
+    }
+
+    /// The values `v` that the head was filled from, as words on cache lines.
+    pub(crate) fn single_values<'a>(&'a self, v: &'a [f32]) -> &'a [u32] {
+        if on_a_cache_line(v) { words(v) } else { &self.single_values[..v.len().min(self.single_values.len())] }
+    }
+
+    pub(crate) fn words(&self) -> usize {
+        let operands = [&self.half, &self.int8]
+            .map(|operands| operands.queries.len() + operands.keys.len() + operands.values.len());
+        let single = self.single_keys.len() + self.single_values.len();
+        single + operands.iter().sum::<usize>() + self.int8_offsets.len() + self.in_turn.len()
     }
 
     /// Fills the room of the precisions in use, each of `Precision::ALL`, from one head's `q` and the live part of its `k`
     /// and `v`, all `[tokens][head_dim]`.
     #[inline(always)]
     pub(crate) fn fill<L: Lanes>(&mut self, lanes: L, head: Head<'_>, head_dim: usize) {
-        let Head { q, k, v, uses: [int8, half, single] } = head;
+        let Head { q, k, v, uses: [int8, half, single], block_size } = head;
+        let span = L::WIDTH.min(block_size);
         // One tensor after the other: it is still in a cache when it is read again.
         let mut scales = [Scale::default(); 3];
         if half {
@@ -84,25 +120,25 @@ impl PackedHead {
             pack_tokens(lanes, Int8(scales[0]), q, &mut self.int8.queries, FOUR_TIMES_128);
         }
         if single {
-            pack_keys(lanes, Single, k, &mut self.single_keys, head_dim);
+            pack_keys(lanes, Single, k, &mut self.single_keys, &mut self.in_turn, [head_dim, span]);
         }
         if half {
-            pack_keys(lanes, Half, k, &mut self.half.keys, head_dim);
+            pack_keys(lanes, Half, k, &mut self.half.keys, &mut self.in_turn, [head_dim, span]);
         }
         if int8 {
             scales[1] = Scale::of(k);
-            pack_keys(lanes, Int8(scales[1]), k, &mut self.int8.keys, head_dim);
-            let live = k.len().div_ceil(GROUP * head_dim);
-            let groups = self.int8.keys.chunks_exact(head_dim).take(live);
-            for (offsets, group) in self.int8_offsets.chunks_exact_mut(GROUP).zip(groups) {
-                offsets.copy_from_slice(&offsets_of(lanes, group));
+            pack_keys(lanes, Int8(scales[1]), k, &mut self.int8.keys, &mut self.in_turn, [head_dim, span]);
+            let live = k.len().div_ceil(span * head_dim);
+            let groups = self.int8.keys.chunks_exact(span * head_dim / 4).take(live);
+            for (offsets, group) in self.int8_offsets.chunks_exact_mut(span).zip(groups) {
+                match span == L::WIDTH {
+                    true => offsets_of(lanes, group, offsets),
+                    false => offsets_of(lanes.narrow(), group, offsets),
+                }
             }
         }
-        if single {
-            let whole = v.len() - v.len() % (GROUP * head_dim);
-            let (last, rest) = self.last_values.split_at_mut(v.len() - whole);
-            last.copy_from_slice(&v[whole..]);
-            rest.fill(0.0);
+        if single && !on_a_cache_line(v) {
+            self.single_values[..v.len()].copy_from_slice(words(v));
         }
         if half {
             pack_values(lanes, Half, v, &mut self.half.values, head_dim);
@@ -119,15 +155,9 @@ impl PackedOperands {
     /// For `n` numbers a word; none at all for zero.
     fn with_room(queries: usize, keys: usize, head_dim: usize, n: usize) -> Self {
         let words = |tokens: usize| (tokens * head_dim).checked_div(n).unwrap_or(0);
-        let keys = words(keys.next_multiple_of(GROUP));
-        // Four words are read from the last query's last two on.
-        let queries = words(queries) + if n > 0 { 4 } else { 0 };
+        let (queries, keys) = (words(queries), words(keys.next_multiple_of(MAX_WIDTH)));
         let [queries, keys, values] = [queries, keys, keys].map(AlignedWords::zeroed);
         Self { queries, keys, values }
-    }
-
-    pub(crate) fn words(&self) -> usize {
-        self.queries.len() + self.keys.len() + self.values.len()
     }
 }
 
@@ -294,60 +324,57 @@ fn some_words<L: Lanes, F: Form>(lanes: L, form: F, from: &[f32], to: &mut [u32]
     at
 }
 
-/// Words of four keys side by side.
+/// Words of `span` keys side by side.
 #[inline(always)]
-fn pack_keys<L: Lanes, F: Form>(lanes: L, form: F, keys: &[f32], to: &mut [u32], d: usize) {
-    let (words, live) = (d / F::N, keys.len().div_ceil(GROUP * d));
-    let groups = to.chunks_exact_mut(GROUP * words).take(live).enumerate();
-    if words.is_multiple_of(L::WIDTH) {
-        for (group, to) in groups {
-            let four = group_of::<GROUP>(keys, group * GROUP, d);
-            for at in (0..words).step_by(L::WIDTH) {
-                let mut rows = [lanes.splat(0); GROUP];
-                for (row, key) in rows.iter_mut().zip(four) {
-                    *row = form.words(lanes, &key[at * F::N..]);
+fn pack_keys<L: Lanes, F: Form>(
+    lanes: L,
+    form: F,
+    keys: &[f32],
+    to: &mut [u32],
+    in_turn: &mut [u32],
+    [d, span]: [usize; 2],
+) {
+    let words = d / F::N;
+    // Keys that are no whole vectors of words fill such vectors together, and so do those of the last group.
+    for (keys, to) in keys.chunks(span * d).zip(to.chunks_exact_mut(span * words)) {
+        let direct = words.is_multiple_of(L::WIDTH) && keys.len() == span * d;
+        if !direct {
+            in_turn[keys.len() / F::N..span * words].fill(0);
+            pack_tokens(lanes, form, keys, in_turn, 0);
+        }
+        for at in (0..words).step_by(L::WIDTH) {
+            // Group x of vector n is word 4 x + n of four keys.
+            let mut quads = [[lanes.splat(0); GROUP]; GROUP];
+            for (quad, four) in quads.iter_mut().enumerate().take(span / GROUP) {
+                for (n, row) in four.iter_mut().enumerate() {
+                    let key = GROUP * quad + n;
+                    *row = match direct {
+                        true => form.words(lanes, &keys[key * d + at * F::N..]),
+                        false => lanes.load(&in_turn[key * words + at..]),
+                    };
                 }
-                interleave_keys(lanes, rows, &mut to[at * GROUP..]);
+                *four = transpose_groups(lanes, *four);
             }
-        }
-        return;
-    }
-    // Keys that are no whole vectors fill them together; only then are they put side by side.
-    let mut in_turn = [0; GROUP * (MAX_HEAD_DIM as usize + 1)];
-    for ((group, to), keys) in groups.zip(keys.chunks(GROUP * d)) {
-        if group + 1 == live {
-            in_turn.fill(0);
-        }
-        pack_tokens(lanes, form, keys, &mut in_turn, 0);
-        let mut at = 0;
-        while at + L::WIDTH <= words {
-            let mut rows = [lanes.splat(0); GROUP];
-            for (key, row) in rows.iter_mut().enumerate() {
-                *row = lanes.load(&in_turn[key * words + at..]);
-            }
-            interleave_keys(lanes, rows, &mut to[at * GROUP..]);
-            at += L::WIDTH;
-        }
-        for at in (at..words).step_by(GROUP) {
-            let four = [0, 1, 2, 3].map(|key| Portable.load(&in_turn[key * words + at..]));
-            for (n, words) in transpose_groups(Portable, four).into_iter().enumerate().take(words - at) {
-                Portable.store(words, &mut to[(at + n) * GROUP..]);
-            }
+            side_by_side(lanes, quads, span, words - at, &mut to[at * span..]);
         }
     }
 }
 
-/// A vector of words of each of four keys, side by side.
+/// From words of four keys to those of all of `span`, as many words of each as are `left` or fill a vector.
 #[inline(always)]
-fn interleave_keys<L: Lanes>(lanes: L, rows: [L::Word; GROUP], to: &mut [u32]) {
-    // Group x of vector n is word 4 x + n of the four keys.
-    let by_word = transpose_groups(lanes, rows);
-    for first in 0..GROUP / L::GROUPS {
-        let mut in_order = by_word;
-        in_order.rotate_left(first * L::GROUPS);
-        let in_order = lanes.turn_groups(in_order);
-        for x in 0..L::GROUPS {
-            lanes.store(in_order[x], &mut to[(GROUP * x + first * L::GROUPS) * GROUP..]);
+fn side_by_side<L: Lanes>(lanes: L, quads: [[L::Word; GROUP]; GROUP], span: usize, left: usize, to: &mut [u32]) {
+    let halves = span < L::WIDTH;
+    for n in (0..GROUP).step_by(if halves { 2 } else { 1 }) {
+        let of_keys = match halves {
+            false => [quads[0][n], quads[1][n], quads[2][n], quads[3][n]],
+            // Two words of half as many keys.
+            true => [quads[0][n], quads[1][n], quads[0][n + 1], quads[1][n + 1]],
+        };
+        for (x, turned) in lanes.turn_groups(of_keys).into_iter().enumerate().take(L::GROUPS) {
+            let word = GROUP * x + n;
+            if word < left {
+                lanes.store(turned, &mut to[word * span..]);
+            }
         }
     }
 }
@@ -382,30 +409,21 @@ fn some_values<L: Lanes, F: Zip<N>, const N: usize>(
     at
 }
 
-/// -128 times the sum of each of four keys, as i32.
+/// -128 times the sum of each of a vector of keys, as i32.
 #[inline(always)]
-fn offsets_of<L: Lanes>(lanes: L, group: &[u32]) -> [u32; GROUP] {
-    let mut offsets = [0_u32; GROUP];
-    let vectors = group.chunks_exact(L::WIDTH);
+fn offsets_of<L: Lanes>(lanes: L, group: &[u32], offsets: &mut [u32]) {
     let mut sum = lanes.splat(0);
-    let rest = vectors.remainder();
-    for words in vectors {
+    for words in group.chunks_exact(L::WIDTH) {
         sum = lanes.dot_u8_i8(sum, lanes.splat(FOUR_TIMES_128), lanes.load(words));
     }
-    let mut sums = [0; MAX_WIDTH];
-    lanes.store(sum, &mut sums);
-    for words in sums.chunks_exact(GROUP) {
-        for (offset, word) in offsets.iter_mut().zip(words) {
-            *offset = offset.wrapping_sub(*word);
-        }
+    lanes.store(sum, offsets);
+    for offset in offsets {
+        *offset = offset.wrapping_neg();
     }
-    for words in rest.chunks_exact(GROUP) {
-        let products = Portable.dot_u8_i8([0; GROUP], [FOUR_TIMES_128; GROUP], Portable.load(words));
-        for (offset, product) in offsets.iter_mut().zip(products) {
-            *offset = offset.wrapping_sub(product);
-        }
-    }
-    offsets
+}
+
+fn on_a_cache_line(values: &[f32]) -> bool {
+    values.as_ptr().addr().is_multiple_of(AlignedWords::LINE)
 }
 
 /// Floats as their bits.
@@ -413,4 +431,10 @@ fn offsets_of<L: Lanes>(lanes: L, group: &[u32]) -> [u32; GROUP] {
 pub(crate) fn words(floats: &[f32]) -> &[u32] {
     // SAFETY: the types have the same size and alignment, and every value of the one is a value of the other.
     unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
+}
+
+#[inline(always)]
+pub(crate) fn words_mut(floats: &mut [f32]) -> &mut [u32] {
+    // SAFETY: as in `words`, in both directions.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
 }

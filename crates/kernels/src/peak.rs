@@ -19,12 +19,10 @@ use std::{hint::black_box, time::Instant};
 
 use maskwright_blueprint::Precision;
 
-#[cfg(target_arch = "x86_64")]
-use crate::lanes::{Avx2, Avx512};
 use crate::{
     Kernel, KernelError,
     kernel::Instructions,
-    lanes::{Lanes, MAX_WIDTH, Portable},
+    lanes::{Lanes, MAX_WIDTH, OnLanes},
     tile::{Half, Int8, Operand, Single},
 };
 
@@ -49,9 +47,9 @@ pub fn read_bytes_per_second(kernel: Kernel, bytes: usize) -> Result<f64, Kernel
     // Written, not only zeroed: untouched pages may all be one.
     let words = vec![1_u32; bytes.max(LEAST_BYTES) / size_of::<u32>() / READ_WORDS * READ_WORDS];
     let rounds = (READ_BYTES / size_of_val(&words[..])).max(1);
-    read(instructions, &words, 1);
+    instructions.run(Read { words: &words, rounds: 1 });
     let begun = Instant::now();
-    read(instructions, black_box(&words), rounds);
+    instructions.run(Read { words: black_box(&words), rounds });
     Ok((size_of_val(&words[..]) * rounds) as f64 / begun.elapsed().as_secs_f64())
 }
 
@@ -87,25 +85,23 @@ const CLOCK_STEPS: usize = 1 << 15;
 /// Products of `steps` rounds, and how many operations they are. With 16 registers there are eight sums; on AVX2 only two
 /// fixed vectors, because 8-bit ones are kept widened, in two registers each.
 fn multiply(instructions: Instructions, precision: Precision, steps: usize) -> usize {
-    match instructions {
-        Instructions::Portable => products::<_, 2, 4>(Portable, precision, steps),
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2(proof) => {
-            #[target_feature(enable = "avx2,fma")]
-            fn with_features(proof: Avx2, precision: Precision, steps: usize) -> usize {
-                products::<_, 4, 2>(proof, precision, steps)
-            }
-            // SAFETY: a value of that type is the proof that this CPU has the instructions.
-            unsafe { with_features(proof, precision, steps) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512(proof) => {
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-            fn with_features(proof: Avx512, precision: Precision, steps: usize) -> usize {
-                products::<_, 4, 4>(proof, precision, steps)
-            }
-            // SAFETY: as above.
-            unsafe { with_features(proof, precision, steps) }
+    instructions.run(Multiply { precision, steps })
+}
+
+struct Multiply {
+    precision: Precision,
+    steps: usize,
+}
+
+impl OnLanes for Multiply {
+    type Output = usize;
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) -> usize {
+        match (L::GROUPS, L::SUMS) {
+            (1, _) => products::<_, 2, 4>(lanes, self.precision, self.steps),
+            (_, ..16) => products::<_, 4, 2>(lanes, self.precision, self.steps),
+            _ => products::<_, 4, 4>(lanes, self.precision, self.steps),
         }
     }
 }
@@ -124,7 +120,7 @@ fn products<L: Lanes, const A: usize, const B: usize>(lanes: L, precision: Preci
 /// `A * B` independent sums, each of the product of one of `A` vectors that change from step to step, so that nothing can
 /// be computed ahead of the loop, with one of `B` that stay in registers. Returns the products of a word.
 #[inline(always)]
-fn sums<L: Lanes, O: Operand<L>, const A: usize, const B: usize>(lanes: L, steps: usize) -> usize {
+fn sums<L: Lanes, O: Operand, const A: usize, const B: usize>(lanes: L, steps: usize) -> usize {
     // Small numbers of every precision; sums stay finite, and no product is slower than another.
     let ring: Vec<u32> = (0..RING * A * L::WIDTH).map(|at| 0x3c01_3c01 + (at as u32 % 2)).collect();
     let ring = black_box(&ring[..]);
@@ -159,27 +155,17 @@ fn sums<L: Lanes, O: Operand<L>, const A: usize, const B: usize>(lanes: L, steps
 const RING: usize = 16;
 
 /// Reads every word `rounds` times.
-fn read(instructions: Instructions, words: &[u32], rounds: usize) {
-    match instructions {
-        Instructions::Portable => maxima(Portable, words, rounds),
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2(proof) => {
-            #[target_feature(enable = "avx2,fma")]
-            fn with_features(proof: Avx2, words: &[u32], rounds: usize) {
-                maxima(proof, words, rounds);
-            }
-            // SAFETY: a value of that type is the proof that this CPU has the instructions.
-            unsafe { with_features(proof, words, rounds) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512(proof) => {
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-            fn with_features(proof: Avx512, words: &[u32], rounds: usize) {
-                maxima(proof, words, rounds);
-            }
-            // SAFETY: as above.
-            unsafe { with_features(proof, words, rounds) }
-        }
+struct Read<'a> {
+    words: &'a [u32],
+    rounds: usize,
+}
+
+impl OnLanes for Read<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) {
+        maxima(lanes, self.words, self.rounds);
     }
 }
 

@@ -43,34 +43,31 @@ impl AddAssign for Phases {
     }
 }
 
-/// Told at the end of each phase, or not at all: the type decides, so that an ordinary call has no trace of it.
-pub(crate) trait Stopwatch {
-    fn lap(&mut self, phase: fn(&mut Phases) -> &mut Duration);
-}
-
-/// Does not measure.
-impl Stopwatch for () {
-    #[inline(always)]
-    fn lap(&mut self, _: fn(&mut Phases) -> &mut Duration) {}
-}
-
-/// Adds the time since the last lap.
-pub(crate) struct Laps {
+/// Told at the end of each phase; adds up the time since the last one, or does nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Stopwatch {
     pub phases: Phases,
-    last: Instant,
+    last: Option<Instant>,
 }
 
-impl Laps {
+impl Stopwatch {
+    /// One that measures, from now on; [`Stopwatch::default`] does not.
     pub(crate) fn start() -> Self {
-        Self { phases: Phases::default(), last: Instant::now() }
+        Self { last: Some(Instant::now()), ..Self::default() }
     }
-}
 
-impl Stopwatch for Laps {
-    fn lap(&mut self, phase: fn(&mut Phases) -> &mut Duration) {
+    #[inline(always)]
+    pub(crate) fn lap(&mut self, phase: fn(&mut Phases) -> &mut Duration) {
+        if self.last.is_some() {
+            self.end_lap(phase);
+        }
+    }
+
+    #[cold]
+    fn end_lap(&mut self, phase: fn(&mut Phases) -> &mut Duration) {
         let now = Instant::now();
-        *phase(&mut self.phases) += now - self.last;
-        self.last = now;
+        let last = self.last.replace(now).unwrap_or(now);
+        *phase(&mut self.phases) += now - last;
     }
 }
 
@@ -89,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_lap_belongs_to_the_phase_that_it_ends() {
-        let mut laps = Laps::start();
+        let mut laps = Stopwatch::start();
         std::thread::sleep(Duration::from_millis(2));
         laps.lap(|phases| &mut phases.values);
         assert!(laps.phases.values >= Duration::from_millis(2));

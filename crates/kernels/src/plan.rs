@@ -12,11 +12,11 @@ use crate::{
     crew::{self, Parts},
     inputs,
     kernel::Instructions,
-    packed::{Head, PackedHead},
-    phases::{Laps, Phases, Stopwatch},
+    packed::{Head, Pack, PackedHead},
+    phases::{Phases, Stopwatch},
     promotion,
     row::{self, Row},
-    tile::Job,
+    tile::{AttendRow, Job},
     workspace::{Scratch, SharedHead, WorkspaceSize},
 };
 
@@ -176,7 +176,7 @@ impl AttentionPlan {
         }
         let call = Call { plan: self, inputs, live_keys };
         match &mut workspace.scratch[..] {
-            [scratch] => call.attend_heads(&mut workspace.heads, out, scratch, &mut ()),
+            [scratch] => call.attend_heads(&mut workspace.heads, out, scratch, &mut Stopwatch::default()),
             _ => call.attend_bands(out, workspace),
         }
         Ok(())
@@ -194,9 +194,9 @@ impl AttentionPlan {
         let Some(scratch) = workspace.scratch.first_mut().filter(|_| workspace.size == self.workspace) else {
             return Err(KernelError::Workspace);
         };
-        let mut laps = Laps::start();
-        Call { plan: self, inputs, live_keys }.attend_heads(&mut workspace.heads, out, scratch, &mut laps);
-        Ok(laps.phases)
+        let mut watch = Stopwatch::start();
+        Call { plan: self, inputs, live_keys }.attend_heads(&mut workspace.heads, out, scratch, &mut watch);
+        Ok(watch.phases)
     }
 }
 
@@ -209,26 +209,20 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn pack_head(self, head: usize, packed: &mut PackedHead) {
+    fn pack_head(self, &Row { head, block_size, .. }: &Row, packed: &mut PackedHead) {
         let (q, k, v) = self.head(head);
-        let head = Head { q, k, v, uses: self.plan.workspace.heads[head] };
-        self.plan.instructions.pack(packed, head, self.plan.shape.head_dim as usize);
+        let head = Head { q, k, v, uses: self.plan.workspace.heads[head], block_size };
+        self.plan.instructions.run(Pack { packed, head, head_dim: self.plan.shape.head_dim as usize });
     }
 
     /// Head by head, in the same room where there is only one, so that what has been packed is still in the cache.
-    fn attend_heads(
-        self,
-        heads: &mut [SharedHead],
-        out: &mut [f32],
-        scratch: &mut Scratch,
-        watch: &mut impl Stopwatch,
-    ) {
+    fn attend_heads(self, heads: &mut [SharedHead], out: &mut [f32], scratch: &mut Scratch, watch: &mut Stopwatch) {
         let d = self.plan.shape.head_dim as usize;
         let mut out = out;
         for rows in self.plan.rows.chunk_by(|a, b| a.head == b.head) {
-            let head = rows[0].head;
-            let packed = if let [one] = heads { one } else { &mut heads[head] }.get_mut();
-            self.pack_head(head, packed);
+            let first = &rows[0];
+            let packed = if let [one] = heads { one } else { &mut heads[first.head] }.get_mut();
+            self.pack_head(first, packed);
             watch.lap(|phases| &mut phases.packing);
             for row in rows {
                 let (here, rest) = out.split_at_mut(row.queries.len() * d);
@@ -279,20 +273,13 @@ impl Call<'_> {
             // SAFETY: rows are different queries, and these are the band's.
             let out = unsafe { out.part(at(row.queries.start)..at(row.queries.end)) };
             heads[row.head].with(
-                |packed| self.pack_head(row.head, packed),
-                |packed| self.attend_row(row, packed, out, scratch, &mut ()),
+                |packed| self.pack_head(row, packed),
+                |packed| self.attend_row(row, packed, out, scratch, &mut Stopwatch::default()),
             );
         }
     }
 
-    fn attend_row(
-        self,
-        row: &Row,
-        packed: &PackedHead,
-        out: &mut [f32],
-        scratch: &mut Scratch,
-        watch: &mut impl Stopwatch,
-    ) {
+    fn attend_row(self, row: &Row, packed: &PackedHead, out: &mut [f32], scratch: &mut Scratch, watch: &mut Stopwatch) {
         let d = self.plan.shape.head_dim as usize;
         let (q, _, v) = self.head(row.head);
         let job = Job {
@@ -307,7 +294,7 @@ impl Call<'_> {
             v,
             packed,
         };
-        self.plan.instructions.attend_row(&job, out, scratch, watch);
+        self.plan.instructions.run(AttendRow { job: &job, out, scratch, watch });
     }
 
     /// Queries and live keys and values of one head.

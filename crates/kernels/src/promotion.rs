@@ -42,6 +42,13 @@ const PORTABLE: Rates =
     Rates { product: [1.2, 0.88, 0.88], softmax: [7.0, 4.0, 0.1], run: 170.0, arrange: 0.1, pack: [4.4, 3.0, 1.5] };
 const AVX2: Rates =
     Rates { product: [0.112, 0.157, 0.161], softmax: [0.7, 0.9, 0.3], run: 250.0, arrange: 0.7, pack: [0.6, 0.6, 1.8] };
+const AVX512_VNNI: Rates = Rates {
+    product: [0.0185, 0.11, 0.07],
+    softmax: [0.12, 0.1, 0.25],
+    run: 190.0,
+    arrange: 0.45,
+    pack: [0.28, 0.4, 0.35],
+};
 const AVX512: Rates = Rates {
     product: [0.0185, 0.037, 0.07],
     softmax: [0.12, 0.1, 0.25],
@@ -64,6 +71,7 @@ pub(crate) fn of_head(mask: &HeadMask, shape: &AttentionShape, options: &PlanOpt
     let rates = match options.kernel {
         Kernel::Portable => &PORTABLE,
         Kernel::Avx2 => &AVX2,
+        Kernel::Avx512Vnni => &AVX512_VNNI,
         Kernel::Avx512 => &AVX512,
     };
     let allowed = |choice: &&Promoted| !integer || choice[0] == Precision::Int8;

@@ -70,14 +70,11 @@ impl Workspace {
     pub fn bytes(&self) -> usize {
         let of_head = |SharedHead(head): &SharedHead| {
             let head = &head.read().unwrap_or_else(PoisonError::into_inner).packed;
-            let single = head.single_keys.len() + head.last_values.len();
-            single + head.half.words() + head.int8.words() + head.int8_offsets.len()
+            head.words()
         };
         let heads = self.heads.iter().map(of_head);
-        let scratch = self.scratch.iter().flat_map(|scratch| {
-            [&scratch.queries, &scratch.scores, &scratch.output, &scratch.whole, &scratch.integers]
-                .map(|words| words.len())
-        });
+        let scratch =
+            self.scratch.iter().flat_map(|scratch| [&scratch.scores, &scratch.integers].map(|words| words.len()));
         4 * heads.chain(scratch).sum::<usize>()
     }
 }
@@ -110,31 +107,19 @@ impl SharedHead {
     }
 }
 
-/// What one tile of queries needs: vectors of 32-bit words, one lane a query.
+/// What one tile of queries needs.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// The queries, transposed: `[head_dim]` vectors, or fewer where a word holds several numbers.
-    pub queries: AlignedWords,
-    /// Scores, then weights, of the keys at hand: `[CHUNK]` vectors.
+    /// Scores, then weights, of the keys at hand, for each query.
     pub scores: AlignedWords,
-    /// Weighted values so far: `[head_dim]` vectors.
-    pub output: AlignedWords,
-    /// Queries or outputs of a tile at the end of a head, which has fewer than others.
-    pub whole: AlignedWords,
     /// All scores of the 8-bit blocks of a row, for integer softmax.
     pub integers: AlignedWords,
 }
 
 impl Scratch {
     fn new(size: &WorkspaceSize) -> Self {
-        let vectors = |count: usize| AlignedWords::zeroed(count * MAX_QUERIES);
-        Self {
-            queries: vectors(size.head_dim),
-            scores: vectors(CHUNK),
-            output: vectors(size.head_dim),
-            whole: vectors(size.head_dim),
-            integers: vectors(size.integer_keys.next_multiple_of(16)),
-        }
+        let keys = |keys: usize| AlignedWords::zeroed(keys * MAX_QUERIES);
+        Self { scores: keys(CHUNK), integers: keys(size.integer_keys.next_multiple_of(MAX_QUERIES)) }
     }
 }
 
@@ -147,7 +132,7 @@ pub(crate) struct AlignedWords {
 }
 
 impl AlignedWords {
-    const LINE: usize = 64;
+    pub(crate) const LINE: usize = 64;
 
     pub(crate) fn zeroed(len: usize) -> Self {
         let words = vec![0; len + Self::LINE / size_of::<u32>()];

@@ -5,14 +5,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Exp2, Lanes, Portable, TIES_UP};
-use crate::{
-    IntegerSoftmax,
-    packed::{Head, PackedHead},
-    phases::Stopwatch,
-    tile::{self, Job},
-    workspace::Scratch,
-};
+use super::{Exp2, Lanes, OnLanes, Portable, TIES_UP};
+use crate::IntegerSoftmax;
 
 /// AVX2 and FMA: the proof that this CPU has both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,30 +15,6 @@ pub(crate) struct Avx2(());
 impl Avx2 {
     pub(crate) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
-    }
-
-    pub(crate) fn attend_row<S: Stopwatch>(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut S) {
-        #[target_feature(enable = "avx2,fma")]
-        fn with_features<S: Stopwatch>(
-            proof: Avx2,
-            job: &Job<'_>,
-            out: &mut [f32],
-            scratch: &mut Scratch,
-            watch: &mut S,
-        ) {
-            tile::attend_row::<_, 4>(proof, job, out, scratch, watch);
-        }
-        // SAFETY: see the module.
-        unsafe { with_features(self, job, out, scratch, watch) }
-    }
-
-    pub(crate) fn pack(self, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
-        #[target_feature(enable = "avx2,fma")]
-        fn with_features(proof: Avx2, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
-            packed.fill(proof, head, head_dim);
-        }
-        // SAFETY: see the module.
-        unsafe { with_features(self, packed, head, head_dim) }
     }
 }
 
@@ -62,6 +32,16 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn run<T: OnLanes>(self, task: T) -> T::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma")]
+        fn with_features<T: OnLanes>(lanes: Avx2, task: T) -> T::Output {
+            task.on(lanes)
+        }
+        unsafe { with_features(self, task) }
+    }
+
+    #[inline(always)]
     fn load(self, from: &[u32]) -> __m256i {
         let words: &[u32; 8] = from.first_chunk().expect("buffers hold whole vectors");
         unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
@@ -74,9 +54,22 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn load_group(self, from: &[u32]) -> __m256i {
-        let words: &[u32; 4] = from.first_chunk().expect("buffers hold whole groups");
-        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(words.as_ptr().cast())) }
+    fn load_halves(self, low: &[u32], high: &[u32]) -> __m256i {
+        let [low, high] =
+            [low, high].map(|from| -> &[u32; 4] { from.first_chunk().expect("buffers hold whole vectors") });
+        unsafe { _mm256_loadu2_m128i(high.as_ptr().cast(), low.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_half(self, from: &[u32]) -> __m256i {
+        let words: &[u32; 4] = from.first_chunk().expect("buffers hold half a vector");
+        unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(words.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn store_half(self, words: __m256i, to: &mut [u32]) {
+        let to: &mut [u32; 4] = to.first_chunk_mut().expect("buffers hold half a vector");
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_castsi256_si128(words)) }
     }
 
     #[inline(always)]
@@ -87,14 +80,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn scatter_groups(self, words: __m256i, to: &mut [u32], stride: usize) {
-        let (low, high) = to.split_at_mut(stride);
-        let low: &mut [u32; 4] = low.first_chunk_mut().expect("buffers hold whole groups");
-        let high: &mut [u32; 4] = high.first_chunk_mut().expect("buffers hold whole groups");
-        unsafe { _mm256_storeu2_m128i(high.as_mut_ptr().cast(), low.as_mut_ptr().cast(), words) }
-    }
-
-    #[inline(always)]
     fn turn_groups(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
         unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b), c, d] }
     }
@@ -102,18 +87,6 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn interleave(self, a: __m256i, b: __m256i) -> [__m256i; 2] {
         unsafe { [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)] }
-    }
-
-    #[inline(always)]
-    fn spread<const AT: usize>(self, words: __m256i) -> __m256i {
-        unsafe {
-            match AT {
-                0 => _mm256_shuffle_epi32::<0b00_00_00_00>(words),
-                1 => _mm256_shuffle_epi32::<0b01_01_01_01>(words),
-                2 => _mm256_shuffle_epi32::<0b10_10_10_10>(words),
-                _ => _mm256_shuffle_epi32::<0b11_11_11_11>(words),
-            }
-        }
     }
 
     #[inline(always)]
@@ -129,11 +102,6 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn floats(self, bits: __m256i) -> __m256 {
         unsafe { _mm256_castsi256_ps(bits) }
-    }
-
-    #[inline(always)]
-    fn nan_or_zero(self, x: __m256) -> __m256 {
-        unsafe { _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x)) }
     }
 
     #[inline(always)]

@@ -8,56 +8,25 @@ use std::{
     mem::transmute,
 };
 
-use super::{Avx2, Exp2, Lanes, ROUNDER, TIES_UP};
-use crate::{
-    IntegerSoftmax,
-    packed::{Head, PackedHead},
-    phases::Stopwatch,
-    tile::{self, Job},
-    workspace::Scratch,
-};
+use super::{Avx2, Exp2, Lanes, OnLanes, ROUNDER, TIES_UP};
+use crate::IntegerSoftmax;
 
-/// AVX-512 F, BW and VL with VNNI and BF16, AVX2 and FMA: the proof that this CPU has them all.
+/// AVX-512 F, BW and VL with VNNI, AVX2 and FMA, and BF16 where it says so: the proof that this CPU has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Avx512(Avx2);
+pub(crate) struct Avx512<const BF16: bool>(Avx2);
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     pub(crate) fn detect() -> Option<Self> {
         let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx512bf16");
+            && (!BF16 || is_x86_feature_detected!("avx512bf16"));
         Avx2::detect().filter(|_| all).map(Self)
-    }
-
-    pub(crate) fn attend_row<S: Stopwatch>(self, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut S) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-        fn sixteen<S: Stopwatch>(proof: Avx512, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut S) {
-            tile::attend_row::<_, 4>(proof, job, out, scratch, watch);
-        }
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-        fn eight<S: Stopwatch>(proof: Avx512, job: &Job<'_>, out: &mut [f32], scratch: &mut Scratch, watch: &mut S) {
-            tile::attend_row::<_, 2>(proof, job, out, scratch, watch);
-        }
-        // SAFETY: see the module.
-        match job.row.block_size {
-            8 => unsafe { eight(self, job, out, scratch, watch) },
-            _ => unsafe { sixteen(self, job, out, scratch, watch) },
-        }
-    }
-
-    pub(crate) fn pack(self, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-        fn with_features(proof: Avx512, packed: &mut PackedHead, head: Head<'_>, head_dim: usize) {
-            packed.fill(proof, head, head_dim);
-        }
-        // SAFETY: see the module.
-        unsafe { with_features(self, packed, head, head_dim) }
     }
 }
 
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     const GROUPS: usize = 4;
     const SUMS: usize = 16;
 
@@ -68,6 +37,21 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn narrow(self) -> Avx2 {
         self.0
+    }
+
+    #[inline(always)]
+    fn run<T: OnLanes>(self, task: T) -> T::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+        fn with_bf16<L: Lanes, T: OnLanes>(lanes: L, task: T) -> T::Output {
+            task.on(lanes)
+        }
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+        fn without<L: Lanes, T: OnLanes>(lanes: L, task: T) -> T::Output {
+            task.on(lanes)
+        }
+        unsafe { if BF16 { with_bf16(self, task) } else { without(self, task) } }
     }
 
     #[inline(always)]
@@ -83,9 +67,25 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn load_group(self, from: &[u32]) -> __m512i {
-        let words: &[u32; 4] = from.first_chunk().expect("buffers hold whole groups");
-        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(words.as_ptr().cast())) }
+    fn load_halves(self, low: &[u32], high: &[u32]) -> __m512i {
+        let [low, high] =
+            [low, high].map(|from| -> &[u32; 8] { from.first_chunk().expect("buffers hold whole vectors") });
+        unsafe {
+            let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.as_ptr().cast()));
+            _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn load_half(self, from: &[u32]) -> __m512i {
+        let words: &[u32; 8] = from.first_chunk().expect("buffers hold half a vector");
+        unsafe { _mm512_zextsi256_si512(_mm256_loadu_si256(words.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn store_half(self, words: __m512i, to: &mut [u32]) {
+        let to: &mut [u32; 8] = to.first_chunk_mut().expect("buffers hold half a vector");
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_castsi512_si256(words)) }
     }
 
     #[inline(always)]
@@ -98,19 +98,6 @@ impl Lanes for Avx512 {
             let group = _mm512_inserti32x4::<1>(group, _mm_loadu_si128(from.add(stride).cast()));
             let group = _mm512_inserti32x4::<2>(group, _mm_loadu_si128(from.add(2 * stride).cast()));
             _mm512_inserti32x4::<3>(group, _mm_loadu_si128(from.add(3 * stride).cast()))
-        }
-    }
-
-    #[inline(always)]
-    fn scatter_groups(self, words: __m512i, to: &mut [u32], stride: usize) {
-        assert!(to.len() >= 3 * stride + 4, "buffers hold whole groups");
-        let to = to.as_mut_ptr();
-        unsafe {
-            // SAFETY: four words from 3 * stride on are within the slice, as has been asserted.
-            _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(words));
-            _mm_storeu_si128(to.add(stride).cast(), _mm512_extracti32x4_epi32::<1>(words));
-            _mm_storeu_si128(to.add(2 * stride).cast(), _mm512_extracti32x4_epi32::<2>(words));
-            _mm_storeu_si128(to.add(3 * stride).cast(), _mm512_extracti32x4_epi32::<3>(words));
         }
     }
 
@@ -136,18 +123,6 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn spread<const AT: usize>(self, words: __m512i) -> __m512i {
-        unsafe {
-            match AT {
-                0 => _mm512_shuffle_epi32::<0b00_00_00_00>(words),
-                1 => _mm512_shuffle_epi32::<0b01_01_01_01>(words),
-                2 => _mm512_shuffle_epi32::<0b10_10_10_10>(words),
-                _ => _mm512_shuffle_epi32::<0b11_11_11_11>(words),
-            }
-        }
-    }
-
-    #[inline(always)]
     fn splat(self, word: u32) -> __m512i {
         unsafe { _mm512_set1_epi32(word as i32) }
     }
@@ -160,11 +135,6 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn floats(self, bits: __m512i) -> __m512 {
         unsafe { _mm512_castsi512_ps(bits) }
-    }
-
-    #[inline(always)]
-    fn nan_or_zero(self, x: __m512) -> __m512 {
-        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), x) }
     }
 
     #[inline(always)]
@@ -233,16 +203,30 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn dot_bf16(self, sum: __m512, a: __m512i, b: __m512i) -> __m512 {
-        // SAFETY: the two types are the same 512 bits.
-        unsafe { _mm512_dpbf16_ps(sum, transmute::<__m512i, __m512bh>(a), transmute::<__m512i, __m512bh>(b)) }
+        unsafe {
+            if BF16 {
+                // SAFETY: the two types are the same 512 bits.
+                return _mm512_dpbf16_ps(sum, transmute::<__m512i, __m512bh>(a), transmute::<__m512i, __m512bh>(b));
+            }
+            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            let (a_low, b_low) = (_mm512_slli_epi32::<16>(a), _mm512_slli_epi32::<16>(b));
+            let (a_high, b_high) = (_mm512_and_si512(a, upper), _mm512_and_si512(b, upper));
+            let sum = _mm512_fmadd_ps(_mm512_castsi512_ps(a_low), _mm512_castsi512_ps(b_low), sum);
+            _mm512_fmadd_ps(_mm512_castsi512_ps(a_high), _mm512_castsi512_ps(b_high), sum)
+        }
     }
 
     #[inline(always)]
     fn pack_bf16(self, first: __m512, second: __m512) -> __m512i {
         unsafe {
-            // SAFETY: the two types are the same 512 bits.
-            let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
-            _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), halves)
+            if BF16 {
+                // SAFETY: the two types are the same 512 bits.
+                let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                return _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), halves);
+            }
+            // Unsigned saturation changes nothing, and groups are packed one by one.
+            let (first, second) = (rounded_to_bf16(first), rounded_to_bf16(second));
+            _mm512_packus_epi32(_mm512_srli_epi32::<16>(first), _mm512_srli_epi32::<16>(second))
         }
     }
 
@@ -259,6 +243,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn zip_bf16(self, low: __m512, high: __m512) -> __m512i {
         unsafe {
+            if !BF16 {
+                let low = _mm512_srli_epi32::<16>(rounded_to_bf16(low));
+                return _mm512_mask_blend_epi16(0xaaaa_aaaa, low, rounded_to_bf16(high));
+            }
             // SAFETY: the two types are the same 512 bits.
             let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
             let zip = _mm512_set_epi16(
@@ -299,14 +287,15 @@ impl Lanes for Avx512 {
 
     /// In 16 bits, 32 scores at once: the result's bits are those of a logarithm with a small correction.
     #[inline(always)]
-    fn weights_bf16(self, [first, second]: [__m512; 2], scale: __m512, max: __m512) -> __m512i {
+    fn weights_bf16(self, [first, second]: [__m512; 2], scale: __m512, max: [__m512; 2]) -> __m512i {
         unsafe {
             // The biased logarithm, in units of 2^-9 octaves: exponent and mantissa, if 2^f were 1 + f. Half a unit less
             // makes up for the correction's being cut off. What is 127 octaves below saturates at zero, which is zero.
             let unit = _mm512_set1_ps(512.0);
             let scale = _mm512_mul_ps(scale, unit);
-            let offset = _mm512_fmsub_ps(max, unit, _mm512_set1_ps(127.0 * 512.0 - 0.5));
-            let x = _mm512_packus_epi32(fixed(first, scale, offset), fixed(second, scale, offset));
+            let bias = _mm512_set1_ps(127.0 * 512.0 - 0.5);
+            let (offset, next) = (_mm512_fmsub_ps(max[0], unit, bias), _mm512_fmsub_ps(max[1], unit, bias));
+            let x = _mm512_packus_epi32(fixed(first, scale, offset), fixed(second, scale, next));
             // 1 + f - 2^f = f (1 - f) (0.3046 + 0.0782 f), 1.1e-4 off at most.
             let f = _mm512_slli_epi16::<7>(x);
             let arch = mulhi(f, _mm512_xor_si512(f, _mm512_set1_epi16(-1)));
@@ -318,16 +307,18 @@ impl Lanes for Avx512 {
 
     /// In 16 bits, two scores a word: 32 at once. The quadratic polynomial is off by 0.27 % at most.
     #[inline(always)]
-    fn weights_u8(self, scores: [__m512; 4], scale: __m512, max: __m512) -> __m512i {
+    fn weights_u8(self, scores: [__m512; 4], scale: __m512, max: [__m512; 4]) -> __m512i {
         unsafe {
             // 16 + log2(255 / 256) - (max - score), in units of 2^-12 octaves: what is 16 octaves below saturates at
             // zero, which stands for nothing.
             let unit = _mm512_set1_ps(4096.0);
             let scale = _mm512_mul_ps(scale, unit);
-            let offset = _mm512_fmsub_ps(max, unit, _mm512_set1_ps(65_512.9));
-            let [a, b, c, d] = scores;
-            let low = _mm512_packus_epi32(fixed(a, scale, offset), fixed(b, scale, offset));
-            let high = _mm512_packus_epi32(fixed(c, scale, offset), fixed(d, scale, offset));
+            let bias = _mm512_set1_ps(65_512.9);
+            let mut x = [_mm512_setzero_si512(); 4];
+            for n in 0..4 {
+                x[n] = fixed(scores[n], scale, _mm512_fmsub_ps(max[n], unit, bias));
+            }
+            let (low, high) = (_mm512_packus_epi32(x[0], x[1]), _mm512_packus_epi32(x[2], x[3]));
             _mm512_packus_epi16(power(low), power(high))
         }
     }
@@ -347,6 +338,22 @@ impl Lanes for Avx512 {
             let index = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
             _mm512_permutex2var_epi32(table_low, index, table_high)
         }
+    }
+}
+
+/// As [`bf16_bits`](super::bf16_bits), in the upper half of each word; the lower half is what is left of `x`.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn rounded_to_bf16(x: __m512) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0_0000))
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Exp2, Lanes, ROUNDER};
+use super::{Exp2, Lanes, OnLanes, ROUNDER};
 use crate::IntegerSoftmax;
 
 const WIDTH: usize = 4;
@@ -20,6 +20,10 @@ impl Lanes for Portable {
         self
     }
 
+    fn run<T: OnLanes>(self, task: T) -> T::Output {
+        task.on(self)
+    }
+
     #[inline(always)]
     fn load(self, from: &[u32]) -> Self::Word {
         *from.first_chunk().expect("buffers hold whole vectors")
@@ -31,18 +35,23 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn load_group(self, from: &[u32]) -> Self::Word {
-        self.load(from)
+    fn load_halves(self, low: &[u32], high: &[u32]) -> Self::Word {
+        [low[0], low[1], high[0], high[1]]
+    }
+
+    #[inline(always)]
+    fn load_half(self, from: &[u32]) -> Self::Word {
+        [from[0], from[1], 0, 0]
+    }
+
+    #[inline(always)]
+    fn store_half(self, words: Self::Word, to: &mut [u32]) {
+        to[..2].copy_from_slice(&words[..2]);
     }
 
     #[inline(always)]
     fn gather_groups(self, from: &[u32], _: usize) -> Self::Word {
         self.load(from)
-    }
-
-    #[inline(always)]
-    fn scatter_groups(self, words: Self::Word, to: &mut [u32], _: usize) {
-        self.store(words, to);
     }
 
     #[inline(always)]
@@ -53,11 +62,6 @@ impl Lanes for Portable {
     #[inline(always)]
     fn interleave(self, a: Self::Word, b: Self::Word) -> [Self::Word; 2] {
         [[a[0], b[0], a[1], b[1]], [a[2], b[2], a[3], b[3]]]
-    }
-
-    #[inline(always)]
-    fn spread<const AT: usize>(self, words: Self::Word) -> Self::Word {
-        [words[AT]; WIDTH]
     }
 
     #[inline(always)]
@@ -73,11 +77,6 @@ impl Lanes for Portable {
     #[inline(always)]
     fn floats(self, bits: Self::Word) -> Self::Float {
         each(|lane| f32::from_bits(bits[lane]))
-    }
-
-    #[inline(always)]
-    fn nan_or_zero(self, x: Self::Float) -> Self::Float {
-        each(|lane| if x[lane].is_nan() { x[lane] } else { 0.0 })
     }
 
     #[inline(always)]

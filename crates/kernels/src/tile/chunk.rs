@@ -1,28 +1,24 @@
-use super::Job;
+use super::{Job, Operand};
+use crate::lanes::Lanes;
 
-/// Keys that one step of the online softmax takes at most. Their scores, for 16 queries, fill 16 KiB of the L1 cache;
-/// the 8-bit products of that many keys cannot overflow 32 bits.
+/// Keys that one step of the online softmax takes at most, at any precision: see [`Operand::CHUNK`]. The 8-bit products of
+/// that many keys cannot overflow 32 bits.
 pub(crate) const CHUNK: usize = 256;
 
 /// Keys of one group.
 pub(super) const GROUP: usize = 4;
 
-/// A chunk is padded to whole multiples of this many groups: as many keys as a word of 8-bit weights a word of a group
-/// takes.
-pub(super) const GROUPS_AT_ONCE: usize = 4;
-
 /// Groups of four neighbouring keys that go through one step of the online softmax. Group `n` holds the keys from `4 n`
-/// on; a word of scores or weights per key and query is a *slot*.
+/// on. All of a vector's groups are of one block, or of two where a block has half as many keys.
 pub(super) struct Chunk {
     groups: [u32; CHUNK / GROUP],
-    /// How many of them there are; those that pad repeat the last one.
+    /// How many of them have a live key. Those that follow fill up the last vector.
     real: usize,
-    padded: usize,
 }
 
 impl Chunk {
     pub(super) fn new() -> Self {
-        Self { groups: [0; CHUNK / GROUP], real: 0, padded: 0 }
+        Self { groups: [0; CHUNK / GROUP], real: 0 }
     }
 
     /// Groups with a live key, in the order of their keys.
@@ -31,19 +27,40 @@ impl Chunk {
         &self.groups[..self.real]
     }
 
-    /// The same, and then some of them again up to a multiple of [`GROUPS_AT_ONCE`].
+    /// Vectors of keys.
     #[inline(always)]
-    pub(super) fn padded(&self) -> &[u32] {
-        &self.groups[..self.padded]
+    pub(super) fn vectors<L: Lanes>(&self) -> usize {
+        self.real.div_ceil(L::GROUPS)
+    }
+
+    /// The groups of vector `at`, those without a live key too.
+    #[inline(always)]
+    pub(super) fn groups_of<L: Lanes>(&self, at: usize) -> &[u32] {
+        &self.groups[at * L::GROUPS..][..L::GROUPS]
+    }
+
+    /// How many of them have a live key.
+    #[inline(always)]
+    pub(super) fn real_of<L: Lanes>(&self, at: usize) -> usize {
+        (self.real - at * L::GROUPS).min(L::GROUPS)
+    }
+
+    /// The first key of each half of vector `at`, where packed ones have `span` side by side: the same twice where that is
+    /// a whole vector.
+    #[inline(always)]
+    pub(super) fn keys<L: Lanes>(&self, at: usize, span: usize) -> [usize; 2] {
+        let groups = self.groups_of::<L>(at);
+        let [first, second] = [groups[0], groups[L::GROUPS / 2]].map(|group| group as usize * GROUP);
+        if span == L::WIDTH { [first; 2] } else { [first, second] }
     }
 
     /// Takes as many live blocks from the front of `columns` as fit; false when there are none.
     #[inline(always)]
-    pub(super) fn fill(&mut self, columns: &mut &[u32], job: &Job<'_>) -> bool {
+    pub(super) fn fill<L: Lanes, O: Operand>(&mut self, columns: &mut &[u32], job: &Job<'_>) -> bool {
         let size = job.row.block_size;
         self.real = 0;
         while let Some((&column, rest)) = columns.split_first() {
-            if self.real + size / GROUP > self.groups.len() {
+            if self.real + size / GROUP > O::CHUNK / GROUP {
                 break;
             }
             let key = column as usize * size;
@@ -56,11 +73,12 @@ impl Chunk {
             self.real += live;
             *columns = rest;
         }
-        let Some(&last) = self.real().last() else {
-            return false;
-        };
-        self.padded = self.real.next_multiple_of(GROUPS_AT_ONCE);
-        self.groups[self.real..self.padded].fill(last);
-        true
+        // A block that is half a vector may be the last one: it stands for the one that is not there.
+        if size < L::WIDTH && self.real > 0 {
+            let filled = self.real.next_multiple_of(size / GROUP);
+            let last = self.groups[filled - size / GROUP];
+            self.groups[filled..filled.next_multiple_of(L::GROUPS)].fill(last);
+        }
+        self.real > 0
     }
 }

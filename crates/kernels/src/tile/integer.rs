@@ -1,111 +1,113 @@
 //! 8-bit blocks of a row under the integer softmax: all their scores are kept, because the maximum and the exponentials
 //! are those of the whole group, as the definition has it.
 
-use super::{Chunk, GROUP, Int8, Operand, Operands, Tile, max_of_group, splat, sum_of_group};
+use super::{Chunk, GROUP, Int8, Numbers, Operand, Operands, Seen, Tile, splat, weights::sum_by_query};
 use crate::{
     IntegerSoftmax, Normalisation,
-    lanes::{Lanes, MAX_WIDTH},
+    lanes::{Lanes, OnLanes},
     phases::Stopwatch,
+    tile::MAX_QUERIES,
     workspace::Scratch,
 };
 
-impl<L: Lanes, const A: usize> Tile<'_, L, A> {
-    /// Takes the 8-bit blocks `columns`. They come first in a row, so maximum and sum are theirs until others join.
+impl Tile<'_> {
+    /// Takes the 8-bit blocks `columns`. They come first in a row, so maximum and sum are theirs until others join, unless
+    /// they are the `last`, too.
     #[inline(always)]
-    pub(super) fn start_with_integers(
+    #[expect(clippy::too_many_arguments, reason = "those of `attend`, and how to normalise")]
+    pub(super) fn start_with_integers<L: Lanes>(
         &mut self,
+        lanes: L,
         columns: &[u32],
         operands: &Operands<'_>,
         normalisation: Normalisation,
+        last: bool,
         scratch: &mut Scratch,
-        watch: &mut impl Stopwatch,
+        watch: &mut Stopwatch,
     ) {
-        if columns.is_empty() {
-            return;
-        }
-        let lanes = self.lanes;
-        let Scratch { queries, integers, output, whole, .. } = scratch;
-        let (queries, scores, output) = (queries, integers, output);
-        self.load_queries::<Int8>(operands, queries, whole);
+        let scores = &mut scratch.integers[..];
         // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
         let (mut chunk, mut rest, mut words) = (Chunk::new(), columns, 0);
-        let mut max = [splat(lanes, f32::MIN); A];
+        let mut seen = Seen::nothing();
         watch.lap(|phases| &mut phases.rows);
-        while chunk.fill(&mut rest, self.job) {
-            let seen = self.score::<Int8>(&chunk, operands, queries, &mut scores[words..]);
-            for a in 0..A {
-                max[a] = lanes.max(seen.largest[a], max[a]);
-            }
-            words += chunk.padded().len() * Self::SCORES;
+        while chunk.fill::<L, Int8>(&mut rest, self.job) {
+            self.score::<L, Int8>(lanes, &chunk, operands, &mut scores[words..], &mut seen);
+            words += chunk.vectors::<L>() * L::WIDTH * L::WIDTH;
         }
         if words == 0 {
             return;
         }
         watch.lap(|phases| &mut phases.scores);
         let softmax = IntegerSoftmax::new(self.job.packed.int8_scales.alpha);
-        let sums = self.integer_weights(max, &softmax, normalisation, &mut scores[..words]);
-        let unit = splat(lanes, operands.value_scale);
-        let mut units = [unit; A];
-        for a in 0..A {
-            // Every query has a live key here: the first of a block is no later than the queries that look at it.
-            self.max[a] = lanes.mul(max_of_group(lanes, max[a]), splat(lanes, operands.score_scale));
-            self.sum[a] = lanes.mul(lanes.convert(sums[a]), splat(lanes, 1.0 / 255.0));
-            if normalisation == Normalisation::Paper {
-                units[a] = lanes.mul(unit, sum_of_group(lanes, self.sum[a]));
-            }
+        let scores = &mut scores[..words];
+        lanes.run(WeighIntegers { tile: self, seen: &seen, operands, softmax: &softmax, normalisation, scores });
+        let mut unit = splat(lanes, operands.value_scale);
+        if normalisation == Normalisation::Paper {
+            unit = lanes.mul(unit, self.sum.load(lanes));
         }
         watch.lap(|phases| &mut phases.softmax);
+        let unit = Numbers::of(lanes, unit);
         let (mut rest, mut words) = (columns, 0);
-        while chunk.fill(&mut rest, self.job) {
-            let factors = [[splat(lanes, 1.0); A], units];
-            self.add_values::<Int8>(&chunk, &operands.values, &scores[words..], factors, output);
-            words += chunk.padded().len() / 4 * Self::SCORES;
+        while chunk.fill::<L, Int8>(&mut rest, self.job) {
+            // The division comes with the last chunk, and then applies to the others' sums, too.
+            let join = self.join(lanes, Numbers::all(1.0), unit, last && !self.job.live(rest));
+            self.add_values::<L, Int8>(lanes, &chunk, &operands.values, &scores[words..], &join);
+            words += chunk.vectors::<L>() * L::WIDTH * L::WIDTH;
         }
         watch.lap(|phases| &mut phases.values);
     }
+}
 
-    /// Turns scores into 8-bit weights, four keys a word, in place. Returns each query's sum of exponentials in four
-    /// parts.
+/// Turns scores into 8-bit weights, four keys a word, in place, and sets maxima and sums.
+struct WeighIntegers<'a, 'b> {
+    tile: &'a mut Tile<'b>,
+    seen: &'a Seen,
+    operands: &'a Operands<'a>,
+    softmax: &'a IntegerSoftmax,
+    normalisation: Normalisation,
+    scores: &'a mut [u32],
+}
+
+impl OnLanes for WeighIntegers<'_, '_> {
+    type Output = ();
+
     #[inline(always)]
-    fn integer_weights(
-        &self,
-        max: [L::Float; A],
-        softmax: &IntegerSoftmax,
-        normalisation: Normalisation,
-        scores: &mut [u32],
-    ) -> [L::Word; A] {
-        let lanes = self.lanes;
-        let mut sums = [lanes.splat(0); A];
-        for a in 0..A {
-            let max = max_of_group(lanes, max[a]);
-            for at in 0..scores.len() / (4 * Self::SCORES) {
+    fn on<L: Lanes>(self, lanes: L) {
+        let Self { tile, seen, operands, softmax, normalisation, scores } = self;
+        let of_vector = L::WIDTH * L::WIDTH;
+        let max = seen.max(lanes);
+        let maxima = Numbers::of(lanes, max);
+        let mut sums = [lanes.splat(0); MAX_QUERIES];
+        for first in (0..tile.queries.len()).step_by(4) {
+            for scores in scores.chunks_exact_mut(of_vector) {
+                let scores = &mut scores[first * L::WIDTH..][..4 * L::WIDTH];
                 let mut exponentials = [lanes.splat(0); 4];
-                for (n, exponential) in exponentials.iter_mut().enumerate() {
-                    let score = lanes.load(&scores[(4 * at + n) * Self::SCORES + a * L::WIDTH..]);
-                    *exponential = lanes.integer_exponentials(lanes.sub(max, lanes.floats(score)), softmax);
+                for n in 0..4 {
+                    let distance =
+                        lanes.sub(maxima.splat(lanes, first + n), lanes.floats(lanes.load(&scores[n * L::WIDTH..])));
+                    exponentials[n] = lanes.integer_exponentials(distance, softmax);
                 }
                 let packed = lanes.pack_u8(exponentials);
-                sums[a] = <Int8 as Operand<L>>::add_weights(lanes, sums[a], packed);
-                lanes.store(packed, &mut scores[at * Self::SCORES + a * L::WIDTH..]);
+                sums[first / 4] = Int8::add_weights(lanes, sums[first / 4], packed);
+                lanes.store(packed, scores);
             }
         }
+        let sum = sum_by_query::<L, Int8>(lanes, &sums);
         if normalisation == Normalisation::Paper {
-            let weights = scores.len() / 4;
-            for a in 0..A {
-                let mut sum = [0; MAX_WIDTH];
-                lanes.store(sums[a], &mut sum);
-                for words in scores[..weights].chunks_exact_mut(Self::SCORES) {
-                    let groups = words[a * L::WIDTH..][..L::WIDTH].chunks_exact_mut(GROUP);
-                    for (group, sum) in groups.zip(sum.chunks_exact(GROUP)) {
-                        let sum = sum.iter().sum();
-                        for word in group {
-                            let exponentials = word.to_le_bytes();
-                            *word = u32::from_le_bytes(exponentials.map(|one| normalisation.weight(one, sum)));
-                        }
+            let sums = Numbers::of(lanes, sum);
+            for scores in scores.chunks_exact_mut(of_vector) {
+                for first in (0..tile.queries.len()).step_by(4) {
+                    // Word n of a group is of query n; the sum is a whole number below 2^24.
+                    for (at, word) in scores[first * L::WIDTH..][..L::WIDTH].iter_mut().enumerate() {
+                        let sum = f32::from_bits(sums.0[first + at % GROUP]) as u32;
+                        let exponentials = word.to_le_bytes();
+                        *word = u32::from_le_bytes(exponentials.map(|one| normalisation.weight(one, sum)));
                     }
                 }
             }
         }
-        sums
+        // Every query has a live key here: the first of a block is no later than the queries that look at it.
+        tile.max = Numbers::of(lanes, lanes.mul(max, splat(lanes, operands.score_scale)));
+        tile.sum = Numbers::of(lanes, lanes.mul(sum, splat(lanes, Int8::WEIGHT_UNIT)));
     }
 }

@@ -1,156 +1,209 @@
-use crate::lanes::{EXP2, Lanes};
+use super::CHUNK;
+use crate::lanes::{EXP2, Lanes, transpose_groups};
 
 /// How one precision multiplies: words of queries with words of keys, then words of weights with words of values.
-pub(crate) trait Operand<L: Lanes> {
-    type Sum: Copy;
+pub(crate) trait Operand {
+    type Sum<L: Lanes>: Copy;
+    /// A number for each of as many queries as there are numbers in a word.
+    type Maxima<L: Lanes>: Copy;
     /// Numbers in one word.
     const PER_WORD: usize;
-    /// Whether values are padded to whole groups of keys.
-    const PADDED: bool;
+    /// Keys that one step of the online softmax takes at most. Their scores of 16 queries and their values, of 64 features,
+    /// are to stay in the innermost cache.
+    const CHUNK: usize;
     /// What a weight of one is less than: a sum of weights, times this, is real.
     const WEIGHT_UNIT: f32;
 
     /// Whether products may be infinite or NaN.
     const FLOATS: bool;
 
-    fn zero(lanes: L) -> Self::Sum;
-    fn add_product(lanes: L, sum: Self::Sum, a: L::Word, b: L::Word) -> Self::Sum;
-    fn float(lanes: L, sum: Self::Sum) -> L::Float;
+    fn zero<L: Lanes>(lanes: L) -> Self::Sum<L>;
+    fn add_product<L: Lanes>(lanes: L, sum: Self::Sum<L>, a: L::Word, b: L::Word) -> Self::Sum<L>;
+    fn float<L: Lanes>(lanes: L, sum: Self::Sum<L>) -> L::Float;
 
-    /// What the product with the keys of `group` starts from.
+    /// What the product with a vector of `span` keys, or with two such halves, starts from.
     #[inline(always)]
-    fn start(lanes: L, _offsets: &[u32], _group: usize) -> Self::Sum {
+    fn start<L: Lanes>(lanes: L, _offsets: &[u32], _keys: [usize; 2], _span: usize) -> Self::Sum<L> {
         Self::zero(lanes)
     }
 
-    /// The weights `2^(score * scale - max)` of as many groups as there are numbers in a word, whose scores are `next`
-    /// words apart.
-    fn weights(lanes: L, scores: &[u32], next: usize, scale: L::Float, max: L::Float) -> L::Word;
+    /// Each of the first numbers of `max`, in every lane.
+    fn maxima<L: Lanes>(lanes: L, max: &[u32]) -> Self::Maxima<L>;
+
+    /// The weights `2^(score * scale - max)` of as many queries as there are numbers in a word, whose scores are vectors
+    /// that follow each other: in each group, `4 / PER_WORD` words of each query.
+    fn weights<L: Lanes>(lanes: L, scores: &[u32], scale: L::Float, max: Self::Maxima<L>) -> L::Word;
 
     /// Adds weights, as they have been rounded, so that they add up to one after the division.
-    fn add_weights(lanes: L, sum: Self::Sum, weights: L::Word) -> Self::Sum;
+    fn add_weights<L: Lanes>(lanes: L, sum: Self::Sum<L>, weights: L::Word) -> Self::Sum<L>;
+
+    /// Word n of each group is what `sums`, of weights of four queries, have in that group for query n.
+    fn sums_of_four<L: Lanes>(lanes: L, sums: &[Self::Sum<L>]) -> L::Float;
 }
 
 pub(crate) struct Single;
 
-impl<L: Lanes> Operand<L> for Single {
-    type Sum = L::Float;
+impl Operand for Single {
+    type Sum<L: Lanes> = L::Float;
+    type Maxima<L: Lanes> = L::Float;
     const PER_WORD: usize = 1;
-    const PADDED: bool = false;
+    const CHUNK: usize = CHUNK / 2;
     const WEIGHT_UNIT: f32 = 1.0;
     const FLOATS: bool = true;
 
     #[inline(always)]
-    fn zero(lanes: L) -> L::Float {
+    fn zero<L: Lanes>(lanes: L) -> L::Float {
         lanes.floats(lanes.splat(0))
     }
 
     #[inline(always)]
-    fn add_product(lanes: L, sum: L::Float, a: L::Word, b: L::Word) -> L::Float {
+    fn add_product<L: Lanes>(lanes: L, sum: L::Float, a: L::Word, b: L::Word) -> L::Float {
         lanes.mul_add(lanes.floats(a), lanes.floats(b), sum)
     }
 
     #[inline(always)]
-    fn float(_: L, sum: L::Float) -> L::Float {
+    fn float<L: Lanes>(_: L, sum: L::Float) -> L::Float {
         sum
     }
 
     #[inline(always)]
-    fn weights(lanes: L, scores: &[u32], _: usize, scale: L::Float, max: L::Float) -> L::Word {
+    fn maxima<L: Lanes>(lanes: L, max: &[u32]) -> L::Float {
+        lanes.floats(lanes.splat(max[0]))
+    }
+
+    #[inline(always)]
+    fn weights<L: Lanes>(lanes: L, scores: &[u32], scale: L::Float, max: L::Float) -> L::Word {
         lanes.bits(lanes.exp2(lanes.mul_sub(load(lanes, scores, 0), scale, max), &EXP2))
     }
 
     #[inline(always)]
-    fn add_weights(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
+    fn add_weights<L: Lanes>(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
         lanes.add(sum, lanes.floats(weights))
+    }
+
+    #[inline(always)]
+    fn sums_of_four<L: Lanes>(lanes: L, sums: &[L::Float]) -> L::Float {
+        let of = |query: usize| lanes.bits(sums[query]);
+        let [a, b, c, d] = transpose_groups(lanes, [of(0), of(1), of(2), of(3)]);
+        let (ab, cd) = (lanes.add(lanes.floats(a), lanes.floats(b)), lanes.add(lanes.floats(c), lanes.floats(d)));
+        lanes.add(ab, cd)
     }
 }
 
 /// bf16 operands, f32 sums.
 pub(crate) struct Half;
 
-impl<L: Lanes> Operand<L> for Half {
-    type Sum = L::Float;
+impl Operand for Half {
+    type Sum<L: Lanes> = L::Float;
+    type Maxima<L: Lanes> = [L::Float; 2];
     const PER_WORD: usize = 2;
-    const PADDED: bool = true;
+    const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0;
     const FLOATS: bool = true;
 
     #[inline(always)]
-    fn zero(lanes: L) -> L::Float {
+    fn zero<L: Lanes>(lanes: L) -> L::Float {
         lanes.floats(lanes.splat(0))
     }
 
     #[inline(always)]
-    fn add_product(lanes: L, sum: L::Float, a: L::Word, b: L::Word) -> L::Float {
+    fn add_product<L: Lanes>(lanes: L, sum: L::Float, a: L::Word, b: L::Word) -> L::Float {
         lanes.dot_bf16(sum, a, b)
     }
 
     #[inline(always)]
-    fn float(_: L, sum: L::Float) -> L::Float {
+    fn float<L: Lanes>(_: L, sum: L::Float) -> L::Float {
         sum
     }
 
     #[inline(always)]
-    fn weights(lanes: L, scores: &[u32], next: usize, scale: L::Float, max: L::Float) -> L::Word {
-        lanes.weights_bf16([load(lanes, scores, 0), load(lanes, scores, next)], scale, max)
+    fn maxima<L: Lanes>(lanes: L, max: &[u32]) -> [L::Float; 2] {
+        [lanes.floats(lanes.splat(max[0])), lanes.floats(lanes.splat(max[1]))]
     }
 
     #[inline(always)]
-    fn add_weights(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
+    fn weights<L: Lanes>(lanes: L, scores: &[u32], scale: L::Float, max: [L::Float; 2]) -> L::Word {
+        lanes.weights_bf16([load(lanes, scores, 0), load(lanes, scores, 1)], scale, max)
+    }
+
+    #[inline(always)]
+    fn add_weights<L: Lanes>(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
         // Times two bf16 ones.
         lanes.dot_bf16(sum, weights, lanes.splat(0x3f80_3f80))
+    }
+
+    #[inline(always)]
+    fn sums_of_four<L: Lanes>(lanes: L, sums: &[L::Float]) -> L::Float {
+        // Two words of each query, [a0, a1, b0, b1] and [c0, c1, d0, d1]: first [a0, c0, a1, c1] and [b0, d0, b1, d1].
+        let [first, second] = lanes.interleave(lanes.bits(sums[0]), lanes.bits(sums[1]));
+        let [low, high] = lanes.interleave(first, second);
+        lanes.add(lanes.floats(low), lanes.floats(high))
     }
 }
 
 /// 8-bit operands, exact 32-bit sums; weights are in units of 1/255.
 pub(crate) struct Int8;
 
-impl<L: Lanes> Operand<L> for Int8 {
-    type Sum = L::Word;
+impl Operand for Int8 {
+    type Sum<L: Lanes> = L::Word;
+    type Maxima<L: Lanes> = [L::Float; 4];
     const PER_WORD: usize = 4;
-    const PADDED: bool = true;
+    const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0 / 255.0;
     const FLOATS: bool = false;
 
     #[inline(always)]
-    fn zero(lanes: L) -> L::Word {
+    fn zero<L: Lanes>(lanes: L) -> L::Word {
         lanes.splat(0)
     }
 
     #[inline(always)]
-    fn add_product(lanes: L, sum: L::Word, a: L::Word, b: L::Word) -> L::Word {
+    fn add_product<L: Lanes>(lanes: L, sum: L::Word, a: L::Word, b: L::Word) -> L::Word {
         lanes.dot_u8_i8(sum, a, b)
     }
 
     #[inline(always)]
-    fn float(lanes: L, sum: L::Word) -> L::Float {
+    fn float<L: Lanes>(lanes: L, sum: L::Word) -> L::Float {
         lanes.convert(sum)
     }
 
     #[inline(always)]
-    fn start(lanes: L, offsets: &[u32], group: usize) -> L::Word {
-        lanes.load_group(&offsets[4 * group..])
+    fn start<L: Lanes>(lanes: L, offsets: &[u32], [first, second]: [usize; 2], span: usize) -> L::Word {
+        match span == L::WIDTH {
+            true => lanes.load(&offsets[first..]),
+            false => lanes.load_halves(&offsets[first..], &offsets[second..]),
+        }
     }
 
     #[inline(always)]
-    fn weights(lanes: L, scores: &[u32], next: usize, scale: L::Float, max: L::Float) -> L::Word {
-        let [a, b] = [load(lanes, scores, 0), load(lanes, scores, next)];
-        let [c, d] = [load(lanes, scores, 2 * next), load(lanes, scores, 3 * next)];
+    fn maxima<L: Lanes>(lanes: L, max: &[u32]) -> [L::Float; 4] {
+        let of = |query: usize| lanes.floats(lanes.splat(max[query]));
+        [of(0), of(1), of(2), of(3)]
+    }
+
+    #[inline(always)]
+    fn weights<L: Lanes>(lanes: L, scores: &[u32], scale: L::Float, max: [L::Float; 4]) -> L::Word {
+        let [a, b] = [load(lanes, scores, 0), load(lanes, scores, 1)];
+        let [c, d] = [load(lanes, scores, 2), load(lanes, scores, 3)];
         lanes.weights_u8([a, b, c, d], scale, max)
     }
 
     #[inline(always)]
-    fn add_weights(lanes: L, sum: L::Word, weights: L::Word) -> L::Word {
+    fn add_weights<L: Lanes>(lanes: L, sum: L::Word, weights: L::Word) -> L::Word {
         lanes.dot_u8_i8(sum, weights, lanes.splat(FOUR_ONES))
+    }
+
+    #[inline(always)]
+    fn sums_of_four<L: Lanes>(lanes: L, sums: &[L::Word]) -> L::Float {
+        lanes.convert(sums[0])
     }
 }
 
 /// Four bytes of one: a product with it is the sum of four bytes.
 const FOUR_ONES: u32 = 0x0101_0101;
 
-/// The vector of scores from word `at` on.
+/// Vector `at` of scores.
 #[inline(always)]
 fn load<L: Lanes>(lanes: L, scores: &[u32], at: usize) -> L::Float {
-    lanes.floats(lanes.load(&scores[at..]))
+    lanes.floats(lanes.load(&scores[at * L::WIDTH..]))
 }

@@ -1,0 +1,147 @@
+//! The second product: weights with values.
+
+use std::marker::PhantomData;
+
+use super::{CHUNK, GROUP, Numbers, Operand, Tile};
+use crate::{
+    lanes::{Lanes, OnLanes},
+    packed::words_mut,
+};
+
+/// Values of one head in one precision: `[rows][head_dim]`, words of as many keys as a word has numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Values<'a> {
+    pub words: &'a [u32],
+    pub head_dim: usize,
+}
+
+impl Values<'_> {
+    /// For each word of a query's weights, where its values begin. A key of the last group that is not there has those of
+    /// the last one that is: its weight is next to nothing.
+    #[inline(always)]
+    pub(super) fn rows<'a, O: Operand>(&self, groups: &[u32], rows: &'a mut [u32; CHUNK]) -> &'a [u32] {
+        let (of_group, last) = ((GROUP / O::PER_WORD) as u32, (self.words.len() / self.head_dim - 1) as u32);
+        for (rows, &group) in rows.chunks_exact_mut(of_group as usize).zip(groups) {
+            for (row, n) in rows.iter_mut().zip(0..) {
+                *row = (group * of_group + n).min(last) * self.head_dim as u32;
+            }
+        }
+        &rows[..groups.len() * of_group as usize]
+    }
+}
+
+/// How a chunk's sums join what is there: `keep` times the output so far and `unit` times the sum, for each query.
+pub(super) struct Join {
+    pub keep: Numbers,
+    pub unit: Numbers,
+}
+
+/// Sums of weights times values, from feature `at` on, into the output of a tile.
+pub(super) struct AddValues<'a, 'b> {
+    pub tile: &'a mut Tile<'b>,
+    /// As [`Values::rows`] has them.
+    pub rows: &'a [u32],
+    pub values: &'a Values<'a>,
+    pub at: usize,
+    /// As [`Weigh`](super::Weigh) leaves them.
+    pub weights: &'a [u32],
+    pub join: &'a Join,
+}
+
+/// The same with `R` queries at a time, of which there are enough in a tile, and `C` vectors of features, or the first half
+/// of one.
+pub(super) struct Of<'a, 'b, O, const R: usize, const C: usize, const HALF: bool> {
+    sums: AddValues<'a, 'b>,
+    operand: PhantomData<O>,
+}
+
+impl<'a, 'b> AddValues<'a, 'b> {
+    #[inline(always)]
+    pub(super) fn of<O: Operand, const R: usize, const C: usize>(self) -> Of<'a, 'b, O, R, C, false> {
+        Of { sums: self, operand: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(super) fn of_half<O: Operand, const R: usize>(self) -> Of<'a, 'b, O, R, 1, true> {
+        Of { sums: self, operand: PhantomData }
+    }
+}
+
+impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for Of<'_, '_, O, R, C, HALF> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) {
+        let AddValues { tile, rows, values, at, weights, join } = self.sums;
+        let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
+        let (queries, d) = (tile.queries.len(), values.head_dim);
+        let mut first = 0;
+        while first < queries {
+            let weights = &weights[first * L::WIDTH..];
+            let sums = multiply::<L, O, R, C, HALF>(lanes, rows, weights, &values.words[at..]);
+            for r in 0..R {
+                if first + r >= queries {
+                    continue;
+                }
+                let from = (first + r) * d + at;
+                let out = words_mut(&mut tile.out[from..from + len]);
+                let (keep, unit) = (join.keep.splat(lanes, first + r), join.unit.splat(lanes, first + r));
+                for c in 0..C {
+                    let mut sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
+                    if !tile.fresh {
+                        let before = load::<L, HALF>(lanes, &out[c * L::WIDTH..]);
+                        sum = lanes.mul_add(lanes.floats(before), keep, sum);
+                    }
+                    match HALF {
+                        true => lanes.store_half(lanes.bits(sum), out),
+                        false => lanes.store(lanes.bits(sum), &mut out[c * L::WIDTH..]),
+                    }
+                }
+            }
+            first += R;
+        }
+    }
+}
+
+#[inline(always)]
+fn load<L: Lanes, const HALF: bool>(lanes: L, from: &[u32]) -> L::Word {
+    if HALF { lanes.load_half(from) } else { lanes.load(from) }
+}
+
+/// Sums over words of weights times values, for `R` queries and `C` vectors of features: `[query][vector]`.
+///
+/// `values` begin at the first of the features, and word n of a query's weights belongs to the row from `rows[n]` on;
+/// `weights` begin at the first of the queries.
+#[inline(always)]
+fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool>(
+    lanes: L,
+    rows: &[u32],
+    weights: &[u32],
+    values: &[u32],
+) -> [[O::Sum<L>; C]; R] {
+    // Words of one query's weights of a group, and of a vector, of keys.
+    let (of_group, of_vector) = (GROUP / O::PER_WORD, L::WIDTH / O::PER_WORD);
+    let vectors = rows.len().div_ceil(of_vector);
+    assert!(vectors * L::WIDTH * L::WIDTH <= weights.len() + (L::WIDTH - R) * L::WIDTH, "every key has its weights");
+    let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
+    let mut sums = [[O::zero(lanes); C]; R];
+    // Indices, not iterators: an adapter that is not inlined leaves no sum in a register. One loop, not one for the rows of
+    // a group in another: unrolled, it would load all weights first, for which there are not enough registers.
+    for n in 0..rows.len() {
+        let word = n / of_vector * L::WIDTH * L::WIDTH + n % of_vector / of_group * GROUP + n % of_group;
+        let row = &values[rows[n] as usize..][..len];
+        let mut vector = [lanes.splat(0); C];
+        for c in 0..C {
+            vector[c] = load::<L, HALF>(lanes, &row[c * L::WIDTH..]);
+        }
+        for r in 0..R {
+            let of_query = r / O::PER_WORD * O::PER_WORD * L::WIDTH + r % O::PER_WORD * of_group;
+            // SAFETY: at most word WIDTH - 1 of the last query of a vector of keys, and those are all there.
+            let weight = lanes.splat(unsafe { *weights.get_unchecked(word + of_query) });
+            for c in 0..C {
+                sums[r][c] = O::add_product(lanes, sums[r][c], weight, vector[c]);
+            }
+        }
+    }
+    sums
+}

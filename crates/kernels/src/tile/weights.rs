@@ -1,0 +1,107 @@
+//! From scores to weights.
+
+use std::marker::PhantomData;
+
+use super::{Chunk, MAX_QUERIES, Numbers, Operand, Seen, Tile, splat};
+use crate::lanes::{EXP2, Lanes, OnLanes};
+
+/// Turns a chunk's scores into weights, in place, and moves maxima and sums on. Gives what the output so far has to be
+/// multiplied by.
+///
+/// The weights of as many queries as there are numbers in a word share vectors, which lie where the scores of the first
+/// of them were: see [`Operand::weights`].
+pub(super) struct Weigh<'a, 'b, O> {
+    tile: &'a mut Tile<'b>,
+    chunk: &'a Chunk,
+    seen: &'a Seen,
+    scale: f32,
+    scores: &'a mut [u32],
+    operand: PhantomData<O>,
+}
+
+impl<'a, 'b, O: Operand> Weigh<'a, 'b, O> {
+    #[inline(always)]
+    pub(super) fn new(
+        tile: &'a mut Tile<'b>,
+        chunk: &'a Chunk,
+        seen: &'a Seen,
+        scale: f32,
+        scores: &'a mut [u32],
+    ) -> Self {
+        Self { tile, chunk, seen, scale, scores, operand: PhantomData }
+    }
+}
+
+impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
+    type Output = Numbers;
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) -> Numbers {
+        let Self { tile, chunk, seen, scores, .. } = self;
+        let (of_vector, vectors) = (L::WIDTH * L::WIDTH, chunk.vectors::<L>());
+        let scale = splat(lanes, self.scale);
+        let before = tile.max.load(lanes);
+        let max = lanes.max(lanes.mul(seen.max(lanes), scale), before);
+        let correction = lanes.exp2(lanes.sub(before, max), &EXP2);
+        tile.max = Numbers::of(lanes, max);
+        // Weights may hide what is NaN, but not their sum. A difference of infinities is NaN, too.
+        let mut poison = splat(lanes, 0.0);
+        if O::FLOATS {
+            poison = lanes.sub(max, max);
+            if seen.any_nan::<L>() {
+                poison = lanes.add(poison, nan_by_query::<L>(tile.queries.len(), vectors, scores).load(lanes));
+            }
+        }
+        let mut sums = [O::zero(lanes); MAX_QUERIES];
+        assert!(vectors * of_vector <= scores.len(), "a chunk fits its buffer");
+        let mut first = 0;
+        while first < tile.queries.len().next_multiple_of(4) {
+            let maxima = O::maxima(lanes, &tile.max.0[first..]);
+            let mut sum = O::zero(lanes);
+            for at in 0..vectors {
+                let from = at * of_vector + first * L::WIDTH;
+                // SAFETY: every vector of keys has as many words in the buffer, as has been asserted.
+                let of_queries = unsafe { scores.get_unchecked_mut(from..from + O::PER_WORD * L::WIDTH) };
+                let weights = O::weights(lanes, of_queries, scale, maxima);
+                sum = O::add_weights(lanes, sum, weights);
+                lanes.store(weights, of_queries);
+            }
+            sums[first / O::PER_WORD] = sum;
+            first += O::PER_WORD;
+        }
+        let sum = lanes.mul(sum_by_query::<L, O>(lanes, &sums), splat(lanes, O::WEIGHT_UNIT));
+        let sum = lanes.mul_add(tile.sum.load(lanes), correction, lanes.add(sum, poison));
+        tile.sum = Numbers::of(lanes, sum);
+        Numbers::of(lanes, correction)
+    }
+}
+
+/// NaN for each query that has a score that is NaN, else 0.
+#[cold]
+fn nan_by_query<L: Lanes>(queries: usize, vectors: usize, scores: &[u32]) -> Numbers {
+    let mut numbers = Numbers::all(0.0);
+    for of_vector in scores.chunks_exact(L::WIDTH * L::WIDTH).take(vectors) {
+        for (number, of_query) in numbers.0.iter_mut().zip(of_vector.chunks_exact(L::WIDTH)).take(queries) {
+            if of_query.iter().any(|&bits| f32::from_bits(bits).is_nan()) {
+                *number = f32::NAN.to_bits();
+            }
+        }
+    }
+    numbers
+}
+
+/// The sum of each query's weights, of which `sums` has `PER_WORD` queries a vector.
+#[inline(always)]
+pub(super) fn sum_by_query<L: Lanes, O: Operand>(lanes: L, sums: &[O::Sum<L>; MAX_QUERIES]) -> L::Float {
+    let of_four = 4 / O::PER_WORD;
+    let mut quads = [lanes.splat(0); 4];
+    for quad in 0..L::GROUPS {
+        quads[quad] = lanes.bits(O::sums_of_four(lanes, &sums[quad * of_four..(quad + 1) * of_four]));
+    }
+    let turned = lanes.turn_groups(quads);
+    let mut sum = lanes.floats(turned[0]);
+    for group in 1..L::GROUPS {
+        sum = lanes.add(sum, lanes.floats(turned[group]));
+    }
+    sum
+}
