@@ -31,8 +31,8 @@ pub struct KernelTimes {
     pub block_cycles: Figure,
     /// Beginning and ending a run, for each tile.
     pub run_cycles: Figure,
-    /// The same for each word of the tile's queries, which are arranged for the run.
-    pub arrange_cycles: Figure,
+    /// The same for each number of the tile's output, which the run's sums join.
+    pub join_cycles: Figure,
     /// Scaling and writing a number of the output.
     pub output_cycles: Figure,
     /// Beginning a head.
@@ -54,7 +54,7 @@ const SOFTMAX: usize = 3;
 const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
 const RUN: usize = 8;
-const ARRANGE: usize = 9;
+const JOIN: usize = 9;
 const OUTPUT: usize = 10;
 const HEAD: usize = 11;
 const PACK: usize = 12;
@@ -80,7 +80,7 @@ impl KernelTimes {
             ("kernels.integer_softmax_cycles".into(), &self.integer_softmax_cycles),
             ("kernels.block_cycles".into(), &self.block_cycles),
             ("kernels.run_cycles".into(), &self.run_cycles),
-            ("kernels.arrange_cycles".into(), &self.arrange_cycles),
+            ("kernels.join_cycles".into(), &self.join_cycles),
             ("kernels.output_cycles".into(), &self.output_cycles),
             ("kernels.head_cycles".into(), &self.head_cycles),
             ("kernels.pack_key_cycles".into(), &self.pack_key_cycles),
@@ -123,7 +123,7 @@ impl Rates {
         rates[INTEGER_SOFTMAX] = times.integer_softmax_cycles.value;
         rates[BLOCK] = times.block_cycles.value;
         rates[RUN] = times.run_cycles.value;
-        rates[ARRANGE] = times.arrange_cycles.value;
+        rates[JOIN] = times.join_cycles.value;
         rates[OUTPUT] = times.output_cycles.value;
         rates[HEAD] = times.head_cycles.value;
         rates[PACK_KEY] = times.pack_key_cycles.value;
@@ -145,7 +145,7 @@ impl Rates {
             integer_softmax_cycles: figure(rates[INTEGER_SOFTMAX]),
             block_cycles: figure(rates[BLOCK]),
             run_cycles: figure(rates[RUN]),
-            arrange_cycles: figure(rates[ARRANGE]),
+            join_cycles: figure(rates[JOIN]),
             output_cycles: figure(rates[OUTPUT]),
             head_cycles: figure(rates[HEAD]),
             pack_cycles: by_precision(&rates[PACK..PACK_KEY]),
@@ -296,7 +296,7 @@ impl Row {
             counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;
-            counts[ARRANGE] += queries * features / PER_WORD[at];
+            counts[JOIN] += queries * features;
         }
         counts[OUTPUT] += queries * features;
     }

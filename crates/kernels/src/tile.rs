@@ -246,10 +246,13 @@ impl<'a> Tile<'a> {
         let vectors = chunk.vectors::<L>();
         let mut at = 0;
         while at < vectors {
-            let at_once = vectors_at_once::<L>(vectors - at);
+            // Vectors of two halves take two loads each: with more queries there are fewer of them to a product.
+            let halves = operands.keys.span < L::WIDTH;
+            let at_once = vectors_at_once::<L>(vectors - at).min(if halves { 3 } else { 4 });
             let (tile, scores, seen) = (self, &mut *scores, &mut *seen);
             match at_once {
                 4 => lanes.run(Score::<O, 4, 4>::new(tile, chunk, at, operands, scores, seen)),
+                3 if halves => lanes.run(Score::<O, 8, 3>::new(tile, chunk, at, operands, scores, seen)),
                 3 => lanes.run(Score::<O, 4, 3>::new(tile, chunk, at, operands, scores, seen)),
                 2 if L::SUMS == 16 => lanes.run(Score::<O, 8, 2>::new(tile, chunk, at, operands, scores, seen)),
                 2 => lanes.run(Score::<O, 4, 2>::new(tile, chunk, at, operands, scores, seen)),

@@ -117,7 +117,7 @@ pub(crate) fn core_with_kernels() -> DeviceProfile {
         integer_softmax_cycles: figure(0.4),
         block_cycles: figure(20.0),
         run_cycles: figure(100.0),
-        arrange_cycles: figure(0.6),
+        join_cycles: figure(0.6),
         output_cycles: figure(0.3),
         head_cycles: figure(700.0),
         pack_cycles: by_precision([0.08, 0.05, 0.1]),
