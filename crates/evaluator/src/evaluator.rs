@@ -89,6 +89,11 @@ impl DenseModel {
         Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: false, drawn, ignored: ignored.len() })
     }
 
+    /// Steps of a training by `recipe`.
+    pub fn steps(&self, recipe: &Recipe) -> u64 {
+        recipe.steps(self.data.count_augmented(&self.data.train))
+    }
+
     /// Trains the model, or takes it from `cache`, where it lies under a digest of first weights, data, recipe and seed.
     ///
     /// A cache file that does not load is trained anew and replaced.

@@ -112,24 +112,26 @@ pub fn cross_validate(
         seeds,
         store,
     };
-    let mut now = None;
+    let mut begun = false;
     let trials = study.run(&mut |progress: StudyProgress| {
-        if now.as_ref() != Some(&progress.now) {
-            if now.is_some() {
-                watch.end("");
+        match progress.training {
+            Some(training) => watch.advance(training.step, &training.to_string()),
+            None => {
+                if begun {
+                    watch.end("");
+                }
+                let stage = Stage::Study(format!("{} ({}/{})", progress.now, progress.done + 1, progress.all));
+                watch.begin(&stage, progress.steps);
+                begun = true;
             }
-            let stage = Stage::Study(format!("{} ({}/{})", progress.now, progress.done + 1, progress.all));
-            watch.begin(&stage, progress.training.steps);
-            now = Some(progress.now);
         }
-        watch.advance(progress.training.step, &progress.training.to_string());
         if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let trials = trials.map_err(|error| match error {
         EvaluatorError::NoSingleAnswer { .. } => SearchError::NoSingleAnswer { path: file.into() },
         other => other.into(),
     })?;
-    if now.is_some() {
+    if begun {
         watch.end("");
     }
     let labels = || [model.data.train.labels(), model.data.validation.labels()].concat();
