@@ -87,6 +87,8 @@ impl Study<'_> {
                 let mut training = |examples: &Examples, recipe, treatment, teacher, name: &str, model| {
                     let now = format!("seed {seed}, fold {} of {}, {name}", number + 1, self.folds);
                     let training = Training {
+                        name: &now,
+                        section: if name == DENSE { "model.training" } else { "fine_tune" },
                         examples,
                         recipe,
                         treatment,
