@@ -53,6 +53,10 @@ fn is_stream(path: &Path) -> bool {
 
 fn part_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(".".into(), PathBuf::from);
+    if !folder.exists() {
+        let told = format!("there is no folder {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, told)); // and not the temporary name that nobody gave
+    }
     tempfile::Builder::new().prefix(PART).tempfile_in(folder)
 }
 
@@ -114,7 +118,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(check_writable(&folder.path().join("x")).is_ok());
         assert_eq!(check_writable(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
-        assert_eq!(check_writable(&folder.path().join("no/x")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let error = check_writable(&folder.path().join("no/x")).unwrap_err();
+        let told = format!("there is no folder {}", folder.path().join("no").display());
+        assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::NotFound, told));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 

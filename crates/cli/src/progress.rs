@@ -116,6 +116,10 @@ impl Watch for Progress {
         }
     }
 
+    fn warn(&mut self, sentence: &str) {
+        self.bar.suspend(|| tracing::warn!("{sentence}"));
+    }
+
     fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)
     }

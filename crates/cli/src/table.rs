@@ -48,6 +48,17 @@ pub(crate) fn points(difference: f64) -> String {
     if rounded == "-0.0" { "+0.0".into() } else { rounded }
 }
 
+/// A distortion: `0.0126`.
+pub(crate) fn nats(distortion: f64) -> String {
+    let rounded = format!("{distortion:.4}");
+    if rounded == "-0.0000" { "0.0000".into() } else { rounded }
+}
+
+/// A number of things, by what one and several are called: `1 seed`, `3 seeds`.
+pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// What a task reports beside accuracy, as [`percent`].
 pub(crate) fn second_percent(second: Option<&SecondMetric>) -> String {
     second.map_or_else(|| "–".into(), |second| percent(second.value))
@@ -95,7 +106,13 @@ mod tests {
     }
 
     #[test]
+    fn one_is_not_several() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "seed", "seeds")), ["0 seeds", "1 seed", "2 seeds"]);
+    }
+
+    #[test]
     fn a_difference_that_rounds_to_nothing_has_no_minus() {
+        assert_eq!([nats(-0.00001), nats(0.01256), nats(-0.012)], ["0.0000", "0.0126", "-0.0120"]);
         assert_eq!([points(-0.0001), points(0.004), points(-0.012)], ["+0.0", "+0.4", "-1.2"]);
     }
 }

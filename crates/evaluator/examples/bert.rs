@@ -68,6 +68,8 @@ fn memory() -> Result<(), Box<dyn Error>> {
     say("one candidate measured", begun)?;
     let begun = Instant::now();
     Training {
+        name: "three steps",
+        section: "fine_tune",
         examples: &texts(&BASE, 24),
         recipe: &Recipe { epochs: 1, batch: 8, ..Recipe::default() },
         treatment: Treatment::Masked(&candidate),

@@ -43,6 +43,16 @@ pub enum EvaluatorError {
     },
 }
 
+impl EvaluatorError {
+    /// The same, saying which row of the answer was fine-tuned.
+    pub fn of_row(mut self, row: &str) -> Self {
+        if let Self::Training(TrainingError::NotFinite { name, .. }) = &mut self {
+            *name = format!("fine-tuning: {row}");
+        }
+        self
+    }
+}
+
 /// A trained dense model with the examples it was trained on.
 #[derive(Debug)]
 pub struct DenseModel {
@@ -89,6 +99,11 @@ impl DenseModel {
         Ok(Self { shape: model.shape(name), model, data, tokeniser, cached: false, drawn, ignored: ignored.len() })
     }
 
+    /// Steps of a training by `recipe`.
+    pub fn steps(&self, recipe: &Recipe) -> u64 {
+        recipe.steps(self.data.count_augmented(&self.data.train))
+    }
+
     /// Trains the model, or takes it from `cache`, where it lies under a digest of first weights, data, recipe and seed.
     ///
     /// A cache file that does not load is trained anew and replaced.
@@ -102,6 +117,8 @@ impl DenseModel {
         let Self { model, shape, data, tokeniser, drawn, ignored, .. } = self;
         fs::create_dir_all(cache).map_err(|source| EvaluatorError::Write { path: cache.into(), source })?;
         let training = Training {
+            name: "dense training",
+            section: "model.training",
             examples: &data.augmented(&data.train),
             recipe,
             treatment: Treatment::Dense,
@@ -280,6 +297,8 @@ impl Evaluator {
         };
         fs::create_dir_all(store).map_err(|source| EvaluatorError::Write { path: store.into(), source })?;
         let training = Training {
+            name: "fine-tuning",
+            section: "fine_tune",
             examples: train_on,
             recipe,
             treatment,

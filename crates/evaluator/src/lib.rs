@@ -67,6 +67,6 @@ pub use study::{Study, StudyProgress, Trial};
 pub use task::{Split, Task, TaskData, TaskError};
 pub use test_figures::TestFigures;
 pub use text_table::{Labels, ParquetFault, RowFault, TextExample, TextRows, TextTable, TextTableError};
-pub use training::{Judge, Store, Teacher, Trained, Training, TrainingError, TrainingProgress};
+pub use training::{Judge, Kept, Store, Teacher, Trained, Training, TrainingError, TrainingProgress};
 pub use translated::Translated;
 pub use treatment::Treatment;

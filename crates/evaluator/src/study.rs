@@ -3,8 +3,8 @@ use std::{fs, ops::ControlFlow, path::Path};
 use maskwright_transformer::Backend;
 
 use crate::{
-    DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Teacher, Training, TrainingProgress,
-    Treatment,
+    DenseModel, EvaluatorError, Examples, Fold, ModelSource, Recipe, Store, Task, Teacher, Training, TrainingError,
+    TrainingProgress, Treatment,
     class_scores::{answers, logits},
 };
 
@@ -50,7 +50,10 @@ pub struct StudyProgress {
     pub all: usize,
     /// What is trained now: `fold 2 seed 1 dense`.
     pub now: String,
-    pub training: TrainingProgress,
+    /// Steps of this training.
+    pub steps: u64,
+    /// None before its first step: told once of each training, also of one whose weights are kept from before.
+    pub training: Option<TrainingProgress>,
 }
 
 /// The row of the model before any treatment.
@@ -84,6 +87,8 @@ impl Study<'_> {
                 let mut training = |examples: &Examples, recipe, treatment, teacher, name: &str, model| {
                     let now = format!("seed {seed}, fold {} of {}, {name}", number + 1, self.folds);
                     let training = Training {
+                        name: &now,
+                        section: if name == DENSE { "model.training" } else { "fine_tune" },
                         examples,
                         recipe,
                         treatment,
@@ -93,8 +98,12 @@ impl Study<'_> {
                         seed,
                         store: Some(Store { folder: self.store, prefix: self.name }),
                     };
-                    let trained = training
-                        .run(model, &mut |training| watch(StudyProgress { done, all, now: now.clone(), training }))?;
+                    let steps = training.recipe.steps(examples.len());
+                    let mut told = |training| watch(StudyProgress { done, all, now: now.clone(), steps, training });
+                    if told(None).is_break() {
+                        return Err(TrainingError::Interrupted { step: 0, steps }.into());
+                    }
+                    let trained = training.run(model, &mut |training| told(Some(training)))?;
                     done += 1;
                     Ok::<_, EvaluatorError>(trained)
                 };

@@ -249,6 +249,11 @@ impl TaskData {
         if self.mirrors { train.clone().with_mirrored() } else { train.clone() }
     }
 
+    /// How many examples [`TaskData::augmented`] gives.
+    pub(crate) fn count_augmented(&self, train: &Examples) -> usize {
+        if self.mirrors { 2 * train.len() } else { train.len() }
+    }
+
     /// Every split, the second test split as well, if there is one.
     fn splits(&self) -> Vec<&Examples> {
         let mismatched = match &self.second {

@@ -59,16 +59,18 @@ impl fmt::Display for TrainingProgress {
 #[non_exhaustive]
 pub enum TrainingError {
     #[error(
-        "the {} at step {step} of {steps}: lower `learning_rate`, or check the data{}",
+        "{name}: the {} at step {step} of {steps}: lower `{section}.learning_rate`, or check the data{}",
         if loss.is_finite() { "gradient is no number".into() } else { format!("loss is {loss}") },
         kept(checkpoint)
     )]
     NotFinite {
+        /// Of the training, and of the part of a configuration that holds its recipe.
+        name: String,
+        section: &'static str,
         loss: f64,
         step: u64,
         steps: u64,
-        /// Where the last good state lies, if one was written.
-        checkpoint: Option<PathBuf>,
+        checkpoint: Option<Kept>,
     },
     #[error("interrupted at step {step} of {steps}")]
     Interrupted { step: u64, steps: u64 },
@@ -76,12 +78,25 @@ pub enum TrainingError {
     Checkpoint { path: PathBuf, writing: bool, reason: String },
 }
 
-fn kept(checkpoint: &Option<PathBuf>) -> String {
-    checkpoint.as_ref().map_or(String::new(), |path| format!("; the state before it is kept in {}", path.display()))
+/// The last state that was written down and whose own loss was a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub path: PathBuf,
+    /// Steps that led to it.
+    pub steps: u64,
+}
+
+fn kept(checkpoint: &Option<Kept>) -> String {
+    checkpoint.as_ref().map_or(String::new(), |Kept { path, steps }| {
+        format!("; the state after {steps} steps, whose loss is a number, is kept in {}", path.display())
+    })
 }
 
 /// One training: what a model is to learn, from what, and how.
 pub struct Training<'a> {
+    /// For errors: its name, and the part of a configuration that holds `recipe`.
+    pub name: &'a str,
+    pub section: &'static str,
     pub examples: &'a Examples,
     pub recipe: &'a Recipe,
     /// How attention is computed meanwhile; masks with fake quantisation.
@@ -138,7 +153,7 @@ impl Training<'_> {
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Trained, TrainingError> {
         let Some(Store { folder, prefix }) = self.store else {
-            return Ok(Trained { model: self.train(model, None, watch)?, kept: false });
+            return Ok(Trained { model: self.train(model, None, CHECKPOINT_EVERY, watch)?, kept: false });
         };
         let key = self.key(&model);
         let weights = folder.join(format!("{prefix}-{}.safetensors", key.short()));
@@ -156,7 +171,7 @@ impl Training<'_> {
             return Ok(Trained { model, kept: true }); // by whom we waited for
         }
         let state = weights.with_extension("training");
-        let model = self.train(model, Some((&state, key)), watch)?;
+        let model = self.train(model, Some((&state, key)), CHECKPOINT_EVERY, watch)?;
         write_whole(&weights, &weights_to_bytes(&model))
             .map_err(|error| CheckpointFault(error.to_string()).at(&weights, true))?;
         checkpoint::remove(&state);
@@ -184,10 +199,12 @@ impl Training<'_> {
         Ok(file)
     }
 
+    /// Writes its state at least as often as `every`, as long as the loss is a number.
     fn train(
         &self,
         model: Model,
         state: Option<(&Path, Digest)>,
+        every: Duration,
         watch: &mut dyn FnMut(TrainingProgress) -> ControlFlow<()>,
     ) -> Result<Model, TrainingError> {
         let steps = self.recipe.steps(self.examples.len());
@@ -202,9 +219,12 @@ impl Training<'_> {
             Some((folder, key)) => checkpoint::write(folder, key, reached).map_err(|fault| fault.at(folder, true)),
             None => Ok(()),
         };
-        let not_finite = |loss, step| {
-            let kept = state.map(|(folder, _)| folder).filter(|folder| checkpoint::exists(folder));
-            TrainingError::NotFinite { loss, step, steps, checkpoint: kept.map(Path::to_path_buf) }
+        // Steps that led to the state that is written down, if one is: the step after it may be the one that goes wrong.
+        let mut kept = (reached.place.steps > 0).then_some(reached.place.steps);
+        let not_finite = |loss, step, kept: Option<u64>| {
+            let kept = state.zip(kept.filter(|kept| *kept < step));
+            let checkpoint = kept.map(|((folder, _), steps)| Kept { path: folder.into(), steps });
+            TrainingError::NotFinite { name: self.name.into(), section: self.section, loss, step, steps, checkpoint }
         };
         let mut written = Instant::now();
         let mut generator = ChaCha12Rng::seed_from_u64(self.seed);
@@ -219,11 +239,12 @@ impl Training<'_> {
                 }
                 let (loss, gradients) = self.gradients(&reached.model, &treated, group);
                 if !loss.is_finite() || !are_finite(&gradients, &reached.model) {
-                    // Weights that are no numbers themselves do not replace a good state.
-                    if is_finite(&reached.model) {
-                        write(&reached)?;
-                    }
-                    return Err(not_finite(loss, step));
+                    return Err(not_finite(loss, step, kept));
+                }
+                // Now that its loss is known to be a number, this state may replace an earlier one.
+                if written.elapsed() >= every {
+                    write(&reached)?;
+                    (written, kept) = (Instant::now(), Some(step));
                 }
                 let learning_rate = self.recipe.learning_rate_at(step, steps);
                 let Reached { model, mut optimiser, place, best } = reached;
@@ -233,12 +254,8 @@ impl Training<'_> {
                 if at + 1 == groups.len() {
                     reached = self.judged(reached);
                 }
-                let stop = watch(TrainingProgress { step, steps, loss: Some(loss) }).is_break();
-                if stop || written.elapsed() > CHECKPOINT_EVERY {
+                if watch(TrainingProgress { step, steps, loss: Some(loss) }).is_break() {
                     write(&reached)?;
-                    written = Instant::now();
-                }
-                if stop {
                     return Err(TrainingError::Interrupted { step, steps });
                 }
             }
@@ -246,7 +263,7 @@ impl Training<'_> {
         let model = reached.best.map_or(reached.model, |best| best.model).valid();
         match is_finite(&model) {
             true => Ok(model),
-            false => Err(not_finite(f64::NAN, steps)),
+            false => Err(not_finite(f64::NAN, steps, kept)),
         }
     }
 
@@ -401,9 +418,59 @@ impl Teacher<'_> {
 
 #[cfg(test)]
 mod tests {
-    use burn::{nn::LinearConfig, tensor::Device};
+    use burn::{
+        nn::LinearConfig,
+        tensor::{Device, TensorData},
+    };
+    use maskwright_transformer::{EncoderConfig, EncoderInput, weights_digest};
 
     use super::*;
+
+    #[test]
+    fn the_last_state_whose_loss_is_a_number_outlives_one_whose_loss_is_none() {
+        let sequences: Vec<Vec<u32>> = (0..64).map(|at| vec![at % 4; 8]).collect();
+        let examples = Examples::sequences(&sequences, (0..64).map(|at| at % 4).collect());
+        let input = EncoderInput::Tokens { length: 8, vocabulary: 4 };
+        let config = EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes: 4 };
+        let model = || Model::Encoder(config.init(3, &Device::flex()));
+        let recipe = Recipe { epochs: 1, batch: 4, distillation: 0.5, ..Recipe::default() };
+        let mut scores = vec![0.0f32; 64 * 4];
+        scores[4 * 40] = f32::NAN; // the teacher has no opinion of one example
+        let teacher = Tensor::<2>::from_data(TensorData::new(scores, [64, 4]), &Device::flex());
+        let training = Training {
+            name: "tiny",
+            section: "fine_tune",
+            examples: &examples,
+            recipe: &recipe,
+            treatment: Treatment::Dense,
+            teacher: Some(Teacher::Scores(&teacher)),
+            judge: None,
+            seed: 5,
+            store: None,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let key = training.key(&model());
+        let state = Some((folder.path(), key));
+        let error = training.train(model(), state, Duration::ZERO, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        let TrainingError::NotFinite { step, checkpoint, .. } = error else { panic!("{error:?}") };
+        assert!(step > 1, "the seed puts that example into a later batch");
+        assert_eq!(checkpoint, Some(Kept { path: folder.path().into(), steps: step - 1 }));
+        // It is what this training had reached one step before: the same step leads to the same weights.
+        let weights = |folder: &Path, steps: u64| {
+            let mut model = model();
+            load_weights(&mut model, &folder.join(format!("{steps}-weights.safetensors"))).unwrap();
+            weights_digest(&model)
+        };
+        let until = |stop: u64| {
+            let whole = tempfile::tempdir().unwrap();
+            let stopped = training.train(model(), Some((whole.path(), key)), CHECKPOINT_EVERY, &mut |progress| {
+                if progress.step == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert!(matches!(stopped, Err(TrainingError::Interrupted { .. })));
+            weights(whole.path(), stop)
+        };
+        assert_eq!(weights(folder.path(), step - 1), until(step - 1));
+    }
 
     #[test]
     fn a_gradient_that_is_no_number_is_found_behind_a_loss_that_is_one() {

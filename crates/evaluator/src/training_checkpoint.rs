@@ -111,11 +111,6 @@ pub(crate) fn read(folder: &Path, training: Digest, fresh: Reached) -> Result<Re
     })
 }
 
-/// Whether a folder holds a state.
-pub(crate) fn exists(folder: &Path) -> bool {
-    folder.join("place.json").is_file()
-}
-
 /// The training came to its end.
 pub(crate) fn remove(folder: &Path) {
     let _ = fs::remove_dir_all(folder); // what is left is overwritten by the next training that uses the folder

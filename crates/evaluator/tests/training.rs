@@ -3,7 +3,9 @@
 use std::{fs, ops::ControlFlow, path::Path, sync::Mutex};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use maskwright_evaluator::{Examples, Judge, Recipe, Store, Teacher, Training, TrainingError, Treatment};
+use maskwright_evaluator::{
+    EvaluatorError, Examples, Judge, Kept, Recipe, Store, Teacher, Training, TrainingError, Treatment,
+};
 use maskwright_transformer::{
     Attention, EncoderConfig, EncoderInput, Model, load_weights, weights_digest, weights_to_bytes,
 };
@@ -27,6 +29,8 @@ fn model_of(layers: u32, seed: u64) -> Model {
 
 fn training<'a>(examples: &'a Examples, recipe: &'a Recipe, folder: Option<&'a Path>) -> Training<'a> {
     Training {
+        name: "tiny",
+        section: "model.training",
         examples,
         recipe,
         treatment: Treatment::Dense,
@@ -139,22 +143,36 @@ fn a_training_with_patience_that_was_stopped_goes_on_from_its_best_epoch() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_at_a_later_step_leaves_weights_that_are_numbers() {
-    let (examples, recipe) = (examples(64), Recipe { epochs: 1, batch: 8, distillation: 0.5, ..Recipe::default() });
+fn a_loss_that_is_no_number_leaves_the_state_of_an_earlier_step_as_it_was() {
+    let (examples, recipe) = (examples(64), Recipe { epochs: 1, batch: 4, distillation: 0.5, ..Recipe::default() });
     let mut scores = vec![0.0f32; 64 * 4];
     scores[4 * 40] = f32::NAN; // the teacher has no opinion of one example
     let teacher = Tensor::<2>::from_data(TensorData::new(scores, [64, 4]), &Device::flex());
     let folder = tempfile::tempdir().unwrap();
     let training =
         Training { teacher: Some(Teacher::Scores(&teacher)), ..training(&examples, &recipe, Some(folder.path())) };
-    let error = training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap_err();
-    let TrainingError::NotFinite { checkpoint: Some(kept), step, .. } = error else { panic!("{error:?}") };
-    assert!(step > 0, "the seed puts that example into a later batch");
+    let run_until = |stop: u64| {
+        let error = training.run(model(), &mut |progress| match progress.step == stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        error.unwrap_err()
+    };
+    // A minute has not passed, so nothing was written down.
+    let TrainingError::NotFinite { checkpoint: None, step, .. } = run_until(0) else { panic!("a state is named") };
+    assert!(step > 1, "the seed puts that example into a later batch");
+    // Stopped after its first step: that state has a loss, the second step's.
+    assert!(matches!(run_until(1), TrainingError::Interrupted { step: 1, .. }));
+    let TrainingError::NotFinite { checkpoint: Some(kept), .. } = run_until(0) else { panic!("no state is named") };
+    assert_eq!(kept.steps, 1);
     let mut last_good = model();
-    load_weights(&mut last_good, &kept.join(format!("{step}-weights.safetensors"))).unwrap();
+    load_weights(&mut last_good, &kept.path.join("1-weights.safetensors")).unwrap();
     assert_ne!(weights_digest(&last_good), weights_digest(&model()));
     let scores = last_good.forward(examples.batch(&[0], &Device::flex()), Attention::Dense);
     assert!(scores.sum().into_scalar::<f32>().is_finite());
+    // Stopped before the step that goes wrong: what that state is worth is not known.
+    assert!(matches!(run_until(step), TrainingError::Interrupted { .. }));
+    assert!(matches!(run_until(0), TrainingError::NotFinite { checkpoint: None, .. }));
 }
 
 #[test]
@@ -215,18 +233,30 @@ fn two_batches_for_one_step_are_one_batch_of_twice_the_size() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_ends_the_training_and_keeps_the_state_before() {
+fn a_loss_that_is_no_number_is_told_with_its_training_its_step_and_what_to_lower() {
     let (examples, recipe) = (examples(16), Recipe { epochs: 1, batch: 8, distillation: 0.5, ..Recipe::default() });
     let teacher = Tensor::<2>::full([16, 4], f32::NAN, &Device::flex());
     let folder = tempfile::tempdir().unwrap();
     let training =
         Training { teacher: Some(Teacher::Scores(&teacher)), ..training(&examples, &recipe, Some(folder.path())) };
     let error = training.run(model(), &mut |_| ControlFlow::Continue(())).unwrap_err();
-    let text = error.to_string();
-    assert!(
-        text.starts_with("the loss is NaN at step 0 of 2: lower `learning_rate`, or check the data; the"),
-        "{text}"
+    let expected = "tiny: the loss is NaN at step 0 of 2: lower `model.training.learning_rate`, or check the data";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(
+        EvaluatorError::from(error).of_row("knapsack").to_string(),
+        expected.replacen("tiny", "fine-tuning: knapsack", 1)
     );
-    let TrainingError::NotFinite { checkpoint: Some(kept), .. } = error else { panic!("{error:?}") };
-    assert!(kept.join("place.json").is_file());
+    let error = TrainingError::NotFinite {
+        name: "dense training".into(),
+        section: "model.training",
+        loss: f64::INFINITY,
+        step: 70,
+        steps: 90,
+        checkpoint: Some(Kept { path: "cache/x.training".into(), steps: 60 }),
+    };
+    assert_eq!(
+        error.to_string(),
+        "dense training: the loss is inf at step 70 of 90: lower `model.training.learning_rate`, or check the data; the \
+         state after 60 steps, whose loss is a number, is kept in cache/x.training"
+    );
 }

@@ -146,6 +146,8 @@ fn a_translators_training_that_was_stopped_ends_with_the_same_bits() {
     let recipe = recipe(2);
     let half = Blueprint::dense(dense.shape.clone(), BlockSize::B8, Precision::Half);
     let training = |folder| Training {
+        name: "speller",
+        section: "fine_tune",
         examples: &dense.data.train,
         recipe: &recipe,
         treatment: Treatment::Masked(&half),
@@ -177,6 +179,8 @@ fn scores_that_were_kept_teach_what_the_model_teaches() {
     let losses = |teacher| {
         let mut losses = Vec::new();
         let training = Training {
+            name: "speller",
+            section: "fine_tune",
             examples: train,
             recipe: &recipe,
             treatment: Treatment::Dense,

@@ -1,13 +1,13 @@
-use std::{collections::BTreeMap, fs, ops::ControlFlow, path::Path};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
-use maskwright_blueprint::{Blueprint, Provenance};
+use maskwright_blueprint::Provenance;
 use maskwright_evaluator::{
-    DropInterval, EvaluatorError, McNemar, Regression, Study, StudyProgress, Treatment, Trial, mean, standard_deviation,
+    DropInterval, EvaluatorError, McNemar, Study, StudyProgress, Treatment, Trial, mean, standard_deviation,
 };
 use serde::Serialize;
 
 use crate::{
-    Candidate, Objective, Pricing, SearchConfig, SearchError, Stage, Watch,
+    Candidate, DensityAgainstTime, Objective, Pricing, SearchConfig, SearchError, Stage, Watch,
     dense_model::{device_profile, untrained},
     evaluation,
     searcher::shuffled,
@@ -56,17 +56,6 @@ pub struct CrossValidationRow {
     pub mcnemar: Vec<f64>,
 }
 
-/// A straight line through blueprints of one model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DensityAgainstTime {
-    /// Device of the prediction.
-    pub device: String,
-    /// Density, and predicted seconds of attention.
-    pub points: Vec<(f64, f64)>,
-    /// None through fewer than three points, and when all have one density.
-    pub line: Option<Regression>,
-}
-
 /// Trains dense models on `folds` parts of the training and validation examples with each of `seeds`, fine-tunes each
 /// under the blueprint's masks and under the controls, and asks all of them about the examples that were left out.
 ///
@@ -89,7 +78,7 @@ pub fn cross_validate(
     }
     let pricing =
         Pricing::new(&device_profile(config)?, config.dataflow, config.batch, Objective::Latency, blueprint.model())?;
-    let density = density_against_time(file, &blueprint, &pricing, &config.device)?;
+    let density = DensityAgainstTime::beside(file, &blueprint, &pricing, &config.device)?;
     let dense = pricing.dense(pricing.finest());
     let masks = Candidate::new(blueprint.masks().iter().flatten().cloned().collect());
     let elsewhere =
@@ -112,24 +101,26 @@ pub fn cross_validate(
         seeds,
         store,
     };
-    let mut now = None;
+    let mut begun = false;
     let trials = study.run(&mut |progress: StudyProgress| {
-        if now.as_ref() != Some(&progress.now) {
-            if now.is_some() {
-                watch.end("");
+        match progress.training {
+            Some(training) => watch.advance(training.step, &training.to_string()),
+            None => {
+                if begun {
+                    watch.end("");
+                }
+                let stage = Stage::Study(format!("{} ({}/{})", progress.now, progress.done + 1, progress.all));
+                watch.begin(&stage, progress.steps);
+                begun = true;
             }
-            let stage = Stage::Study(format!("{} ({}/{})", progress.now, progress.done + 1, progress.all));
-            watch.begin(&stage, progress.training.steps);
-            now = Some(progress.now);
         }
-        watch.advance(progress.training.step, &progress.training.to_string());
         if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let trials = trials.map_err(|error| match error {
         EvaluatorError::NoSingleAnswer { .. } => SearchError::NoSingleAnswer { path: file.into() },
         other => other.into(),
     })?;
-    if now.is_some() {
+    if begun {
         watch.end("");
     }
     let labels = || [model.data.train.labels(), model.data.validation.labels()].concat();
@@ -219,43 +210,12 @@ fn mcnemar(dense: &[&Trial], treated: &[&Trial]) -> Vec<f64> {
     seeds.into_values().map(|(first, second)| McNemar::of(&first, &second).exact).collect()
 }
 
-/// Every blueprint of the same model that lies beside this one, and dense attention.
-fn density_against_time(
-    file: &Path,
-    blueprint: &Blueprint,
-    pricing: &Pricing,
-    device: &str,
-) -> Result<DensityAgainstTime, SearchError> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let listed = fs::read_dir(folder).map_err(|source| SearchError::Io { path: folder.into(), source })?;
-    let mut files: Vec<_> = listed.flatten().map(|entry| entry.path()).collect();
-    files.sort_unstable();
-    let beside = files.iter().filter(|path| path.extension().is_some_and(|ending| ending == "ron"));
-    let fitting = beside.filter_map(|path| Blueprint::load(path).ok());
-    let mut points = Vec::new();
-    for of in
-        fitting.filter(|of| of.model().modules == blueprint.model().modules).chain([pricing.dense(pricing.finest())])
-    {
-        // One that this device cannot compute has no time on it.
-        points.extend(pricing.predicted(&of).ok().map(|predicted| (of.density(), predicted.seconds.0)));
-    }
-    let line = Regression::through(&points).filter(|_| points.len() > 2);
-    Ok(DensityAgainstTime { device: device.into(), points, line })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn trial(treatment: &str, fold: usize, seed: u64, held_out: [bool; 2]) -> Trial {
         Trial { treatment: treatment.into(), fold, seed, held_out: held_out.into(), test: vec![true, held_out[0]] }
-    }
-
-    #[test]
-    fn the_line_through_density_and_time_keeps_its_names_in_json() {
-        let line = Regression::through(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]);
-        let json = serde_json::to_value(DensityAgainstTime { device: "any".into(), points: vec![], line }).unwrap();
-        assert_eq!(json["line"], serde_json::json!({ "slope": 2.0, "intercept": 1.0, "r_squared": 1.0 }));
     }
 
     #[test]

@@ -52,18 +52,11 @@ pub(crate) fn trained(
     cache: &Path,
     watch: &mut dyn Watch,
 ) -> Result<DenseModel, SearchError> {
-    let mut begun = false;
+    watch.begin(&Stage::Train, model.steps(&config.model.training));
     let dense = model.trained(&config.model.training, config.seed, cache, &mut |progress| {
-        if !begun {
-            watch.begin(&Stage::Train, progress.steps);
-            begun = true;
-        }
         watch.advance(progress.step, &progress.to_string());
         if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    if !begun {
-        watch.begin(&Stage::Train, 0);
-    }
     let how = if dense.cached { "taken from the cache" } else { "trained and cached" };
     let mut told = vec![how.to_owned()];
     told.extend(dense.caveats().sentences());

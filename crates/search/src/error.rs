@@ -78,7 +78,7 @@ pub enum SearchError {
     )]
     OtherModules { path: PathBuf, at: usize, found: String, expected: String },
     #[error(
-        "{folds} folds and {seeds} seeds: 2 folds or more, no more than the {examples} training and validation examples, \
+        "folds: {folds}, seeds: {seeds}; 2 folds or more, no more than the {examples} training and validation examples, \
          and one seed or more, each once"
     )]
     Folds { folds: usize, seeds: usize, examples: usize },

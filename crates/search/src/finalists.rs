@@ -222,8 +222,9 @@ impl Tuning<'_> {
         let Effect { accuracy, distortion: selection_distortion } = self.evaluator.select(&model, &blueprint);
         let selection_drop = self.dense_selection - accuracy;
         watch.end(&format!(
-            "drop {:+.2} points on the selection split, distortion {selection_distortion:.3}",
-            100.0 * selection_drop
+            "drop {:+.2} points on the selection split, distortion {}",
+            100.0 * selection_drop,
+            nats(selection_distortion),
         ));
         let (name, candidate, recipe) = (name.into(), candidate.clone(), recipe.clone());
         Ok(Finalist { name, candidate, model, recipe, selection_drop, selection_distortion, found })
@@ -239,11 +240,18 @@ impl Tuning<'_> {
     ) -> Result<Model, SearchError> {
         let Self { evaluator, config, .. } = *self;
         watch.begin(&Stage::FineTune(name.into()), recipe.steps(evaluator.examples(Split::Train).len()));
-        Ok(evaluator.fine_tune(treatment, recipe, config.seed, store, &mut |progress| {
+        let tuned = evaluator.fine_tune(treatment, recipe, config.seed, store, &mut |progress| {
             watch.advance(progress.step, &progress.to_string());
             if watch.is_interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?)
+        });
+        Ok(tuned.map_err(|error| error.of_row(name))?)
     }
+}
+
+/// A distortion as a person reads it; one that rounds to nothing has no minus.
+pub(crate) fn nats(distortion: f64) -> String {
+    let rounded = format!("{distortion:.3}");
+    if rounded == "-0.000" { "0.000".into() } else { rounded }
 }
 
 /// Where a blueprint that is made by a configuration comes from.
@@ -307,6 +315,11 @@ mod tests {
         let contenders =
             vec![contender(0, 2.5, 0.10), contender(1, 2.0, 0.12), contender(2, 1.5, 0.05), contender(3, 4.0, 0.3)];
         assert_eq!(listed(contenders, 0.2), [0, 2]);
+    }
+
+    #[test]
+    fn a_distortion_that_rounds_to_nothing_has_no_minus() {
+        assert_eq!([-0.0004, 0.0, 0.0126, f64::NAN].map(nats), ["0.000", "0.000", "0.013", "NaN"]);
     }
 
     #[test]

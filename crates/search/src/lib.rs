@@ -14,6 +14,7 @@ mod config;
 mod config_file;
 mod cross_validation;
 mod dense_model;
+mod density_against_time;
 mod edit;
 mod edit_agent;
 #[cfg(test)]
@@ -50,8 +51,9 @@ pub use budget::Budget;
 pub use candidate::Candidate;
 pub use config::{Agent, Baseline, Features, Kappa, ModelConfig, SearchConfig, Space, Start, Tolerance};
 pub use config_file::{ConfigError, load_config};
-pub use cross_validation::{CrossValidation, CrossValidationRow, DensityAgainstTime, cross_validate};
+pub use cross_validation::{CrossValidation, CrossValidationRow, cross_validate};
 pub use dense_model::device_profile;
+pub use density_against_time::{DensityAgainstTime, FEWEST_DENSITIES, Line};
 pub use error::SearchError;
 pub use evaluation::{Evaluation, VOCABULARY, evaluate};
 pub use guide::Guide;

@@ -7,10 +7,12 @@ use std::{
 use maskwright_blueprint::{BlockSize, Digest, HeadMask, ModelShape};
 use maskwright_cost_model::DeviceProfile;
 use maskwright_evaluator::{DenseModel, Effect, Evaluator, EvaluatorError, ModelSource, Split, Task, Treatment};
+use maskwright_transformer::Checkpoint;
 
 use crate::{
     Agent, Baseline, Candidate, Guide, Kappa, Limit, Outcome, Pricing, SearchConfig, SearchError, Stage, Watch,
     conclusion::Conclusion,
+    cross_validation::majority,
     dense_model::{check_split, device_profile, trained, untrained},
     edit_agent::EditAgent,
     edit_searcher::EditSearcher,
@@ -105,6 +107,10 @@ impl Search {
         };
 
         let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection);
+        let commonest = majority(evaluator.examples(Split::Selection).labels());
+        if dense_selection <= commonest {
+            watch.warn(&no_better(dense_selection, commonest, &config.task));
+        }
         let tolerance = config.tolerance.allowed(dense_selection);
         let (known, selected) = (BTreeMap::new(), BTreeMap::new());
         let mut trials =
@@ -264,7 +270,20 @@ fn edit_searcher(config: &SearchConfig, multipliers: &[f64], agent: Option<EditA
     EditSearcher::new(config.seed, KnapsackSearcher::new(multipliers), scanned, agent, config.reward, &limits)
 }
 
+/// That a dense model has learnt nothing, so far as answers tell.
+fn no_better(dense: f64, commonest: f64, task: &Task) -> String {
+    let answer = if matches!(task, Task::Translation { .. }) { "token" } else { "class" };
+    format!(
+        "the dense model answers {:.1} % of the selection split rightly, the commonest {answer} alone {:.1} %: no mask can \
+         cost it much, and drops will say little; stop (Ctrl-C), and give `model.training` more epochs or another \
+         learning_rate",
+        100.0 * dense,
+        100.0 * commonest,
+    )
+}
+
 /// Refuses what [`Search::start`] would, as far as that can be told without a file of data or weights; else gives the device.
+/// A pretrained model's `config.json` must be there.
 pub fn check_config(config: &SearchConfig) -> Result<DeviceProfile, SearchError> {
     let device = device_profile(config)?;
     let place = config.backend.device().map_err(EvaluatorError::from)?;
@@ -276,7 +295,9 @@ pub fn check_config(config: &SearchConfig) -> Result<DeviceProfile, SearchError>
             let built = source.build(None, config.seed, &place).map_err(EvaluatorError::from)?;
             check_budget(config, &built.model.shape(&config.model.name))?;
         }
-        (_, ModelSource::Pretrained { .. }) => {}
+        (_, ModelSource::Pretrained { folder, .. }) => {
+            Checkpoint::open(folder).map_err(EvaluatorError::from)?;
+        }
     }
     Ok(device)
 }

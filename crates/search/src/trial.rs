@@ -7,6 +7,7 @@ use crate::{
     Candidate, EpisodeRecord, Evaluated, Limit, Reward, SearchError, Stage, Watch,
     archive::Archive,
     environment::Environment,
+    finalists::nats,
     run_directory::RunDirectory,
     searcher::{Proposal, Searcher},
 };
@@ -226,5 +227,5 @@ impl Trials<'_> {
 }
 
 fn describe(best: &Evaluated) -> String {
-    format!("best {:.2}x predicted, distortion {:.3}, reward {:.3}", best.speed, best.distortion, best.reward)
+    format!("best {:.2}x predicted, distortion {}, reward {:.3}", best.speed, nats(best.distortion), best.reward)
 }

@@ -25,6 +25,8 @@ pub trait Watch: Send {
     fn advance(&mut self, done: u64, note: &str);
     /// The stage ends; `note` says what it found.
     fn end(&mut self, note: &str);
+    /// Something that makes what follows worth less than it seems, told before it is computed.
+    fn warn(&mut self, _sentence: &str) {}
     /// Whether the search shall stop at the next checkpoint (Ctrl-C).
     fn is_interrupted(&self) -> bool;
 }

@@ -113,7 +113,8 @@ struct BertJson {
     max_position_embeddings: u32,
     type_vocab_size: u32,
     pad_token_id: Option<u32>,
-    hidden_act: Activation,
+    hidden_act: String,
+    #[serde(default = "norm_epsilon")]
     layer_norm_eps: f64,
     position_embedding_type: Option<String>,
     is_decoder: Option<bool>,
@@ -129,7 +130,12 @@ struct DistilBertJson {
     hidden_dim: u32,
     max_position_embeddings: u32,
     pad_token_id: Option<u32>,
-    activation: Activation,
+    activation: String,
+}
+
+/// What the transformers library has for BERT and RoBERTa where `config.json` says nothing, and for DistilBERT always.
+fn norm_epsilon() -> f64 {
+    1e-12
 }
 
 /// What the tensors of a variant are called.
@@ -213,8 +219,8 @@ impl BertConfig {
                     positions: json.max_position_embeddings,
                     token_types: 0,
                     padding: json.pad_token_id.unwrap_or(0),
-                    activation: json.activation,
-                    norm_epsilon: 1e-12,
+                    activation: checkpoint.activation("activation", &json.activation)?,
+                    norm_epsilon: norm_epsilon(),
                     pooling,
                     classes,
                     length: 0,
@@ -239,7 +245,7 @@ impl BertConfig {
                     positions: json.max_position_embeddings,
                     token_types: json.type_vocab_size,
                     padding: json.pad_token_id.unwrap_or(if variant == BertVariant::Bert { 0 } else { 1 }),
-                    activation: json.hidden_act,
+                    activation: checkpoint.activation("hidden_act", &json.hidden_act)?,
                     norm_epsilon: json.layer_norm_eps,
                     pooling,
                     classes,
@@ -247,7 +253,7 @@ impl BertConfig {
                 }
             }
         };
-        config.length = loading.length.unwrap_or(config.longest());
+        config.length = checkpoint.length("length", loading.length, config.longest())?;
         config.check().map_err(|reason| checkpoint.refuse(reason))?;
         Ok(config)
     }

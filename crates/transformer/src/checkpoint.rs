@@ -8,7 +8,7 @@ use maskwright_blueprint::read_whole;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Loading, Tokeniser, parameters::Parameters, tensor_files::TensorFiles};
+use crate::{Activation, Loading, Tokeniser, parameters::Parameters, tensor_files::TensorFiles};
 
 const MOST_CONFIG_BYTES: u64 = 1 << 20;
 /// XLM-RoBERTa's 250,000 pieces take 17 MB.
@@ -51,6 +51,12 @@ pub enum CheckpointError {
     },
     #[error("`{found}` in {}/config.json is no architecture that is built here: {known}", folder.display())]
     Architecture { folder: PathBuf, found: String, known: String },
+    #[error("{}/config.json names no `model_type`: those that are built here are {known}", folder.display())]
+    NoArchitecture { folder: PathBuf, known: String },
+    #[error("`{field}` is {asked}, the model in {} has {positions} positions: lower it or leave it out", folder.display())]
+    Positions { field: &'static str, asked: u32, positions: u32, folder: PathBuf },
+    #[error("no `{shard}` in {}, and `{index}` there names it: get the missing file again", folder.display())]
+    MissingShard { folder: PathBuf, shard: String, index: &'static str },
     #[error("{}/config.json asks for what is not built here: {reason}", folder.display())]
     Config { folder: PathBuf, reason: String },
     #[error("{} is no whole safetensors file: {reason}; get it again", path.display())]
@@ -134,9 +140,37 @@ impl Checkpoint {
         CheckpointError::Config { folder: self.folder.clone(), reason: reason.into() }
     }
 
+    /// An error about `model_type`.
     pub(crate) fn unknown(&self, known: &[&str]) -> CheckpointError {
-        let found = self.architecture().chars().take(80).collect();
-        CheckpointError::Architecture { folder: self.folder.clone(), found, known: known.join(", ") }
+        let (folder, known) = (self.folder.clone(), known.join(", "));
+        match self.architecture() {
+            "" => CheckpointError::NoArchitecture { folder, known },
+            found => CheckpointError::Architecture { folder, found: found.chars().take(80).collect(), known },
+        }
+    }
+
+    /// Refuses more tokens than the model has positions; by default as many as there are. `field` is what a
+    /// configuration calls them.
+    pub(crate) fn length(
+        &self,
+        field: &'static str,
+        asked: Option<u32>,
+        positions: u32,
+    ) -> Result<u32, CheckpointError> {
+        match asked.unwrap_or(positions) {
+            asked if asked > positions => {
+                Err(CheckpointError::Positions { field, asked, positions, folder: self.folder.clone() })
+            }
+            length => Ok(length),
+        }
+    }
+
+    /// The activation that `config.json` gives as `field`.
+    pub(crate) fn activation(&self, field: &str, name: &str) -> Result<Activation, CheckpointError> {
+        Activation::named(name).ok_or_else(|| {
+            let name: String = name.escape_debug().take(80).collect();
+            self.refuse(format!("`{field}` is `{name}`; activations are {}", Activation::NAMES.join(", ")))
+        })
     }
 }
 

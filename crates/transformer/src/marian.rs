@@ -122,7 +122,7 @@ struct MarianJson {
     decoder_attention_heads: u32,
     decoder_ffn_dim: u32,
     max_position_embeddings: u32,
-    activation_function: Activation,
+    activation_function: String,
     #[serde(default)]
     scale_embedding: bool,
     pad_token_id: u32,
@@ -166,12 +166,15 @@ impl MarianConfig {
                 mlp: json.decoder_ffn_dim,
             },
             positions,
-            activation: json.activation_function,
+            activation: checkpoint.activation("activation_function", &json.activation_function)?,
             scaled_embedding: json.scale_embedding,
             padding: json.pad_token_id,
             end: json.eos_token_id,
             start: json.decoder_start_token_id,
-            lengths: (loading.length.unwrap_or(positions), loading.target_length.unwrap_or(positions)),
+            lengths: (
+                checkpoint.length("length", loading.length, positions)?,
+                checkpoint.length("target_length", loading.target_length, positions)?,
+            ),
         };
         config.check().map_err(|reason| checkpoint.refuse(reason))?;
         Ok(config)

@@ -189,7 +189,13 @@ impl Parameters {
         self.used.insert(name.into());
         match files.shape(name) {
             Some(found) if found == shape => match files.values(name) {
-                Ok(values) => return values,
+                Ok(values) => {
+                    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                        let (value, count) = (values[at], values.len());
+                        self.faults.push(format!("`{name}` {shape:?} holds {value}, number {} of {count}", at + 1));
+                    }
+                    return values;
+                }
                 Err(error) => self.failure = Some(error),
             },
             Some(found) => self.faults.push(format!("`{name}` has shape {found:?} instead of {shape:?}")),

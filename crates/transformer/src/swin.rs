@@ -103,12 +103,18 @@ struct SwinJson {
     num_heads: Vec<u32>,
     window_size: u32,
     mlp_ratio: f64,
-    hidden_act: Activation,
+    hidden_act: String,
+    #[serde(default = "norm_epsilon")]
     layer_norm_eps: f64,
     #[serde(default = "yes")]
     qkv_bias: bool,
     #[serde(default)]
     use_absolute_embeddings: bool,
+}
+
+/// What the transformers library has for Swin where `config.json` says nothing.
+fn norm_epsilon() -> f64 {
+    1e-5
 }
 
 /// More stages than any published model has; widths double with each.
@@ -130,7 +136,7 @@ impl SwinConfig {
             heads: json.num_heads,
             window: json.window_size,
             mlp_ratio: json.mlp_ratio,
-            activation: json.hidden_act,
+            activation: checkpoint.activation("hidden_act", &json.hidden_act)?,
             norm_epsilon: json.layer_norm_eps,
             query_key_value_bias: json.qkv_bias,
             classes: loading.classes.unwrap_or_else(|| checkpoint.labels()),

@@ -112,6 +112,11 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         serde_json::from_slice(&bytes).map_err(|source| CheckpointError::Json { path: path.clone(), source })?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
     let shard = |name: String| match Path::new(&name).file_name() {
+        Some(plain) if plain == name.as_str() && !folder.join(plain).exists() => Err(CheckpointError::MissingShard {
+            folder: folder.into(),
+            shard: name.escape_debug().to_string(),
+            index: INDEX,
+        }),
         Some(plain) if plain == name.as_str() => Ok(folder.join(name)),
         _ => {
             let reason = format!("`{}` is no file name", name.escape_debug());

@@ -85,12 +85,18 @@ struct VitJson {
     num_hidden_layers: u32,
     num_attention_heads: u32,
     intermediate_size: u32,
-    hidden_act: Activation,
+    hidden_act: String,
+    #[serde(default = "norm_epsilon")]
     layer_norm_eps: f64,
     #[serde(default = "yes")]
     qkv_bias: bool,
     #[serde(default)]
     architectures: Vec<String>,
+}
+
+/// What the transformers library has for ViT and DeiT where `config.json` says nothing.
+fn norm_epsilon() -> f64 {
+    1e-12
 }
 
 impl VitConfig {
@@ -111,7 +117,7 @@ impl VitConfig {
             layers: json.num_hidden_layers,
             heads: json.num_attention_heads,
             mlp: json.intermediate_size,
-            activation: json.hidden_act,
+            activation: checkpoint.activation("hidden_act", &json.hidden_act)?,
             norm_epsilon: json.layer_norm_eps,
             query_key_value_bias: json.qkv_bias,
             classes: loading.classes.unwrap_or_else(|| checkpoint.labels()),

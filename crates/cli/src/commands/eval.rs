@@ -11,7 +11,7 @@ use crate::{
     error::CliError,
     progress::Progress,
     report,
-    table::{percent, points, table, translation_points},
+    table::{counted, percent, points, table, translation_points},
 };
 
 /// What `--json` prints.
@@ -116,9 +116,9 @@ fn rows(study: &CrossValidation) -> String {
         ["", "held out: mean ± sd", "drop, points (95 %)", "McNemar, p by seed", "test: mean", "drop, points (95 %)"];
     let text = table(headings, study.rows.iter().map(row));
     format!(
-        "{text}\n{folds} folds of {examples} examples, {} seeds; {test_examples} test examples, which no search saw; the \
+        "{text}\n{folds} folds of {examples} examples, {}; {test_examples} test examples, which no search saw; the \
          commonest class alone gives {}\n",
-        seeds.len(),
+        counted(seeds.len(), "seed", "seeds"),
         percent(*majority),
     )
 }

@@ -128,9 +128,10 @@ fn priced_like(outcome: &Outcome) -> String {
 fn notes(outcome: &Outcome) -> String {
     let details = &outcome.details;
     let dataflow = outcome.table.first().map_or("its", |row| row.predicted.dataflow.as_str());
+    let answer = if details.test_answers.is_some() { "token" } else { "class" };
     let mut text = format!(
         "predicted: cost model of {}, {dataflow} dataflow; speed-ups against dense at the device's finest precision\n\
-         measured: {} test examples that no searcher saw, fine-tuned unless dense; the commonest class alone gives {}\n",
+         measured: {} test examples that no searcher saw, fine-tuned unless dense; the commonest {answer} alone gives {}\n",
         details.device,
         details.test_examples,
         percent(details.majority_accuracy),

@@ -13,7 +13,7 @@ use crate::{
     arguments::TuneArguments,
     error::CliError,
     progress::Progress,
-    table::{percent, points, times, translation_points},
+    table::{counted, nats, percent, points, times, translation_points},
 };
 
 /// How the file of fine-tuned weights ends, beside their blueprint.
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &TuneArguments, verbose: u8) -> Result<Answer, CliE
 
 fn summary(tuned: &Tuned, epochs: u32, arguments: &TuneArguments) -> String {
     let Tuned { accuracy, predicted, selection_drop, tolerance, .. } = tuned;
-    let epochs = if epochs == 1 { "1 epoch".into() } else { format!("{epochs} epochs") };
+    let epochs = counted(epochs as usize, "epoch", "epochs");
     let within = if selection_drop <= tolerance { "within" } else { "more than" };
     let mut text = format!(
         "fine-tuned for {epochs} under masks of density {}\n\
@@ -87,7 +87,7 @@ fn summary(tuned: &Tuned, epochs: u32, arguments: &TuneArguments) -> String {
         tuned.selection_examples,
         points(*selection_drop),
         100.0 * tolerance,
-        tuned.selection_distortion.map_or("–".into(), |nats| format!("{nats:.4}")),
+        tuned.selection_distortion.map_or("–".into(), nats),
         accuracy.examples,
         percent(accuracy.masked),
         percent(accuracy.dense),

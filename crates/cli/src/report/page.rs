@@ -220,6 +220,7 @@ fn masks_note(outcome: &Outcome, density: f64) -> String {
 fn controls(run: &RunFiles) -> String {
     let outcome = &run.outcome;
     let details = &outcome.details;
+    let commonest = if details.test_answers.is_some() { "Commonest token" } else { "Commonest class" };
     let stop = match outcome.stop_reason {
         StopReason::EvaluationsUsed => "every evaluation was used",
         StopReason::NothingNew => "nothing new was proposed any more",
@@ -236,7 +237,7 @@ fn controls(run: &RunFiles) -> String {
     let failures: Vec<_> = failures.iter().map(|(searcher, n)| format!("{n} of {searcher}")).collect();
     section("Controls", "What could make the figures above mean less than they seem to.")
         + &facts([
-            ("Commonest class", format!("{} for always answering it", percent(details.majority_accuracy))),
+            (commonest, format!("{} for always answering it", percent(details.majority_accuracy))),
             (
                 "Without attention",
                 details.identity_accuracy.map_or("not measured".into(), |accuracy| {

@@ -1,6 +1,6 @@
 //! The page of a cross-validation.
 
-use maskwright_search::{CrossValidation, CrossValidationRow, DensityAgainstTime, DropInterval};
+use maskwright_search::{CrossValidation, CrossValidationRow, DensityAgainstTime, DropInterval, FEWEST_DENSITIES};
 use plotters::prelude::*;
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         palette::{self, GRID, INK},
         plot::{label_style, svg, tick_style},
     },
-    table::{percent, points},
+    table::{counted, percent, points},
 };
 
 /// The whole page. The same study gives the same bytes.
@@ -20,14 +20,14 @@ pub(crate) fn page(study: &CrossValidation) -> String {
     html += &section(
         "Accuracy, measured",
         &format!(
-            "{} folds of {} training and validation examples, {} seeds. Each dense model is trained on all parts but one, \
+            "{} folds of {} training and validation examples, {}. Each dense model is trained on all parts but one, \
              and each treatment fine-tuned from it by the same recipe; drops are against the dense model of the same fold \
              and seed, with 95 % intervals from 10,000 paired bootstraps of the examples. The masks were searched with \
              some of these examples, so the {} test examples, which no search saw, are asked as well. The commonest class \
              alone gives {} of the held-out and {} of the test examples.",
             study.folds,
             study.examples,
-            study.seeds.len(),
+            counted(study.seeds.len(), "seed", "seeds"),
             study.test_examples,
             percent(study.majority),
             percent(study.majority_test),
@@ -168,17 +168,21 @@ fn against_time(of: &DensityAgainstTime) -> String {
 fn line(of: &DensityAgainstTime) -> String {
     let which = format!(
         "Predicted time of attention on {} against density: dense attention, and the blueprints of this model that lie in \
-         this one's folder, {} with it.",
+         this one's folder; {}, {}. Masks that lie there twice count once.",
         of.device,
-        of.points.len().saturating_sub(1)
+        counted(of.points.len(), "set of masks", "sets of masks"),
+        counted(of.densities, "density", "densities"),
     );
-    match of.line {
-        Some(line) => format!(
-            "{which} Line of least squares: {:.1} us + {:.1} us x density, R² = {:.3}.",
-            1e6 * line.intercept,
-            1e6 * line.slope,
-            line.r_squared
+    let Some(line) = of.line else { return which };
+    let fit = match line.r_squared {
+        Some(r_squared) => format!("R² = {r_squared:.3}."),
+        None => format!(
+            "No R²: with fewer than {FEWEST_DENSITIES} densities nearly every line fits, so it would say nothing."
         ),
-        None => which,
-    }
+    };
+    format!(
+        "{which} Line of least squares: {:.1} us + {:.1} us x density. {fit}",
+        1e6 * line.intercept,
+        1e6 * line.slope,
+    )
 }

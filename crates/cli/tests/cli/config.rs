@@ -1,3 +1,5 @@
+use std::fs;
+
 use crate::program::Folder;
 
 #[test]
@@ -39,6 +41,20 @@ fn check_refuses_what_a_search_would_refuse_before_it_reads_data() {
     if cfg!(not(feature = "cuda")) {
         assert!(folder.run(["config", "check", "c.ron", "--backend", "cuda"]).refused().contains("cuda"));
     }
+}
+
+#[test]
+fn check_asks_for_the_configuration_of_a_pretrained_model() {
+    let folder = Folder::new();
+    let default = folder.run(["config", "default"]).good();
+    let folder = folder.with("c.ron", &default);
+    fs::create_dir(folder.path("bert")).unwrap();
+    let check = || folder.run(["config", "check", "c.ron", "--set", "model.source=Pretrained(folder: \"bert\")"]);
+    let stderr = check().refused();
+    assert!(stderr.contains("no `config.json` in bert: a model's folder holds config.json"), "{stderr}");
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../transformer/tests/references/bert/config.json");
+    fs::copy(config, folder.path("bert/config.json")).unwrap();
+    assert!(check().good().starts_with("ok  c.ron: "));
 }
 
 #[test]

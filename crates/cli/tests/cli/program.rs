@@ -33,6 +33,9 @@ pub(crate) const BLUEPRINT: &str = r#"(
 )
 "#;
 
+/// What is said of a dense model that does not do better than the commonest answer.
+pub(crate) const NO_BETTER: &str = "no mask can cost it much, and drops will say little";
+
 /// An empty folder to run the program in.
 pub(crate) struct Folder(TempDir);
 
@@ -88,10 +91,12 @@ impl Folder {
 }
 
 impl Finished {
-    /// Stdout of a command that did what it was asked to, without a word on stderr.
+    /// Stdout of a command that did what it was asked to, without a word on stderr; but models that are not trained at all,
+    /// with which tests are quick, may be called no better than guessing.
     #[track_caller]
     pub(crate) fn good(self) -> String {
-        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{}", self.stdout);
+        let stderr: Vec<&str> = self.stderr.lines().filter(|line| !line.contains(NO_BETTER)).collect();
+        assert_eq!((self.code, &stderr[..]), (Some(0), &[][..]), "{}", self.stdout);
         self.stdout
     }
 

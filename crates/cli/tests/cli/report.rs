@@ -90,6 +90,14 @@ fn a_figure_beside_accuracy_has_a_column_and_what_was_drawn_stands_below() {
 }
 
 #[test]
+fn a_translators_answers_are_tokens() {
+    let folder = run_directory();
+    assert!(page(&folder).contains("<dt>Commonest class</dt>"));
+    change(&folder, |outcome| outcome["details"]["test_answers"] = 5000.into());
+    assert!(page(&folder).contains("<dt>Commonest token</dt>"));
+}
+
+#[test]
 fn without_a_blueprint_the_page_says_so() {
     let folder = run_directory();
     change(&folder, |outcome| outcome["best"] = Value::Null);

@@ -1,10 +1,10 @@
 //! What `search` refuses, and what it leaves behind; how well it finds is tested where the search lives.
 
-use std::fs;
+use std::{fs, time::Instant};
 
 use maskwright_blueprint::Blueprint;
 
-use crate::program::Folder;
+use crate::program::{Folder, NO_BETTER};
 
 #[test]
 fn a_configuration_that_is_not_there_is_named() {
@@ -307,22 +307,49 @@ fn what_was_cut_and_drawn_and_f1_are_told_by_search_and_eval() {
 }
 
 #[test]
-fn the_memory_of_each_stage_is_written_beside_the_answer() {
-    let folder = untrained();
+fn time_and_memory_of_each_stage_are_written_beside_the_answer() {
+    // 16 x 500,000 weights, most of them of words that no text has, and one step over all examples.
+    let encoder =
+        "(input: Tokens(length: 64, vocabulary: 500000), width: 16, layers: 1, heads: 1, mlp: 16, classes: 8)";
+    let config = short("recall", &format!("New(encoder: {encoder})"), "BlockRecall");
+    let folder = Folder::new().with("c.ron", &config.replacen("epochs: 0, batch: 50", "epochs: 1, batch: 4000", 1));
+    let begun = Instant::now();
     let result = folder.run(["search", "c.ron", "--json"]).result("search");
+    let all = begun.elapsed().as_secs_f64();
     let lines = fs::read_to_string(folder.path(result["run"].as_str().unwrap()).join("stages.jsonl")).unwrap();
     let stages: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let named = |name: &str| stages.iter().filter(|stage| stage["stage"] == name).count();
     let expected = ["dense training", "calibration", "search", "baseline: random", "measuring on test"];
     assert_eq!(expected.map(named), [1; 5], "{lines}");
-    assert!(stages.iter().all(|stage| stage["seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0)), "{lines}");
+    // Stages follow each other within the run; the training's one step takes more than 10^9 multiplications.
+    let seconds = stages.iter().map(|stage| stage["seconds"].as_f64().unwrap());
+    assert!(stages[0]["stage"] == "dense training" && stages[0]["seconds"].as_f64().unwrap() > 4e-3, "{lines}");
+    assert!(seconds.clone().all(|seconds| seconds > 0.0) && seconds.sum::<f64>() <= all, "{all} s: {lines}");
     if cfg!(target_os = "linux") {
-        // The program alone is more than a mebibyte.
-        assert!(
-            stages.iter().all(|stage| stage["peak_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20)),
-            "{lines}"
-        );
+        // Training holds each weight, its gradient and AdamW's two moments, 4 bytes each.
+        let peak = |stage: &serde_json::Value| stage["peak_bytes"].as_u64().unwrap();
+        assert!(peak(&stages[0]) > 4 * 4 * 16 * 500_000, "{lines}");
+        // Every stage holds the weights.
+        assert!(stages.iter().all(|stage| peak(stage) > 4 * 16 * 500_000), "{lines}");
     }
+}
+
+#[test]
+fn a_dense_model_that_only_guesses_is_warned_of_before_the_search() {
+    let finished = untrained().run(["search", "c.ron", "-v"]);
+    let (warning, search) = (finished.stderr.find(NO_BETTER), finished.stderr.find("search: best"));
+    assert!(warning.is_some() && warning < search, "{}", finished.stderr);
+    let line = finished.stderr.lines().find(|line| line.contains(NO_BETTER)).unwrap();
+    assert!(line.contains("WARN the dense model answers 1") && line.contains("the commonest class alone 1"), "{line}");
+}
+
+#[test]
+fn a_page_in_a_folder_that_is_not_there_is_refused_before_anything_is_trained() {
+    let folder = untrained();
+    let best = folder.run(["search", "c.ron", "--json"]).result("search")["best"].take();
+    let blueprint = best["blueprint"].as_str().unwrap();
+    let stderr = folder.run(["eval", blueprint, "--report", "nodir/x.html"]).refused();
+    assert!(stderr.contains("there is no folder nodir") && !stderr.contains(".part-"), "{stderr}");
 }
 
 #[test]

@@ -11,9 +11,16 @@ use crate::reference::{Reference, folder};
 
 /// A copy of the tiny BERT that can be spoiled.
 fn copy() -> TempDir {
+    let copy = copy_of("bert");
+    fs::copy(folder("bert").join("tokenizer.json"), copy.path().join("tokenizer.json")).unwrap();
+    copy
+}
+
+/// A copy of a family's tiny model, without what reads text.
+fn copy_of(family: &str) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
-        fs::copy(folder("bert").join(file), copy.path().join(file)).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(folder(family).join(file), copy.path().join(file)).unwrap();
     }
     copy
 }
@@ -26,6 +33,13 @@ fn edit_config(folder: &Path, key: &str, value: Value) {
     let path = folder.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     config[key] = value;
+    fs::write(path, config.to_string()).unwrap();
+}
+
+fn remove_config(folder: &Path, key: &str) {
+    let path = folder.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove(key).unwrap();
     fs::write(path, config.to_string()).unwrap();
 }
 
@@ -65,6 +79,54 @@ fn an_architecture_that_is_not_built_here_is_refused_with_those_that_are() {
         text.starts_with("`gpt2` in ") && text.contains("bert, deit, distilbert, marian, roberta, swin, vit"),
         "{text}"
     );
+}
+
+#[test]
+fn a_configuration_without_an_architecture_is_told_so() {
+    let folder = copy();
+    for config in ["{}", "[1, 2]", r#"{"model_type": 7}"#] {
+        fs::write(folder.path().join("config.json"), config).unwrap();
+        let text = refusal(folder.path());
+        assert!(
+            text.ends_with(
+                "config.json names no `model_type`: those that are built here are bert, deit, distilbert, marian, roberta, \
+                 swin, vit, xlm-roberta"
+            ),
+            "{config}: {text}"
+        );
+    }
+}
+
+#[test]
+fn what_normalisation_adds_to_the_variance_is_the_librarys_where_the_configuration_says_nothing() {
+    for (family, expected) in [("bert", 1e-12), ("roberta", 1e-12), ("vit", 1e-12), ("deit", 1e-12), ("swin", 1e-5)] {
+        let folder = copy_of(family);
+        let epsilon = || match Model::load(folder.path(), &Loading::default(), &Device::flex()).unwrap().model {
+            Model::Bert(model) => model.config().norm_epsilon,
+            Model::Vit(model) => model.config().norm_epsilon,
+            Model::Swin(model) => model.config().norm_epsilon,
+            _ => unreachable!("not in the list"),
+        };
+        edit_config(folder.path(), "layer_norm_eps", json!(1e-3));
+        assert_eq!(epsilon(), 1e-3, "{family}");
+        remove_config(folder.path(), "layer_norm_eps");
+        assert_eq!(epsilon(), expected, "{family}");
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_named_and_not_trained() {
+    let folder = copy();
+    let (header, mut data) = tensors();
+    // The third of 1024 weights of a matrix.
+    let start = header["bert.pooler.dense.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
+    for (value, told) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        data[start + 8..start + 12].copy_from_slice(&value.to_le_bytes());
+        write_tensors(&folder.path().join("model.safetensors"), &header, &data);
+        let text = refusal(folder.path());
+        let faults: Vec<&str> = text.lines().skip(1).map(str::trim).collect();
+        assert_eq!(faults, [format!("`bert.pooler.dense.weight` [32, 32] holds {told}, number 3 of 1024")]);
+    }
 }
 
 #[test]
@@ -113,6 +175,11 @@ fn shards_give_the_same_model_as_one_file() {
         maskwright_transformer::weights_digest(&loaded.model)
     };
     assert_eq!(digest(folder.path()), digest(copy().path()));
+
+    fs::remove_file(folder.path().join("model-1.safetensors")).unwrap();
+    let text = refusal(folder.path());
+    let told = "and `model.safetensors.index.json` there names it: get the missing file again";
+    assert!(text.starts_with("no `model-1.safetensors` in ") && text.ends_with(told), "{text}");
 
     fs::write(index, json!({"weight_map": {"a": "../../etc/passwd"}}).to_string()).unwrap();
     assert!(refusal(folder.path()).contains("`../../etc/passwd` is no file name"));
@@ -187,7 +254,9 @@ fn torn_and_hostile_files_are_refused() {
     edit_config(folder.path(), "pad_token_id", json!(60));
     assert!(refusal(folder.path()).ends_with("padding token 60 of a vocabulary of 60"));
     edit_config(folder.path(), "hidden_act", json!("quick_gelu"));
-    assert!(refusal(folder.path()).ends_with("config.json is no JSON of the expected form"));
+    assert!(refusal(folder.path()).ends_with(
+        "`hidden_act` is `quick_gelu`; activations are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish"
+    ));
     edit_config(folder.path(), "hidden_size", json!(-1));
     assert!(refusal(folder.path()).ends_with("config.json is no JSON of the expected form"));
     fs::write(folder.path().join("config.json"), vec![b' '; (1 << 20) + 1]).unwrap();
@@ -210,11 +279,17 @@ fn texts_longer_than_the_model_are_cut_and_counted() {
 #[test]
 fn a_length_beyond_the_positions_is_refused() {
     let loading = Loading { length: Some(25), ..Loading::default() };
-    let error = Model::load(&folder("bert"), &loading, &Device::flex()).unwrap_err().to_string();
-    assert!(error.ends_with("25 tokens where the model has 24 positions"), "{error}");
+    let told = |family: &str, loading: &Loading| {
+        Model::load(&folder(family), loading, &Device::flex()).unwrap_err().to_string()
+    };
     // RoBERTa counts positions from 2: of 26 rows 24 can be used.
-    let error = Model::load(&folder("roberta"), &loading, &Device::flex()).unwrap_err().to_string();
-    assert!(error.ends_with("25 tokens where the model has 24 positions"), "{error}");
+    for family in ["bert", "roberta"] {
+        let text = told(family, &loading);
+        assert!(text.starts_with("`length` is 25, the model in "), "{text}");
+        assert!(text.ends_with(&format!("{family} has 24 positions: lower it or leave it out")), "{text}");
+    }
+    let loading = Loading { target_length: Some(1000), ..Loading::default() };
+    assert!(told("marian", &loading).starts_with("`target_length` is 1000, the model in "));
 }
 
 #[test]
