@@ -20,7 +20,8 @@ pub(crate) const MOST_BYTES: u64 = 4 << 30;
 
 /// How images become a model's inputs, and how many are kept.
 ///
-/// A set is a folder as ImageNet is laid out, `{train,val,test}/CLASS/*.{jpg,jpeg,png}`, or with `validation` for `val`.
+/// A set is a folder as ImageNet is laid out, `{train,val,test}/CLASS/*.{jpg,jpeg,png}`, or with `validation` for `val`;
+/// one of `val` and `test` is enough.
 /// Each image is resized (bicubic, antialiased, as torchvision does it through Pillow) until its shorter side has
 /// `shorter` pixels, cut down to the `side` x `side` in its middle, scaled to [0, 1] and normalised. The default is what
 /// most models of ImageNet were trained with.
@@ -77,7 +78,11 @@ pub enum ImageFolderError {
         #[source]
         source: io::Error,
     },
-    #[error("no {} in {}: a folder of images holds train, val (or validation) and test, in each of them one folder a class, in those the images", names.join(" or "), folder.display())]
+    #[error(
+        "no {} in {}: a folder of images holds train and, to test on, test or else val (or validation), in each of them one \
+         folder a class, in those the images",
+        names.join(" or "), folder.display()
+    )]
     Part { folder: PathBuf, names: Vec<&'static str> },
     #[error("{} holds no folders: one is needed for each class, named as the class", folder.display())]
     NoClasses { folder: PathBuf },
@@ -208,6 +213,11 @@ impl ImageFolder {
 }
 
 impl ImagePart {
+    /// Whether a set has it.
+    pub(crate) fn is_in(self, folder: &Path) -> bool {
+        part_folder(folder, self).is_ok()
+    }
+
     /// What its folder may be called.
     fn names(self) -> &'static [&'static str] {
         match self {

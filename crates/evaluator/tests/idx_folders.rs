@@ -49,6 +49,19 @@ fn images_get_background_to_the_models_side_and_the_last_training_images_validat
 }
 
 #[test]
+fn a_task_of_more_classes_than_the_model_has_is_refused_whatever_its_labels_are() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "train", [25, 3, 3]);
+    write(folder.path(), "t10k", [4, 3, 3]);
+    assert!(load(&task(folder.path(), 0.25, 10), SIX).is_ok());
+    assert_eq!(
+        load(&task(folder.path(), 0.25, 20), SIX).unwrap_err().to_string(),
+        "the model reads images of 6 x 6 in 1 channels and 10 classes, the task gives images of 6 x 6 in 1 channels and \
+         20 classes: change `model.source` or `task`"
+    );
+}
+
+#[test]
 fn fashion_mnist_is_such_a_folder() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/fashion-mnist");
     let fashion = Task::FashionMnist { folder: folder.clone() };

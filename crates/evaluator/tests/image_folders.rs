@@ -126,8 +126,8 @@ fn folders_that_are_laid_out_otherwise_are_refused_with_what_is_missing() {
     let folder = pets();
     assert_eq!(
         refusal(&small(), &folder, ImagePart::Test),
-        "no test in pets: a folder of images holds train, val (or validation) and test, in each of them one folder a \
-         class, in those the images"
+        "no test in pets: a folder of images holds train and, to test on, test or else val (or validation), in each of \
+         them one folder a class, in those the images"
     );
     copy("grey.png", &folder.path().join("val/cow/3.png"));
     assert_eq!(
