@@ -5,7 +5,7 @@ use std::path::Path;
 use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 
 use crate::{
-    Examples, ImageFolder, ImageFolderError, ImagePart, LabelledImages, SecondMeasure, TaskData, TaskError,
+    Examples, ImageFolder, ImageFolderError, ImagePart, SecondMeasure, TaskData, TaskError,
     splits::{ORDER_SEED, part_off},
 };
 
@@ -17,7 +17,7 @@ pub(crate) fn read(folder: &Path, preparation: &ImageFolder) -> Result<TaskData,
     let mut read = |part| -> Result<Examples, ImageFolderError> {
         let images = preparation.read(folder, part)?;
         other_files += images.others;
-        Ok(examples(images))
+        Ok(in_drawn_order(images.examples))
     };
     let validates = ImagePart::Validation.is_in(folder);
     // The labels of ImageNet's own test images are not public: figures are those of its validation images.
@@ -34,8 +34,8 @@ pub(crate) fn read(folder: &Path, preparation: &ImageFolder) -> Result<TaskData,
     Ok(TaskData { second, other_files, mirrors: true, ..data })
 }
 
-fn examples(images: LabelledImages) -> Examples {
-    let mut order: Vec<usize> = (0..images.labels.len()).collect();
+fn in_drawn_order(examples: Examples) -> Examples {
+    let mut order: Vec<usize> = (0..examples.len()).collect();
     order.shuffle(&mut ChaCha12Rng::seed_from_u64(ORDER_SEED));
-    Examples::images(images.side, 3, images.pixels, images.labels).select(&order)
+    examples.select(&order)
 }

@@ -39,7 +39,7 @@ fn images_get_background_to_the_models_side_and_the_last_training_images_validat
     let data = load(&task(folder.path(), 0.25, 3), SIX).unwrap();
     assert_eq!((data.train.len(), data.test.len()), (23, 4));
     assert_eq!(data.validation.labels(), [23 % 3, 24 % 3]); // a tenth of 25
-    let Inputs::Images(images) = data.test.batch(&[3], &Device::flex()) else { panic!("these are images") };
+    let Inputs::Images(images) = data.test.batch(&[3], &Device::flex()).unwrap() else { panic!("these are images") };
     let pixels: Vec<f32> = images.into_data().try_to_vec().unwrap();
     let (three, background) = ((3.0 / 255.0 - 0.5) / 0.25, -2.0);
     for (at, pixel) in pixels.iter().enumerate() {

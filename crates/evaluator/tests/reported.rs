@@ -26,14 +26,14 @@ fn untrained(source: &ModelSource, task: &Task) -> DenseModel {
 /// The class that the model finds for each example.
 fn found(dense: &DenseModel, examples: &Examples) -> Vec<u32> {
     let all: Vec<usize> = (0..examples.len()).collect();
-    let scores = dense.model.forward(examples.batch(&all, &Device::flex()), Attention::Dense);
+    let scores = dense.model.forward(examples.batch(&all, &Device::flex()).unwrap(), Attention::Dense);
     let found: Vec<i32> = scores.argmax(1).into_data().convert::<i32>().try_to_vec().unwrap();
     found.into_iter().map(|class| class as u32).collect()
 }
 
 fn reported(dense: DenseModel) -> TestFigures {
     let evaluator = Evaluator::new(dense, 1);
-    evaluator.test(evaluator.dense(), None)
+    evaluator.test(evaluator.dense(), None).unwrap()
 }
 
 fn second(name: &str, value: f64) -> Option<SecondMetric> {
