@@ -39,11 +39,11 @@ fn rates() -> Result<(), Box<dyn Error>> {
             blueprint(&shape, &edited)
         })
         .collect();
-    evaluator.measure(&[Blueprint::dense(shape, BlockSize::B32, Precision::Single)]); // the first pass takes fresh memory
+    evaluator.measure(&[Blueprint::dense(shape, BlockSize::B32, Precision::Single)])?; // the first pass takes fresh memory
     let mut out = io::stdout();
     for (name, candidates) in [("nothing in common", &fresh), ("two heads changed", &edits)] {
         let begun = Instant::now();
-        candidates.chunks(8).for_each(|batch| drop(evaluator.measure(batch)));
+        candidates.chunks(8).for_each(|batch| drop(evaluator.measure(batch).expect("texts are in memory")));
         let rate = candidates.len() as f64 / begun.elapsed().as_secs_f64();
         let known = 100.0 * evaluator.reused_layers();
         writeln!(out, "{name}: {rate:.2} candidates a second; {known:.0} % of all layers so far were known")?;
@@ -64,7 +64,7 @@ fn memory() -> Result<(), Box<dyn Error>> {
     let mut generator = ChaCha12Rng::seed_from_u64(1);
     let candidate = blueprint(&shape, &heads(&shape, &mut generator));
     let begun = Instant::now();
-    evaluator.measure(std::slice::from_ref(&candidate));
+    evaluator.measure(std::slice::from_ref(&candidate))?;
     say("one candidate measured", begun)?;
     let begun = Instant::now();
     Training {

@@ -7,7 +7,7 @@ use maskwright_transformer::{Attention, Model, Probe, SeenAttention, Targets, cr
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use rayon::prelude::*;
 
-use crate::{Examples, class_scores::MOST_SCORES, examples::RealTokens};
+use crate::{Examples, ImageFolderError, class_scores::MOST_SCORES, examples::RealTokens};
 
 /// Examples of one probing pass, and attention scores of its largest module: with [`MOST_SCORES`] of its classes they bound
 /// memory.
@@ -59,7 +59,13 @@ pub struct BlockStatistics {
 
 impl Calibration {
     /// Probes the dense model on the first `count` of `examples`; labels are drawn from the model by `seed`.
-    pub(crate) fn measure(model: &Model, shape: &ModelShape, examples: &Examples, count: usize, seed: u64) -> Self {
+    pub(crate) fn measure(
+        model: &Model,
+        shape: &ModelShape,
+        examples: &Examples,
+        count: usize,
+        seed: u64,
+    ) -> Result<Self, ImageFolderError> {
         let device = model.device().autodiff();
         let model = model.clone().train();
         let mut generator = ChaCha12Rng::seed_from_u64(seed);
@@ -86,7 +92,7 @@ impl Calibration {
                 probe.offsets.push(zeros(of, queries, keys));
                 probe.gains.push(zeros(of, queries, 1));
             }
-            let logits = model.forward(examples.batch(batch, &device), Attention::Probed(&mut probe));
+            let logits = model.forward(examples.batch(batch, &device)?, Attention::Probed(&mut probe));
             let labels = draw_labels(logits.clone(), &mut generator);
             let answers = labels.len();
             let loss = cross_entropy(logits, Targets::labels(labels));
@@ -101,7 +107,7 @@ impl Calibration {
             }
         }
         let heads = sums.into_iter().map(ModuleSums::finish).collect();
-        Self { heads, examples: indices.len() }
+        Ok(Self { heads, examples: indices.len() })
     }
 
     /// From statistics `[module][head]` of `examples` examples, however they were had.

@@ -7,7 +7,7 @@ use maskwright_blueprint::{Blueprint, ModelShape};
 use maskwright_transformer::Model;
 use rayon::prelude::*;
 
-use crate::{DenseModel, Effect, Examples, Treatment};
+use crate::{DenseModel, Effect, Examples, ImageFolderError, Treatment};
 
 /// Tokens of one inference pass: bounds memory, changes nothing else.
 const BATCH_TOKENS: usize = 8192;
@@ -26,12 +26,13 @@ pub(crate) enum Reference {
 }
 
 impl Reference {
-    pub(crate) fn of(dense: &DenseModel, examples: &Examples) -> Self {
+    pub(crate) fn of(dense: &DenseModel, examples: &Examples) -> Result<Self, ImageFolderError> {
         match count_scores(examples, &dense.model) > MOST_KEPT {
-            true => Self::Anew,
+            true => Ok(Self::Anew),
             false => {
                 let parts = parts(examples, &dense.model);
-                Self::Kept(parts.iter().map(|part| log_probabilities(dense, part)).collect())
+                let kept: Result<_, _> = parts.iter().map(|part| log_probabilities(dense, part)).collect();
+                Ok(Self::Kept(kept?))
             }
         }
     }
@@ -54,19 +55,19 @@ pub(crate) fn effect(
     blueprint: &Blueprint,
     examples: &Examples,
     reference: &Reference,
-) -> Effect {
+) -> Result<Effect, ImageFolderError> {
     let (mut right, mut distortion) = (Vec::with_capacity(examples.labels().len()), 0.0);
     for (at, part) in parts(examples, &dense.model).into_iter().enumerate() {
-        let masked = logits(model, &dense.shape, &part, Treatment::Masked(blueprint));
+        let masked = logits(model, &dense.shape, &part, Treatment::Masked(blueprint))?;
         let weight = part.labels().len() as f64 / examples.labels().len() as f64;
         distortion += weight
             * match reference {
                 Reference::Kept(kept) => divergence(masked.clone(), &kept[at]),
-                Reference::Anew => divergence(masked.clone(), &log_probabilities(dense, &part)),
+                Reference::Anew => divergence(masked.clone(), &log_probabilities(dense, &part)?),
             };
         right.extend(right_answers(masked, &part));
     }
-    Effect { accuracy: share(&right), distortion }
+    Ok(Effect { accuracy: share(&right), distortion })
 }
 
 /// Share of what is true.
@@ -75,9 +76,17 @@ pub(crate) fn share(answers: &[bool]) -> f64 {
 }
 
 /// Of each answer to the examples by a model of this shape, whether it is right.
-pub(crate) fn answers(model: &Model, shape: &ModelShape, examples: &Examples, treatment: Treatment<'_>) -> Vec<bool> {
-    let right = |part: &Cow<'_, Examples>| right_answers(logits(model, shape, part, treatment), part);
-    parts(examples, model).iter().flat_map(right).collect()
+pub(crate) fn answers(
+    model: &Model,
+    shape: &ModelShape,
+    examples: &Examples,
+    treatment: Treatment<'_>,
+) -> Result<Vec<bool>, ImageFolderError> {
+    let mut right = Vec::with_capacity(examples.labels().len());
+    for part in parts(examples, model) {
+        right.extend(right_answers(logits(model, shape, &part, treatment)?, &part));
+    }
+    Ok(right)
 }
 
 /// Hands over class scores `[answers, classes]` of the examples by a model of this shape, part by part, each with its
@@ -88,19 +97,26 @@ pub(crate) fn logits_by_part(
     examples: &Examples,
     treatment: Treatment<'_>,
     mut take: impl FnMut(&Examples, Tensor<2>),
-) {
+) -> Result<(), ImageFolderError> {
     for part in parts(examples, model) {
-        take(&part, logits(model, shape, &part, treatment));
+        take(&part, logits(model, shape, &part, treatment)?);
     }
+    Ok(())
 }
 
 /// Class scores `[answers, classes]` of all examples by a model of this shape.
-pub(crate) fn logits(model: &Model, shape: &ModelShape, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
+pub(crate) fn logits(
+    model: &Model,
+    shape: &ModelShape,
+    examples: &Examples,
+    treatment: Treatment<'_>,
+) -> Result<Tensor<2>, ImageFolderError> {
     let device = model.device();
     let treated = treatment.on(&shape.modules, &device);
     let batches = batches(examples, shape);
-    let parts = batches.par_iter().map(|batch| model.forward(examples.batch(batch, &device), treated.attention()));
-    in_order(parts.collect(), &batches, examples)
+    let forward = |batch: &Vec<usize>| Ok(model.forward(examples.batch(batch, &device)?, treated.attention()));
+    let parts: Result<Vec<_>, _> = batches.par_iter().map(forward).collect();
+    Ok(in_order(parts?, &batches, examples))
 }
 
 /// Scores that a model gives for all examples.
@@ -164,8 +180,8 @@ fn parts<'a>(examples: &'a Examples, model: &Model) -> Vec<Cow<'a, Examples>> {
     parts.iter().map(|part| Cow::Owned(examples.select(part))).collect()
 }
 
-fn log_probabilities(dense: &DenseModel, examples: &Examples) -> Tensor<2> {
-    log_softmax(logits(&dense.model, &dense.shape, examples, Treatment::Dense), 1)
+fn log_probabilities(dense: &DenseModel, examples: &Examples) -> Result<Tensor<2>, ImageFolderError> {
+    Ok(log_softmax(logits(&dense.model, &dense.shape, examples, Treatment::Dense)?, 1))
 }
 
 /// Of each answer, whether its highest class score is its label's.

@@ -9,8 +9,8 @@ use maskwright_transformer::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Calibration, Caveats, Examples, Judge, ModelSource, Recipe, Split, Store, Task, TaskData, TaskError, Teacher,
-    TestFigures, Trained, Training, TrainingError, TrainingProgress, Translated, Treatment,
+    Calibration, Caveats, Examples, ImageFolderError, Judge, ModelSource, Recipe, Split, Store, Task, TaskData,
+    TaskError, Teacher, TestFigures, Trained, Training, TrainingError, TrainingProgress, Translated, Treatment,
     class_scores::{MOST_SCORES, Reference, answers, count_scores, effect, logits, share},
     second_measure::accuracy_and_second,
     shared_layers::SharedLayers,
@@ -26,6 +26,9 @@ pub enum EvaluatorError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// Of an image that is decoded when it is asked for.
+    #[error(transparent)]
+    Images(#[from] ImageFolderError),
     #[error(transparent)]
     Training(#[from] TrainingError),
     #[error(transparent)]
@@ -125,7 +128,7 @@ impl DenseModel {
             teacher: None,
             judge: Some(Judge {
                 examples: &data.validation,
-                accuracy: &|model| share(&answers(model, &shape, &data.validation, Treatment::Dense)),
+                accuracy: &|model| Ok(share(&answers(model, &shape, &data.validation, Treatment::Dense)?)),
             }),
             seed,
             store: Some(Store { folder: cache, prefix: &shape.name }),
@@ -202,18 +205,22 @@ impl Evaluator {
     }
 
     /// What each of several blueprints does to the dense model on the loop's examples, in their order.
-    pub fn measure(&self, blueprints: &[Blueprint]) -> Vec<Effect> {
+    pub fn measure(&self, blueprints: &[Blueprint]) -> Result<Vec<Effect>, EvaluatorError> {
         let (model, examples) = (self.dense(), &self.loop_examples);
-        let reference = self.loop_reference.get_or_init(|| Reference::of(&self.dense, examples));
+        let reference = once(&self.loop_reference, || Reference::of(&self.dense, examples))?;
         let scores = count_scores(examples, model);
         if scores > MOST_SCORES {
-            return blueprints.iter().map(|of| effect(&self.dense, model, of, examples, reference)).collect();
+            let effects = blueprints.iter().map(|of| effect(&self.dense, model, of, examples, reference));
+            return Ok(effects.collect::<Result<_, _>>()?);
         }
         // As many side by side as there is memory for; layers are shared all the same.
         let together = (MOST_SCORES / scores.max(1)).max(1);
-        let masked =
-            blueprints.chunks(together).flat_map(|some| self.shared_layers.logits(model, self.shape(), examples, some));
-        masked.map(|masked| reference.effect(masked, examples)).collect()
+        let mut effects = Vec::with_capacity(blueprints.len());
+        for some in blueprints.chunks(together) {
+            let masked = self.shared_layers.logits(model, self.shape(), examples, some)?;
+            effects.extend(masked.into_iter().map(|masked| reference.effect(masked, examples)));
+        }
+        Ok(effects)
     }
 
     /// Share of the layers that [`Evaluator::measure`] did not have to compute so far, because candidates had the masks of
@@ -224,22 +231,22 @@ impl Evaluator {
 
     /// How far `model` under a blueprint's masks, fine-tuned under them or the dense model's own weights, is from the dense
     /// model on the selection split, to which no search has fitted itself.
-    pub fn select(&self, model: &Model, blueprint: &Blueprint) -> Effect {
-        let reference = self.selection_reference.get_or_init(|| Reference::of(&self.dense, &self.selection));
-        effect(&self.dense, model, blueprint, &self.selection, reference)
+    pub fn select(&self, model: &Model, blueprint: &Blueprint) -> Result<Effect, EvaluatorError> {
+        let reference = once(&self.selection_reference, || Reference::of(&self.dense, &self.selection))?;
+        Ok(effect(&self.dense, model, blueprint, &self.selection, reference)?)
     }
 
     /// Share of a split's answers that `model` gives rightly, its attention treated so.
-    pub fn accuracy(&self, model: &Model, treatment: Treatment<'_>, split: Split) -> f64 {
-        share(&answers(model, self.shape(), self.examples(split), treatment))
+    pub fn accuracy(&self, model: &Model, treatment: Treatment<'_>, split: Split) -> Result<f64, EvaluatorError> {
+        Ok(share(&answers(model, self.shape(), self.examples(split), treatment)?))
     }
 
     /// What is reported of `model`, under masks or dense: this reads the test split.
-    pub fn test(&self, model: &Model, masks: Option<&Blueprint>) -> TestFigures {
+    pub fn test(&self, model: &Model, masks: Option<&Blueprint>) -> Result<TestFigures, EvaluatorError> {
         let treatment = masks.map_or(Treatment::Dense, Treatment::Masked);
-        let (accuracy, second) = accuracy_and_second(model, self.shape(), &self.dense.data, treatment);
+        let (accuracy, second) = accuracy_and_second(model, self.shape(), &self.dense.data, treatment)?;
         let translation = self.translate(model, masks, Split::Test).map(|found| found.quality);
-        TestFigures { accuracy, second, translation }
+        Ok(TestFigures { accuracy, second, translation })
     }
 
     /// What `model` translates a split to, under masks or dense, by greedy decoding; none for tasks that ask for a class.
@@ -274,8 +281,8 @@ impl Evaluator {
     }
 
     /// Attention statistics of the dense model on the first `count` training examples.
-    pub fn calibrate(&self, count: usize, seed: u64) -> Calibration {
-        Calibration::measure(&self.dense.model, &self.dense.shape, &self.dense.data.train, count, seed)
+    pub fn calibrate(&self, count: usize, seed: u64) -> Result<Calibration, EvaluatorError> {
+        Ok(Calibration::measure(&self.dense.model, &self.dense.shape, &self.dense.data.train, count, seed)?)
     }
 
     /// The dense model after training with its attention treated so, masks with fake quantisation, towards labels and the
@@ -292,7 +299,8 @@ impl Evaluator {
         let teacher = match count_scores(train_on, self.dense()) > MOST_SCORES {
             true => Teacher::Model(self.dense()),
             false => {
-                Teacher::Scores(self.teacher.get_or_init(|| self.logits(self.dense(), train_on, Treatment::Dense)))
+                let dense = || logits(self.dense(), self.shape(), train_on, Treatment::Dense);
+                Teacher::Scores(once(&self.teacher, dense)?)
             }
         };
         fs::create_dir_all(store).map_err(|source| EvaluatorError::Write { path: store.into(), source })?;
@@ -306,16 +314,12 @@ impl Evaluator {
             // Not the selection split, which decides between finished models.
             judge: Some(Judge {
                 examples: &self.loop_examples,
-                accuracy: &|model| self.accuracy(model, treatment, Split::Loop),
+                accuracy: &|model| Ok(share(&answers(model, self.shape(), &self.loop_examples, treatment)?)),
             }),
             seed,
             store: Some(Store { folder: store, prefix: "tuned" }),
         };
         Ok(training.run(self.dense.model.clone(), watch)?.model)
-    }
-
-    fn logits(&self, model: &Model, examples: &Examples, treatment: Treatment<'_>) -> Tensor<2> {
-        logits(model, self.shape(), examples, treatment)
     }
 
     /// The examples of a split.
@@ -325,6 +329,17 @@ impl Evaluator {
             Split::Loop => &self.loop_examples,
             Split::Selection => &self.selection,
             Split::Test => &self.dense.data.test,
+        }
+    }
+}
+
+/// What was made before, or is made now.
+fn once<T, E>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+    match cell.get() {
+        Some(made) => Ok(made),
+        None => {
+            let made = make()?;
+            Ok(cell.get_or_init(|| made))
         }
     }
 }

@@ -5,7 +5,8 @@ use maskwright_blueprint::{AttentionKind, Digest};
 use maskwright_transformer::{Inputs, Reads, TokenisedTexts};
 
 use crate::{
-    ParallelText, SentencePair,
+    ImageFolderError, ParallelText, SentencePair,
+    folder_images::FolderImages,
     translations::{Translations, begins},
 };
 
@@ -30,6 +31,7 @@ enum Values {
         channels: usize,
         pixels: Vec<f32>,
     },
+    FolderImages(FolderImages),
     /// Rows of `stride` tokens, filled up with padding.
     Texts(TokenisedTexts),
     Translations(Translations),
@@ -50,6 +52,15 @@ impl Examples {
         let stride = channels * side * side;
         assert_eq!(pixels.len(), stride * labels.len(), "one image for each label");
         Self { stride, inputs: Values::Images { side, channels, pixels }, labels }
+    }
+
+    /// Images of a folder.
+    ///
+    /// # Panics
+    /// When there is not one image for each label.
+    pub(crate) fn folder_images(images: FolderImages, labels: Vec<u32>) -> Self {
+        assert_eq!(images.len(), labels.len(), "one image for each label");
+        Self { stride: 3 * images.side() * images.side(), inputs: Values::FolderImages(images), labels }
     }
 
     /// Sequences of tokens, of any length.
@@ -131,6 +142,7 @@ impl Examples {
         let length = self.stride as u32;
         let reads = match &self.inputs {
             Values::Images { side, channels, .. } => Reads::Images { side: *side as u32, channels: *channels as u32 },
+            Values::FolderImages(images) => Reads::Images { side: images.side() as u32, channels: 3 },
             Values::Texts(texts) => Reads::Text { length, vocabulary: most(&texts.tokens), padding: 0 },
             Values::Translations(translations) => Reads::Translations {
                 source: length,
@@ -146,7 +158,7 @@ impl Examples {
         match &self.inputs {
             Values::Texts(texts) => texts.truncated,
             Values::Translations(translations) => translations.truncated,
-            Values::Images { .. } => 0,
+            Values::Images { .. } | Values::FolderImages(_) => 0,
         }
     }
 
@@ -154,7 +166,7 @@ impl Examples {
     pub(crate) fn empty_pairs(&self) -> usize {
         match &self.inputs {
             Values::Translations(translations) => translations.empty,
-            Values::Images { .. } | Values::Texts(_) => 0,
+            Values::Images { .. } | Values::FolderImages(_) | Values::Texts(_) => 0,
         }
     }
 
@@ -163,7 +175,7 @@ impl Examples {
         match &self.inputs {
             Values::Texts(_) => self.len(),
             Values::Translations(_) => 2 * self.len(),
-            Values::Images { .. } => 0,
+            Values::Images { .. } | Values::FolderImages(_) => 0,
         }
     }
 
@@ -172,7 +184,7 @@ impl Examples {
         match &self.inputs {
             Values::Texts(texts) => Some(texts.lengths[at]),
             Values::Translations(of) => Some(of.sources.lengths[at].max(of.target_length(at))),
-            Values::Images { .. } => None,
+            Values::Images { .. } | Values::FolderImages(_) => None,
         }
     }
 
@@ -187,7 +199,7 @@ impl Examples {
             padded: of.padded_target(indices),
         };
         match (&self.inputs, kind) {
-            (Values::Images { .. }, _) => None,
+            (Values::Images { .. } | Values::FolderImages(_), _) => None,
             (Values::Texts(texts), _) => Some([of_texts(texts), of_texts(texts)]),
             (Values::Translations(of), AttentionKind::SelfAttention) => {
                 Some([of_texts(&of.sources), of_texts(&of.sources)])
@@ -197,19 +209,21 @@ impl Examples {
         }
     }
 
-    /// The examples at `indices`, in that order.
-    pub fn batch(&self, indices: &[usize], device: &Device) -> Inputs {
+    /// The examples at `indices`, in that order; an error where an image's file does not decode, or has changed.
+    pub fn batch(&self, indices: &[usize], device: &Device) -> Result<Inputs, ImageFolderError> {
         let rows = |values: &[f32]| -> Vec<f32> {
             indices.iter().flat_map(|at| &values[at * self.stride..(at + 1) * self.stride]).copied().collect()
         };
-        match &self.inputs {
-            Values::Images { side, channels, pixels } => {
-                let dims = [indices.len(), *channels, *side, *side];
-                Inputs::Images(Tensor::from_data(TensorData::new(rows(pixels), dims), device))
-            }
+        let images = |pixels, channels, side| {
+            let data = TensorData::new(pixels, [indices.len(), channels, side, side]);
+            Inputs::Images(Tensor::from_data(data, device))
+        };
+        Ok(match &self.inputs {
+            Values::Images { side, channels, pixels } => images(rows(pixels), *channels, *side),
+            Values::FolderImages(of) => images(of.pixels(indices)?, 3, of.side()),
             Values::Texts(texts) => Inputs::Text(texts.rows(indices).batch(device)),
             Values::Translations(of) => Inputs::Translation(of.batch(indices, &self.labels, device)),
-        }
+        })
     }
 
     /// Labels of the examples at `indices`, one for each answer.
@@ -219,11 +233,16 @@ impl Examples {
 
     /// The same images followed by their mirror images; other inputs stay as they are.
     pub fn with_mirrored(self) -> Self {
-        let Values::Images { side, channels, pixels } = &self.inputs else { return self };
-        let mirrored = pixels.chunks(*side).flat_map(|row| row.iter().rev().copied());
-        let pixels = pixels.iter().copied().chain(mirrored).collect();
-        let labels = self.labels.repeat(2);
-        Self::images(*side, *channels, pixels, labels)
+        let labels = || self.labels.repeat(2);
+        match self.inputs {
+            Values::Images { side, channels, ref pixels } => {
+                let mirrored = pixels.chunks(side).flat_map(|row| row.iter().rev().copied());
+                let pixels = pixels.iter().copied().chain(mirrored).collect();
+                Self::images(side, channels, pixels, labels())
+            }
+            Values::FolderImages(ref of) => Self::folder_images(of.with_mirrored(), labels()),
+            Values::Texts(_) | Values::Translations(_) => self,
+        }
     }
 
     /// The first `count` examples and the others.
@@ -244,6 +263,7 @@ impl Examples {
             Values::Images { side, channels, pixels } => {
                 Self::images(*side, *channels, pick(pixels, self.stride, indices), labels)
             }
+            Values::FolderImages(of) => Self::folder_images(of.select(indices), labels),
             Values::Texts(texts) => Self::texts(texts.rows(indices), labels),
             Values::Translations(of) => {
                 let of = of.select(indices);
@@ -262,6 +282,7 @@ impl Examples {
             (Values::Images { side, channels, pixels }, Values::Images { pixels: more, .. }) => {
                 Self::images(*side, *channels, [&pixels[..], more].concat(), labels)
             }
+            (Values::FolderImages(of), Values::FolderImages(more)) => Self::folder_images(of.followed_by(more), labels),
             (Values::Texts(texts), Values::Texts(more)) => Self::texts(texts.followed_by(more), labels),
             (Values::Translations(of), Values::Translations(more)) => {
                 let of = of.followed_by(more);
@@ -271,7 +292,7 @@ impl Examples {
         }
     }
 
-    /// Of values and labels.
+    /// Of values and labels; of images in a folder, of their files, and of what is made of those.
     pub fn digest(&self) -> Digest {
         fn bytes<const N: usize>(values: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
             values.flatten().collect()
@@ -281,7 +302,9 @@ impl Examples {
             let all = texts.tokens.iter().chain(&texts.token_types).copied().chain(lengths);
             bytes(all.map(|value| value.to_le_bytes()))
         };
+        let labels = bytes(self.labels.iter().map(|label| label.to_le_bytes()));
         let values = match &self.inputs {
+            Values::FolderImages(of) => return Digest::of(of.identity().map(String::into_bytes).chain([labels])),
             Values::Images { pixels, .. } => bytes(pixels.iter().map(|value| value.to_le_bytes())),
             Values::Texts(texts) => of_texts(texts),
             Values::Translations(of) => {
@@ -290,7 +313,7 @@ impl Examples {
                 [of_texts(&of.sources), begins, references.collect()].concat()
             }
         };
-        Digest::of([values, bytes(self.labels.iter().map(|label| label.to_le_bytes()))])
+        Digest::of([values, labels])
     }
 }
 

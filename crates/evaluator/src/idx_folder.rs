@@ -3,10 +3,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    Examples, Idx, ImageFolderError, SecondMeasure, TaskData, TaskError,
-    image_folder::{MOST_BYTES, check_normalisation},
-};
+use crate::{Examples, Idx, ImageFolderError, SecondMeasure, TaskData, TaskError, image_folder::check_normalisation};
+
+/// More memory than this is not taken for the pixels of one split.
+const MOST_BYTES: u64 = 4 << 30;
 
 /// Training images of a whole set that are kept for validation; a tenth of fewer than 50,000.
 const VALIDATION: usize = 5000;

@@ -43,56 +43,110 @@ pub enum ImageFault {
     Broken { reason: String },
 }
 
-/// Reads a file, JPEG or PNG as its first bytes say, whatever its name ends in.
+/// A file's bytes.
+pub(crate) fn read_content(path: &Path) -> Result<Vec<u8>, ImageFault> {
+    read_whole(path, MOST_FILE_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => ImageFault::LongFile,
+        _ => ImageFault::Io(error),
+    })
+}
+
+/// The picture of a file's bytes, JPEG or PNG as the first of them say.
 ///
 /// As Pillow's `convert("RGB")` has it: grey becomes three equal channels, opacity is left out, and so is a camera's
 /// orientation. Of 16 bits the upper 8 are kept.
-pub(crate) fn read_rgb(path: &Path) -> Result<RgbImage, ImageFault> {
-    let content = read_whole(path, MOST_FILE_BYTES).map_err(|error| match error.kind() {
-        io::ErrorKind::FileTooLarge => ImageFault::LongFile,
-        _ => ImageFault::Io(error),
-    })?;
-    decode(&content)
+pub(crate) fn decode(content: &[u8]) -> Result<RgbImage, ImageFault> {
+    match Form::of(content)? {
+        Form::Jpeg => {
+            let Opened { mut decoder, size: Size { width, height } } = open_jpeg(content)?;
+            let bytes = in_turn(width, height, || decoder.decode().map_err(broken))?;
+            rgb(width, height, bytes, ColorSpace::RGB)
+        }
+        Form::Png => {
+            let picture = picture_chunks(content)?;
+            let Opened { mut decoder, size: Size { width, height } } = open_png(&picture)?;
+            let colours = decoder.colorspace().ok_or_else(no_size)?;
+            let bytes = in_turn(width, height, || decoder.decode_raw().map_err(broken))?;
+            rgb(width, height, bytes, colours)
+        }
+    }
 }
 
-fn decode(content: &[u8]) -> Result<RgbImage, ImageFault> {
-    // Strict: what is broken off or damaged is refused and not filled with grey.
-    let options = DecoderOptions::default()
+/// Refuses what is seen to be no picture without decoding it: another form, no size or too large a one, an end that is
+/// cut off.
+pub(crate) fn check(content: &[u8]) -> Result<(), ImageFault> {
+    match Form::of(content)? {
+        Form::Jpeg => open_jpeg(content).map(drop),
+        Form::Png => open_png(&picture_chunks(content)?).map(drop),
+    }
+}
+
+enum Form {
+    Jpeg,
+    Png,
+}
+
+/// A decoder behind the headers of a picture that is not too large.
+struct Opened<D> {
+    decoder: D,
+    size: Size,
+}
+
+struct Size {
+    width: usize,
+    height: usize,
+}
+
+impl Form {
+    fn of(content: &[u8]) -> Result<Self, ImageFault> {
+        if content.starts_with(&JPEG_START) {
+            Ok(Self::Jpeg)
+        } else if content.starts_with(&PNG_START) {
+            Ok(Self::Png)
+        } else {
+            Err(ImageFault::Foreign { found: content.iter().take(4).copied().collect() })
+        }
+    }
+}
+
+impl Size {
+    fn checked(dimensions: Option<(usize, usize)>) -> Result<Self, ImageFault> {
+        let (width, height) = dimensions.ok_or_else(no_size)?;
+        match width.saturating_mul(height) {
+            0 => Err(ImageFault::Broken { reason: "it has no pixels".into() }),
+            pixels if pixels > MOST_PIXELS => Err(ImageFault::TooLarge { width, height }),
+            _ => Ok(Self { width, height }),
+        }
+    }
+}
+
+/// Strict: what is broken off or damaged is refused and not filled with grey.
+fn options() -> DecoderOptions {
+    DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(MOST_PIXELS)
         .set_max_height(MOST_PIXELS)
         .png_set_confirm_crc(true)
-        .inflate_set_confirm_adler(true);
-    if content.starts_with(&JPEG_START) {
-        decode_jpeg(content, options)
-    } else if content.starts_with(&PNG_START) {
-        decode_png(content, options)
-    } else {
-        Err(ImageFault::Foreign { found: content.iter().take(4).copied().collect() })
-    }
+        .inflate_set_confirm_adler(true)
 }
 
-fn decode_jpeg(content: &[u8], options: DecoderOptions) -> Result<RgbImage, ImageFault> {
+fn open_jpeg(content: &[u8]) -> Result<Opened<JpegDecoder<ZCursor<&[u8]>>>, ImageFault> {
     if !ends_behind_last_scan(content) {
         return Err(ImageFault::Broken { reason: "it is cut off: no end is marked behind its last scan".into() });
     }
-    let options = options.jpeg_set_out_colorspace(ColorSpace::RGB);
+    let options = options().jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(content), options);
     decoder.decode_headers().map_err(broken)?;
-    let (width, height) = decoder.dimensions().ok_or_else(no_size)?;
-    let bytes = in_turn(width, height, || decoder.decode().map_err(broken))?;
-    rgb(width, height, bytes, ColorSpace::RGB)
+    let size = Size::checked(decoder.dimensions())?;
+    Ok(Opened { decoder, size })
 }
 
-fn decode_png(content: &[u8], options: DecoderOptions) -> Result<RgbImage, ImageFault> {
-    let picture = picture_chunks(content)?;
-    let options = options.png_set_strip_to_8bit(true);
-    let mut decoder = PngDecoder::new_with_options(ZCursor::new(&picture), options);
+/// Of a PNG file's [`picture_chunks`], whose checksums are looked at already.
+fn open_png(picture: &[u8]) -> Result<Opened<PngDecoder<ZCursor<&[u8]>>>, ImageFault> {
+    let mut decoder = PngDecoder::new_with_options(ZCursor::new(picture), options().png_set_strip_to_8bit(true));
     decoder.decode_headers().map_err(broken)?;
-    let (width, height) = decoder.dimensions().ok_or_else(no_size)?;
-    let colours = decoder.colorspace().ok_or_else(no_size)?;
-    let bytes = in_turn(width, height, || decoder.decode_raw().map_err(broken))?;
-    rgb(width, height, bytes, colours)
+    let size = Size::checked(decoder.dimensions())?;
+    Ok(Opened { decoder, size })
 }
 
 /// Whether a JPEG file marks its end behind the start of its last scan. The decoder fills up the last pixels when some
@@ -104,17 +158,11 @@ fn ends_behind_last_scan(content: &[u8]) -> bool {
     scan.is_some_and(|scan| content[scan..].windows(2).any(|pair| pair == END))
 }
 
-/// Decodes if the image is not too large, alone if it is large.
-fn in_turn<T>(width: usize, height: usize, decode: impl FnOnce() -> Result<T, ImageFault>) -> Result<T, ImageFault> {
-    match width.saturating_mul(height) {
-        0 => Err(ImageFault::Broken { reason: "it has no pixels".into() }),
-        pixels if pixels > MOST_PIXELS => Err(ImageFault::TooLarge { width, height }),
-        pixels => {
-            let _turn =
-                (pixels > LARGE_PIXELS).then(|| LARGE_IMAGE.lock().unwrap_or_else(|poison| poison.into_inner()));
-            decode()
-        }
-    }
+/// Decodes an image, alone if it is large.
+fn in_turn<T>(width: usize, height: usize, decode: impl FnOnce() -> T) -> T {
+    let is_large = width * height > LARGE_PIXELS;
+    let _turn = is_large.then(|| LARGE_IMAGE.lock().unwrap_or_else(|poison| poison.into_inner()));
+    decode()
 }
 
 /// Three bytes a pixel, of one to four.
@@ -189,7 +237,7 @@ mod tests {
         let references: Value = serde_json::from_slice(&references).unwrap();
         let number = |value: &Value| value.as_u64().unwrap() as usize;
         for (name, _) in pictures() {
-            let image = read_rgb(&folder().join(&name)).unwrap();
+            let image = decode(&read_content(&folder().join(&name)).unwrap()).unwrap();
             assert_eq!((image.width, image.height), (number(&references["width"]), number(&references["height"])));
             let expected = references["bytes"][&name].as_array().unwrap();
             assert_eq!(image.bytes.len(), expected.len());
@@ -214,6 +262,13 @@ mod tests {
         for (name, content) in pictures() {
             let read: Vec<_> = (0..content.len()).filter(|&end| decode(&content[..end]).is_ok()).collect();
             assert!(read.is_empty(), "{name} of {} bytes is read when cut after {read:?}", content.len());
+            let passed: Vec<_> = (0..content.len()).filter(|&end| check(&content[..end]).is_ok()).collect();
+            assert!(
+                passed.is_empty(),
+                "{name} of {} bytes is not decoded, and passes when cut after {passed:?}",
+                content.len()
+            );
+            assert!(check(&content).is_ok(), "{name}");
         }
     }
 
@@ -249,8 +304,9 @@ mod tests {
         let mut checksum = flate2::Crc::new();
         checksum.update(&content[12..29]);
         content[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
-        let error = decode(&content).unwrap_err().to_string();
-        assert_eq!(error, "has 16384 x 16384 pixels, more than 67108864 in all");
+        for error in [decode(&content).unwrap_err(), check(&content).unwrap_err()] {
+            assert_eq!(error.to_string(), "has 16384 x 16384 pixels, more than 67108864 in all");
+        }
     }
 
     #[test]

@@ -8,19 +8,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    image_file::{ImageFault, read_rgb},
-    resize::resize_and_crop,
+    Examples,
+    folder_images::{FolderImages, Keep, StoredImage},
+    image_file::ImageFault,
 };
 
 /// Names end in one of these, in whatever case.
 const ENDINGS: [&str; 3] = ["jpg", "jpeg", "png"];
 
-/// More resized pixels are not kept at once unless the configuration says so.
-pub(crate) const MOST_BYTES: u64 = 4 << 30;
+/// More resized pixels are not kept unless the configuration says so: 7,133 images of 224 x 224.
+const MOST_BYTES: u64 = 1 << 30;
 
-/// How images become a model's inputs, and how many are kept.
+/// How images become a model's inputs, and whether they are kept in memory.
 ///
-/// A set is a folder as ImageNet is laid out, `{train,val,test}/CLASS/*.{jpg,jpeg,png}`, or with `validation` for `val`.
+/// A set is a folder as ImageNet is laid out, `{train,val,test}/CLASS/*.{jpg,jpeg,png}`, or with `validation` for `val`;
+/// one of `val` and `test` is enough.
 /// Each image is resized (bicubic, antialiased, as torchvision does it through Pillow) until its shorter side has
 /// `shorter` pixels, cut down to the `side` x `side` in its middle, scaled to [0, 1] and normalised. The default is what
 /// most models of ImageNet were trained with.
@@ -37,7 +39,8 @@ pub struct ImageFolder {
     pub deviation: [f32; 3],
     /// Only the first so many images of each class, by name; all of them if left out.
     pub most_of_each_class: Option<u32>,
-    /// More memory than this is not taken for the pixels of one part.
+    /// The pixels of a part stay in memory if they take no more than this, three bytes each; files of a larger part are
+    /// decoded anew for each batch. The pixels are the same.
     pub most_bytes: u64,
 }
 
@@ -51,16 +54,12 @@ pub enum ImagePart {
 
 /// Labelled images, ready for a model.
 ///
-/// Always true: for each label there are `3 * side * side` pixels, and every label names a class. The order is that of the
-/// classes and, within a class, of the files' names; so are the bytes, on every machine.
+/// Always true: every label names a class. The order is that of the classes and, within a class, of the files' names; the
+/// bytes are the same on every machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelledImages {
-    /// Pixels of each side.
-    pub side: usize,
-    /// `[images, 3, side, side]`, normalised.
-    pub pixels: Vec<f32>,
-    /// Place of each image's class in `classes`.
-    pub labels: Vec<u32>,
+    /// Labels are places of classes in `classes`.
+    pub examples: Examples,
     /// Names of the folders in `train`, sorted.
     pub classes: Vec<String>,
     /// Files of the part whose names end in something else than jpg, jpeg or png; they were passed over.
@@ -77,7 +76,11 @@ pub enum ImageFolderError {
         #[source]
         source: io::Error,
     },
-    #[error("no {} in {}: a folder of images holds train, val (or validation) and test, in each of them one folder a class, in those the images", names.join(" or "), folder.display())]
+    #[error(
+        "no {} in {}: a folder of images holds train and, to test on, test or else val (or validation), in each of them one \
+         folder a class, in those the images",
+        names.join(" or "), folder.display()
+    )]
     Part { folder: PathBuf, names: Vec<&'static str> },
     #[error("{} holds no folders: one is needed for each class, named as the class", folder.display())]
     NoClasses { folder: PathBuf },
@@ -89,12 +92,8 @@ pub enum ImageFolderError {
     OtherClass { folder: PathBuf, classes: Vec<String> },
     #[error("{} {fault}; save it anew in another program, or take it out of the folder", path.display())]
     Image { path: PathBuf, fault: ImageFault },
-    #[error(
-        "{} holds {images} images, which take {needed} bytes as {side} x {side} pixels, more than {limit}: take fewer \
-         (`most_of_each_class`), make them smaller (`side`), or allow more (`most_bytes`)",
-        folder.display()
-    )]
-    TooLarge { folder: PathBuf, images: u64, side: u32, needed: u64, limit: u64 },
+    #[error("{} has changed since this command began, which read other bytes there: run it again", path.display())]
+    Changed { path: PathBuf },
     #[error("{what} is {found}; {allowed}")]
     Setting { what: &'static str, found: String, allowed: &'static str },
 }
@@ -122,36 +121,27 @@ impl Default for ImageFolder {
 impl ImageFolder {
     /// Reads a part of a set, on all threads of the current pool.
     ///
-    /// The folders' names and sizes decide before the first image is opened whether there is room; an image that does not
-    /// decode is an error that names it, the first by order if there are several.
+    /// Every file is read once. One that is no image or is cut off is an error that names it, the first by order if there
+    /// are several; so is one that does not decode, of a part whose pixels are kept. Of others that shows in the batch
+    /// that asks for it.
     pub fn read(&self, folder: &Path, part: ImagePart) -> Result<LabelledImages, ImageFolderError> {
         self.check()?;
         let classes = self.classes(folder)?;
         let part_folder = part_folder(folder, part)?;
-        let listing = self.list(&part_folder, part, &classes)?;
+        let Listing { files, others } = self.list(&part_folder, part, &classes)?;
 
-        let stride = 3 * self.side as usize * self.side as usize;
-        let images = listing.files.len() as u64;
-        let needed = images.saturating_mul((stride * size_of::<f32>()) as u64);
-        if needed > self.most_bytes {
-            let (side, limit) = (self.side, self.most_bytes);
-            return Err(ImageFolderError::TooLarge { folder: part_folder, images, side, needed, limit });
-        }
-        let mut pixels = vec![0.0; listing.files.len() * stride];
-        let load = |(into, (path, _)): (&mut [f32], &(PathBuf, u32))| {
-            let fault = |fault| ImageFolderError::Image { path: path.clone(), fault };
-            read_rgb(path)
-                .map(|image| {
-                    self.normalise(&resize_and_crop(&image, self.shorter as usize, self.side as usize).bytes, into)
-                })
-                .map_err(fault)
-                .err()
+        let needed = (files.len() as u64).saturating_mul(3 * u64::from(self.side) * u64::from(self.side));
+        let keep = if needed <= self.most_bytes { Keep::Pixels } else { Keep::Path };
+        let mut images: Vec<Option<StoredImage>> = files.iter().map(|_| None).collect();
+        let load = |(into, (path, _)): (&mut Option<StoredImage>, &(PathBuf, u32))| {
+            StoredImage::read(path, self, keep).map(|image| *into = Some(image)).err()
         };
-        match pixels.par_chunks_exact_mut(stride).zip(&listing.files).find_map_first(load) {
-            Some(error) => Err(error),
+        match images.par_iter_mut().zip(&files).find_map_first(load) {
+            Some(fault) => Err(fault),
             None => {
-                let labels = listing.files.into_iter().map(|(_, class)| class).collect();
-                Ok(LabelledImages { side: self.side as usize, pixels, labels, classes, others: listing.others })
+                let labels = files.into_iter().map(|(_, class)| class).collect();
+                let images = FolderImages::new(self, images.into_iter().flatten());
+                Ok(LabelledImages { examples: Examples::folder_images(images, labels), classes, others })
             }
         }
     }
@@ -197,17 +187,20 @@ impl ImageFolder {
         Ok(listing)
     }
 
-    /// `[side, side, 3]` bytes to `[3, side, side]` numbers.
-    fn normalise(&self, bytes: &[u8], into: &mut [f32]) {
-        for (channel, plane) in into.chunks_exact_mut(bytes.len() / 3).enumerate() {
-            for (pixel, value) in plane.iter_mut().zip(bytes.iter().skip(channel).step_by(3)) {
-                *pixel = (f32::from(*value) / 255.0 - self.mean[channel]) / self.deviation[channel];
-            }
-        }
+    /// What each byte of red, green and blue becomes.
+    pub(crate) fn levels(&self) -> [[f32; 256]; 3] {
+        let level =
+            |channel: usize, value: usize| (value as f32 / 255.0 - self.mean[channel]) / self.deviation[channel];
+        [0, 1, 2].map(|channel| std::array::from_fn(|value| level(channel, value)))
     }
 }
 
 impl ImagePart {
+    /// Whether a set has it.
+    pub(crate) fn is_in(self, folder: &Path) -> bool {
+        part_folder(folder, self).is_ok()
+    }
+
     /// What its folder may be called.
     fn names(self) -> &'static [&'static str] {
         match self {

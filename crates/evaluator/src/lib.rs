@@ -14,6 +14,7 @@ mod classification;
 mod evaluator;
 mod examples;
 mod fashion_mnist;
+mod folder_images;
 mod folds;
 mod glue;
 mod gzip;

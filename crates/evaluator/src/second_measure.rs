@@ -2,7 +2,7 @@ use maskwright_blueprint::{ModelShape, SecondMetric};
 use maskwright_transformer::Model;
 
 use crate::{
-    Examples, TaskData, Treatment, accuracy,
+    Examples, ImageFolderError, TaskData, Treatment, accuracy,
     class_scores::{answers, found_classes, logits_by_part, share},
     f1, top_k,
 };
@@ -35,7 +35,7 @@ pub(crate) fn accuracy_and_second(
     shape: &ModelShape,
     data: &TaskData,
     treatment: Treatment<'_>,
-) -> (f64, Option<SecondMetric>) {
+) -> Result<(f64, Option<SecondMetric>), ImageFolderError> {
     let labels = data.test.labels();
     let (mut found, mut top_5) = (Vec::with_capacity(labels.len()), 0.0);
     logits_by_part(model, shape, &data.test, treatment, |part, scores| {
@@ -47,14 +47,14 @@ pub(crate) fn accuracy_and_second(
             top_5 += weight * top_k(&values, classes, part.labels(), 5);
         }
         found.extend(found_classes(scores));
-    });
-    let second = data.second.as_ref().map(|measure| {
+    })?;
+    let second = |measure: &SecondMeasure| -> Result<SecondMetric, ImageFolderError> {
         let value = match measure {
             SecondMeasure::F1 => f1(&found, labels, 1),
             SecondMeasure::Top5 => top_5,
-            SecondMeasure::Mismatched(examples) => share(&answers(model, shape, examples, treatment)),
+            SecondMeasure::Mismatched(examples) => share(&answers(model, shape, examples, treatment)?),
         };
-        SecondMetric { name: measure.name().into(), value }
-    });
-    (accuracy(&found, labels), second)
+        Ok(SecondMetric { name: measure.name().into(), value })
+    };
+    Ok((accuracy(&found, labels), data.second.as_ref().map(second).transpose()?))
 }

@@ -12,7 +12,7 @@ use maskwright_transformer::{Attention, CompiledMasks, Midway, Model};
 use rayon::prelude::*;
 
 use crate::{
-    Examples,
+    Examples, ImageFolderError,
     class_scores::{batches, in_order},
 };
 
@@ -49,14 +49,15 @@ impl SharedLayers {
         shape: &ModelShape,
         examples: &Examples,
         candidates: &[Blueprint],
-    ) -> Vec<Tensor<2>> {
+    ) -> Result<Vec<Tensor<2>>, ImageFolderError> {
         let device = model.device();
         let candidates: Vec<_> = candidates.iter().map(|of| Masked::new(model, of, &device)).collect();
         let batches = batches(examples, shape);
         let run = |(number, batch): (usize, &Vec<usize>)| self.run(model, examples, &candidates, number, batch);
-        let parts: Vec<Vec<Tensor<2>>> = batches.par_iter().enumerate().map(run).collect();
+        let parts: Result<Vec<Vec<Tensor<2>>>, _> = batches.par_iter().enumerate().map(run).collect();
+        let parts = parts?;
         let of = |candidate: usize| parts.iter().map(|part| part[candidate].clone()).collect();
-        (0..candidates.len()).map(|candidate| in_order(of(candidate), &batches, examples)).collect()
+        Ok((0..candidates.len()).map(|candidate| in_order(of(candidate), &batches, examples)).collect())
     }
 
     /// Share of the layers that did not have to be computed, of all asked for so far.
@@ -73,8 +74,8 @@ impl SharedLayers {
         candidates: &[Masked],
         number: usize,
         batch: &[usize],
-    ) -> Vec<Tensor<2>> {
-        let inputs = examples.batch(batch, &model.device());
+    ) -> Result<Vec<Tensor<2>>, ImageFolderError> {
+        let inputs = examples.batch(batch, &model.device())?;
         let mut states = self.known(number, candidates);
         if candidates.iter().any(|of| !of.below.iter().any(|below| states.contains_key(below))) {
             states.insert(nothing(), model.begin(&inputs));
@@ -100,7 +101,7 @@ impl SharedLayers {
             self.keep(number, left.collect());
         }
         let last = |of: &Masked| states[&of.below[model.layers()]].clone();
-        candidates.par_iter().map(|of| model.finish(last(of), &inputs)).collect()
+        Ok(candidates.par_iter().map(|of| model.finish(last(of), &inputs)).collect())
     }
 
     /// For each candidate, what is known of the highest layer.

@@ -76,12 +76,14 @@ impl Study<'_> {
             // The folds are the same for every seed: what differs is the training alone.
             for (number, fold) in Fold::stratified(pool.labels(), self.folds, 0).into_iter().enumerate() {
                 let (train, held_out) = (pool.select(&fold.train), pool.select(&fold.held_out));
-                let trial = |treatment: &str, model: &_, of: Treatment<'_>| Trial {
-                    treatment: treatment.into(),
-                    fold: number,
-                    seed,
-                    held_out: answers(model, &shape, &held_out, of),
-                    test: answers(model, &shape, &data.test, of),
+                let trial = |treatment: &str, model: &_, of: Treatment<'_>| -> Result<Trial, EvaluatorError> {
+                    Ok(Trial {
+                        treatment: treatment.into(),
+                        fold: number,
+                        seed,
+                        held_out: answers(model, &shape, &held_out, of)?,
+                        test: answers(model, &shape, &data.test, of)?,
+                    })
                 };
                 let augmented = data.augmented(&train);
                 let mut training = |examples: &Examples, recipe, treatment, teacher, name: &str, model| {
@@ -109,8 +111,8 @@ impl Study<'_> {
                 };
                 let dense =
                     training(&augmented, self.training, Treatment::Dense, None, DENSE, untrained.clone())?.model;
-                let teacher = logits(&dense, &shape, &train, Treatment::Dense);
-                let mut found = vec![trial(DENSE, &dense, Treatment::Dense)];
+                let teacher = logits(&dense, &shape, &train, Treatment::Dense)?;
+                let mut found = vec![trial(DENSE, &dense, Treatment::Dense)?];
                 for (name, treatment) in self.treatments {
                     let tuned = training(
                         &train,
@@ -121,7 +123,7 @@ impl Study<'_> {
                         dense.clone(),
                     )?
                     .model;
-                    found.push(trial(name, &tuned, *treatment));
+                    found.push(trial(name, &tuned, *treatment)?);
                 }
                 trials.extend(found);
             }

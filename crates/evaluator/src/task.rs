@@ -37,7 +37,8 @@ pub enum Task {
     BlockRecall,
     /// Values of nested list operations, generated.
     ListOps { sizes: ListOps },
-    /// Images in folders, one folder a class. A tenth of the training images validates where there is no folder for that.
+    /// Images in folders, one folder a class. Without a folder `test` those of `val` test, as ImageNet's do. A tenth of the
+    /// training images validates where no folder is left for that.
     Images {
         /// For people and file names.
         name: String,
@@ -228,7 +229,7 @@ impl Task {
                 files.read(translator.config(), tokeniser)?
             }
         };
-        data.check(model)?;
+        data.check(model, self.classes()?)?;
         for (split, examples) in [("training", &data.train), ("validation", &data.validation), ("test", &data.test)] {
             if examples.is_empty() {
                 return Err(TaskError::Empty { task: self.name().into(), split });
@@ -280,10 +281,11 @@ impl TaskData {
         self.splits().iter().map(|examples| examples.empty_pairs()).sum()
     }
 
-    /// Refuses a model that cannot read these examples or name their classes.
-    fn check(&self, model: &Model) -> Result<(), TaskError> {
+    /// Refuses a model that cannot read these examples or name their classes, also those of which there is no example.
+    fn check(&self, model: &Model, declared: Option<u32>) -> Result<(), TaskError> {
         let needs = self.splits().into_iter().map(Examples::needs);
         let (needed, classes) = needs.reduce(most_of).expect("there are three splits or four");
+        let classes = classes.max(declared.unwrap_or(0));
         let fits = match (model.reads(), needed) {
             (Reads::Text { length, vocabulary, .. }, Reads::Text { length: l, vocabulary: v, .. }) => {
                 length >= l && vocabulary >= v

@@ -19,7 +19,7 @@ use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
 use rayon::prelude::*;
 
 use crate::{
-    Examples, Recipe,
+    Examples, ImageFolderError, Recipe,
     training_checkpoint::{self as checkpoint, Best, CheckpointFault, Place, Reached},
     treatment::{Treated, Treatment},
 };
@@ -72,13 +72,19 @@ pub enum TrainingError {
         steps: u64,
         checkpoint: Option<Kept>,
     },
+    #[error("{fault}{}", kept(checkpoint))]
+    Images {
+        /// An image that does not decode, or has changed.
+        fault: ImageFolderError,
+        checkpoint: Option<Kept>,
+    },
     #[error("interrupted at step {step} of {steps}")]
     Interrupted { step: u64, steps: u64 },
     #[error("the training's checkpoint in {} cannot be {}: {reason}", path.display(), if *writing { "written" } else { "read (remove that folder to train anew)" })]
     Checkpoint { path: PathBuf, writing: bool, reason: String },
 }
 
-/// The last state that was written down and whose own loss was a number.
+/// The last state that was written down: never one whose own loss was no number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     pub path: PathBuf,
@@ -88,7 +94,7 @@ pub struct Kept {
 
 fn kept(checkpoint: &Option<Kept>) -> String {
     checkpoint.as_ref().map_or(String::new(), |Kept { path, steps }| {
-        format!("; the state after {steps} steps, whose loss is a number, is kept in {}", path.display())
+        format!("; the state after {steps} steps is kept in {}", path.display())
     })
 }
 
@@ -125,7 +131,7 @@ pub struct Judge<'a> {
     /// Not trained on.
     pub examples: &'a Examples,
     /// A model's accuracy on them.
-    pub accuracy: &'a (dyn Fn(&Model) -> f64 + Sync),
+    pub accuracy: &'a (dyn Fn(&Model) -> Result<f64, ImageFolderError> + Sync),
 }
 
 /// A folder of trained weights. Each training has a name of its own there, made from everything that decides its outcome.
@@ -221,11 +227,12 @@ impl Training<'_> {
         };
         // Steps that led to the state that is written down, if one is: the step after it may be the one that goes wrong.
         let mut kept = (reached.place.steps > 0).then_some(reached.place.steps);
+        let kept_of = |steps| state.zip(steps).map(|((folder, _), steps)| Kept { path: folder.into(), steps });
         let not_finite = |loss, step, kept: Option<u64>| {
-            let kept = state.zip(kept.filter(|kept| *kept < step));
-            let checkpoint = kept.map(|((folder, _), steps)| Kept { path: folder.into(), steps });
+            let checkpoint = kept_of(kept.filter(|kept| *kept < step));
             TrainingError::NotFinite { name: self.name.into(), section: self.section, loss, step, steps, checkpoint }
         };
+        let images = |fault, kept| TrainingError::Images { fault, checkpoint: kept_of(kept) };
         let mut written = Instant::now();
         let mut generator = ChaCha12Rng::seed_from_u64(self.seed);
         let mut order: Vec<usize> = (0..self.examples.len()).collect();
@@ -237,7 +244,13 @@ impl Training<'_> {
                 if step < reached.place.steps || reached.place.stopped {
                     continue; // done before the stop
                 }
-                let (loss, gradients) = self.gradients(&reached.model, &treated, group);
+                let (loss, gradients) = match self.gradients(&reached.model, &treated, group) {
+                    Ok(found) => found,
+                    Err(fault) => {
+                        write(&reached)?;
+                        return Err(images(fault, Some(step)));
+                    }
+                };
                 if !loss.is_finite() || !are_finite(&gradients, &reached.model) {
                     return Err(not_finite(loss, step, kept));
                 }
@@ -252,7 +265,7 @@ impl Training<'_> {
                 let step = step + 1;
                 reached = Reached { model, optimiser, place: Place { steps: step, ..place }, best };
                 if at + 1 == groups.len() {
-                    reached = self.judged(reached);
+                    reached = self.judged(reached).map_err(|fault| images(fault, kept))?;
                 }
                 if watch(TrainingProgress { step, steps, loss: Some(loss) }).is_break() {
                     write(&reached)?;
@@ -268,11 +281,11 @@ impl Training<'_> {
     }
 
     /// At the end of an epoch: whether it was the best, and whether it was the last.
-    fn judged(&self, reached: Reached) -> Reached {
-        let (Some(patience), Some(judge)) = (self.recipe.patience, self.judge) else { return reached };
+    fn judged(&self, reached: Reached) -> Result<Reached, ImageFolderError> {
+        let (Some(patience), Some(judge)) = (self.recipe.patience, self.judge) else { return Ok(reached) };
         let Reached { model, optimiser, place, best } = reached;
-        let accuracy = (judge.accuracy)(&model.clone().valid());
-        match best {
+        let accuracy = (judge.accuracy)(&model.clone().valid())?;
+        Ok(match best {
             Some(best) if accuracy <= best.accuracy => {
                 let without_gain = place.without_gain + 1;
                 let place = Place { without_gain, stopped: without_gain >= patience, ..place };
@@ -282,7 +295,7 @@ impl Training<'_> {
                 let best = Best { model: model.clone(), accuracy };
                 Reached { model, optimiser, place: Place { without_gain: 0, ..place }, best: Some(best) }
             }
-        }
+        })
     }
 
     /// The examples in batches for one epoch; `order` goes on from the epoch before.
@@ -304,39 +317,53 @@ impl Training<'_> {
     }
 
     /// Mean loss and gradients of some batches, each weighted by its answers.
-    fn gradients(&self, model: &Model, treated: &Treated, batches: &[Vec<usize>]) -> (f64, GradientsParams) {
+    fn gradients(
+        &self,
+        model: &Model,
+        treated: &Treated,
+        batches: &[Vec<usize>],
+    ) -> Result<(f64, GradientsParams), ImageFolderError> {
         let all: usize = batches.iter().map(|batch| self.examples.count_answers(batch)).sum();
         let mut sum = GradientsAccumulator::new();
         let mut loss = 0.0;
         for batch in batches {
             let shard_size = batch.len().div_ceil(SHARDS);
             let shard = |shard: &[usize]| self.shard(model, treated, shard, all);
-            let shards: Vec<_> = batch.par_chunks(shard_size).map(shard).collect();
-            for (value, gradients) in shards {
+            let shards: Result<Vec<_>, _> = batch.par_chunks(shard_size).map(shard).collect();
+            for (value, gradients) in shards? {
                 loss += value;
                 sum.accumulate(model, gradients);
             }
         }
-        (loss, sum.grads())
+        Ok((loss, sum.grads()))
     }
 
     /// What some examples add to the loss of a step over `all` answers, and its gradients.
-    fn shard(&self, model: &Model, treated: &Treated, shard: &[usize], all: usize) -> (f64, GradientsParams) {
+    fn shard(
+        &self,
+        model: &Model,
+        treated: &Treated,
+        shard: &[usize],
+        all: usize,
+    ) -> Result<(f64, GradientsParams), ImageFolderError> {
         // Leaves of its own: two graphs that share leaves cannot run backward side by side.
         let device = model.device().autodiff();
         let model = model.clone().fork(&device);
-        let logits = model.forward(self.examples.batch(shard, &device), treated.attention()); // [answers, classes]
+        let logits = model.forward(self.examples.batch(shard, &device)?, treated.attention()); // [answers, classes]
         let share = self.recipe.distillation;
         let teacher = self.teacher.filter(|_| share > 0.0);
         let targets = Targets {
             labels: self.examples.labels_of(shard),
             smoothing: self.recipe.label_smoothing,
-            teacher: teacher.map(|teacher| (teacher.scores(self.examples, shard), share as f32)),
+            teacher: match teacher {
+                Some(teacher) => Some((teacher.scores(self.examples, shard)?, share as f32)),
+                None => None,
+            },
         };
         let loss = cross_entropy(logits, targets);
         let loss = loss.mul_scalar(self.examples.count_answers(shard) as f64 / all as f64);
         let value = f64::from(loss.clone().into_scalar::<f32>());
-        (value, GradientsParams::from_grads(loss.backward(), &model))
+        Ok((value, GradientsParams::from_grads(loss.backward(), &model)))
     }
 
     /// Of everything that decides the outcome: a checkpoint of another training is not followed.
@@ -405,14 +432,14 @@ fn is_finite(model: &Model) -> bool {
 
 impl Teacher<'_> {
     /// Of the examples at `indices`, `[answers, classes]`.
-    fn scores(self, examples: &Examples, indices: &[usize]) -> Tensor<2> {
-        match self {
+    fn scores(self, examples: &Examples, indices: &[usize]) -> Result<Tensor<2>, ImageFolderError> {
+        Ok(match self {
             Self::Scores(all) => {
                 let rows: Vec<i32> = indices.iter().flat_map(|at| examples.answers(*at)).map(|at| at as i32).collect();
                 all.clone().select(0, Tensor::from_data(rows.as_slice(), &all.device()))
             }
-            Self::Model(model) => model.forward(examples.batch(indices, &model.device()), Attention::Dense),
-        }
+            Self::Model(model) => model.forward(examples.batch(indices, &model.device())?, Attention::Dense),
+        })
     }
 }
 

@@ -31,7 +31,7 @@ impl Translated {
         let batches = batches(examples, shape);
         let batches: Vec<&[usize]> = batches.iter().flat_map(|batch| batch.chunks(SENTENCES)).collect();
         let decode = |batch: &&[usize]| {
-            let Inputs::Translation(inputs) = examples.batch(batch, masks.device()) else { return Vec::new() };
+            let Ok(Inputs::Translation(inputs)) = examples.batch(batch, masks.device()) else { return Vec::new() };
             translator.translate(inputs.source, &inputs.real, Some(masks), &decoding)
         };
         let found: Vec<Vec<Vec<u32>>> = batches.par_iter().map(decode).collect();

@@ -39,13 +39,26 @@ fn images_get_background_to_the_models_side_and_the_last_training_images_validat
     let data = load(&task(folder.path(), 0.25, 3), SIX).unwrap();
     assert_eq!((data.train.len(), data.test.len()), (23, 4));
     assert_eq!(data.validation.labels(), [23 % 3, 24 % 3]); // a tenth of 25
-    let Inputs::Images(images) = data.test.batch(&[3], &Device::flex()) else { panic!("these are images") };
+    let Inputs::Images(images) = data.test.batch(&[3], &Device::flex()).unwrap() else { panic!("these are images") };
     let pixels: Vec<f32> = images.into_data().try_to_vec().unwrap();
     let (three, background) = ((3.0 / 255.0 - 0.5) / 0.25, -2.0);
     for (at, pixel) in pixels.iter().enumerate() {
         let inside = (1..4).contains(&(at / 6)) && (1..4).contains(&(at % 6));
         assert_eq!(*pixel, if inside { three } else { background }, "pixel {at}");
     }
+}
+
+#[test]
+fn a_task_of_more_classes_than_the_model_has_is_refused_whatever_its_labels_are() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "train", [25, 3, 3]);
+    write(folder.path(), "t10k", [4, 3, 3]);
+    assert!(load(&task(folder.path(), 0.25, 10), SIX).is_ok());
+    assert_eq!(
+        load(&task(folder.path(), 0.25, 20), SIX).unwrap_err().to_string(),
+        "the model reads images of 6 x 6 in 1 channels and 10 classes, the task gives images of 6 x 6 in 1 channels and \
+         20 classes: change `model.source` or `task`"
+    );
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::{error::Error, fs, path::Path};
 
-use maskwright_evaluator::{ImageFolder, ImagePart};
+use burn::tensor::Device;
+use maskwright_evaluator::{ImageFolder, ImagePart, LabelledImages};
+use maskwright_transformer::Inputs;
 use tempfile::TempDir;
 
 /// A set of two classes: cats are `colour.png`, dogs `grey.png`, each under several names.
@@ -31,6 +33,13 @@ fn small() -> ImageFolder {
     ImageFolder { shorter: 13, side: 13, mean: [0.0; 3], deviation: [1.0; 3], ..ImageFolder::default() }
 }
 
+/// `[images, 3, side, side]`
+fn pixels(images: &LabelledImages) -> Vec<f32> {
+    let all: Vec<usize> = (0..images.examples.len()).collect();
+    let Inputs::Images(pixels) = images.examples.batch(&all, &Device::flex()).unwrap() else { panic!("of images") };
+    pixels.into_data().try_to_vec().unwrap()
+}
+
 /// The refusal's text, with the folder cut out.
 fn refusal(set: &ImageFolder, folder: &TempDir, part: ImagePart) -> String {
     let error = set.read(folder.path(), part).unwrap_err();
@@ -46,15 +55,16 @@ fn images_come_by_class_and_name_with_the_classes_sorted() {
     fs::write(folder.path().join("train/dog/.hidden.png"), "").unwrap();
     let images = small().read(folder.path(), ImagePart::Train).unwrap();
     assert_eq!(images.classes, ["cat", "dog"]);
-    assert_eq!(images.labels, [0, 0, 1, 1]);
-    assert_eq!((images.side, images.pixels.len(), images.others), (13, 4 * 3 * 13 * 13, 1));
+    assert_eq!(images.examples.labels(), [0, 0, 1, 1]);
+    assert_eq!((pixels(&images).len(), images.others), (4 * 3 * 13 * 13, 1));
     // `y.JPEG` stands before `z.png`, whose channels are equal.
-    let (y, z) = images.pixels[2 * 507..].split_at(507);
+    let pixels = pixels(&images);
+    let (y, z) = pixels[2 * 507..].split_at(507);
     assert_ne!(y[..169], y[169..338]);
     assert_eq!(z[..169], z[169..338]);
 
     let images = small().read(folder.path(), ImagePart::Validation).unwrap();
-    assert_eq!(images.labels, [0, 1]);
+    assert_eq!(images.examples.labels(), [0, 1]);
 }
 
 #[test]
@@ -64,7 +74,8 @@ fn a_pixel_is_scaled_and_normalised_in_its_channel() {
     let images = set.read(folder.path(), ImagePart::Validation).unwrap();
     // The picture is 19 pixels wide; 3 are cut off on each side. Pixel (x, y) is (13 x, 19 y, 8 (x + y)).
     let (x, y) = (5, 7);
-    let pixel = |channel: usize| images.pixels[channel * 169 + y * 13 + x];
+    let pixels = pixels(&images);
+    let pixel = |channel: usize| pixels[channel * 169 + y * 13 + x];
     assert_eq!(pixel(0), (13 * (x + 3)) as f32 / 255.0);
     assert_eq!(pixel(1), ((19 * y) as f32 / 255.0 - 0.5) / 0.25);
     assert_eq!(pixel(2), (8 * (x + 3 + y)) as f32 / 255.0);
@@ -75,7 +86,7 @@ fn one_thread_and_many_give_the_same_bytes() {
     let folder = pets();
     let read = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| ImageFolder::default().read(folder.path(), ImagePart::Train).unwrap())
+        pool.install(|| pixels(&ImageFolder::default().read(folder.path(), ImagePart::Train).unwrap()))
     };
     assert_eq!(read(1), read(3));
 }
@@ -85,8 +96,8 @@ fn the_first_of_each_class_may_be_asked_for() {
     let folder = pets();
     let set = ImageFolder { most_of_each_class: Some(1), ..small() };
     let few = set.read(folder.path(), ImagePart::Train).unwrap();
-    assert_eq!(few.labels, [0, 1]);
-    assert_eq!(few.pixels[..507], small().read(folder.path(), ImagePart::Train).unwrap().pixels[..507]);
+    assert_eq!(few.examples.labels(), [0, 1]);
+    assert_eq!(pixels(&few)[..507], pixels(&small().read(folder.path(), ImagePart::Train).unwrap())[..507]);
 }
 
 #[test]
@@ -110,24 +121,12 @@ fn an_image_that_does_not_decode_is_named_with_the_way_out() {
 }
 
 #[test]
-fn what_does_not_fit_into_the_memory_allowed_is_refused_with_the_figure() {
-    let folder = pets();
-    let set = ImageFolder { most_bytes: 8000, ..small() };
-    assert_eq!(
-        refusal(&set, &folder, ImagePart::Train),
-        "pets/train holds 4 images, which take 8112 bytes as 13 x 13 pixels, more than 8000: take fewer \
-         (`most_of_each_class`), make them smaller (`side`), or allow more (`most_bytes`)"
-    );
-    assert_eq!(set.read(folder.path(), ImagePart::Validation).unwrap().labels, [0, 1]);
-}
-
-#[test]
 fn folders_that_are_laid_out_otherwise_are_refused_with_what_is_missing() {
     let folder = pets();
     assert_eq!(
         refusal(&small(), &folder, ImagePart::Test),
-        "no test in pets: a folder of images holds train, val (or validation) and test, in each of them one folder a \
-         class, in those the images"
+        "no test in pets: a folder of images holds train and, to test on, test or else val (or validation), in each of \
+         them one folder a class, in those the images"
     );
     copy("grey.png", &folder.path().join("val/cow/3.png"));
     assert_eq!(

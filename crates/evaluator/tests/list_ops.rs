@@ -19,7 +19,9 @@ fn generated_expressions_differ_and_have_the_lengths_that_were_asked_for() {
     for (examples, expected) in [(&data.train, 300), (&data.validation, 100), (&data.test, 100)] {
         assert_eq!(examples.len(), expected);
         let all: Vec<usize> = (0..examples.len()).collect();
-        let Inputs::Text(batch) = examples.batch(&all, &Device::flex()) else { panic!("ListOps gives tokens") };
+        let Inputs::Text(batch) = examples.batch(&all, &Device::flex()).unwrap() else {
+            panic!("ListOps gives tokens")
+        };
         let [_, padded] = batch.tokens.dims();
         let tokens: Vec<i32> = batch.tokens.into_data().convert::<i32>().try_to_vec().unwrap();
         let real: Vec<f32> = batch.real.into_data().try_to_vec().unwrap();

@@ -26,14 +26,14 @@ fn untrained(source: &ModelSource, task: &Task) -> DenseModel {
 /// The class that the model finds for each example.
 fn found(dense: &DenseModel, examples: &Examples) -> Vec<u32> {
     let all: Vec<usize> = (0..examples.len()).collect();
-    let scores = dense.model.forward(examples.batch(&all, &Device::flex()), Attention::Dense);
+    let scores = dense.model.forward(examples.batch(&all, &Device::flex()).unwrap(), Attention::Dense);
     let found: Vec<i32> = scores.argmax(1).into_data().convert::<i32>().try_to_vec().unwrap();
     found.into_iter().map(|class| class as u32).collect()
 }
 
 fn reported(dense: DenseModel) -> TestFigures {
     let evaluator = Evaluator::new(dense, 1);
-    evaluator.test(evaluator.dense(), None)
+    evaluator.test(evaluator.dense(), None).unwrap()
 }
 
 fn second(name: &str, value: f64) -> Option<SecondMetric> {
@@ -123,14 +123,33 @@ fn flags(classes: usize) -> (TempDir, Task) {
     (folder, task)
 }
 
+fn tiny_vit(classes: u32) -> ModelSource {
+    let input = EncoderInput::Image { side: 12, patch: 4, channels: 3, overlap: 0 };
+    ModelSource::New { encoder: EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes } }
+}
+
+#[test]
+fn images_without_a_test_part_are_tested_on_the_validation_part_as_imagenet_is() {
+    let (folder, task) = flags(6);
+    let with_test = untrained(&tiny_vit(6), &task).data;
+    for name in ["val", "validation"] {
+        let before = if name == "val" { "test" } else { "val" };
+        fs::rename(folder.path().join(before), folder.path().join(name)).unwrap();
+        let data = untrained(&tiny_vit(6), &task).data;
+        assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (10, 2, 6));
+        assert_eq!(data.digest(), with_test.digest(), "the same images train, validate and test");
+    }
+    // With a part for each, none is taken from another.
+    fs::create_dir_all(folder.path().join("test/class-1")).unwrap();
+    fs::rename(folder.path().join("validation/class-1/3.png"), folder.path().join("test/class-1/3.png")).unwrap();
+    let data = untrained(&tiny_vit(6), &task).data;
+    assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (12, 5, 1));
+}
+
 #[test]
 fn images_of_more_than_five_classes_report_top_5_and_files_that_were_passed_over() {
-    let source = |classes| {
-        let input = EncoderInput::Image { side: 12, patch: 4, channels: 3, overlap: 0 };
-        ModelSource::New { encoder: EncoderConfig { input, width: 8, layers: 1, heads: 1, mlp: 8, classes } }
-    };
     let (_folder, task) = flags(6);
-    let dense = untrained(&source(6), &task);
+    let dense = untrained(&tiny_vit(6), &task);
     assert_eq!((dense.data.train.len(), dense.data.validation.len(), dense.data.test.len()), (10, 2, 6));
     let told = ["2 files in the folder of images were passed over because their names do not end in jpg, jpeg or png"];
     assert_eq!(dense.caveats().sentences(), told);
@@ -139,5 +158,5 @@ fn images_of_more_than_five_classes_report_top_5_and_files_that_were_passed_over
     assert_eq!((figures.accuracy, figures.second), (1.0 / 6.0, second("top-5", 5.0 / 6.0)));
 
     let (_folder, task) = flags(5);
-    assert_eq!(reported(untrained(&source(5), &task)).second, None);
+    assert_eq!(reported(untrained(&tiny_vit(5), &task)).second, None);
 }

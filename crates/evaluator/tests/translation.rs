@@ -79,14 +79,14 @@ fn a_translator_learns_to_spell_and_keeps_to_its_masks_while_decoding() {
     let translated = |masks| evaluator.translate(evaluator.dense(), masks, Split::Test).unwrap();
     let found = translated(None);
     assert!(found.quality.bleu > 90.0, "{:?} {:?}", found.quality, &found.texts[..5]);
-    assert!(evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Test) > 0.95);
+    assert!(evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Test).unwrap() > 0.95);
     // All blocks in single precision are dense attention, and what is decoded is the same.
     let all = Blueprint::dense(evaluator.shape().clone(), BlockSize::B8, Precision::Single);
     assert_eq!(translated(Some(&all)), found);
-    assert!(evaluator.measure(std::slice::from_ref(&all))[0].distortion.abs() < 1e-6);
+    assert!(evaluator.measure(std::slice::from_ref(&all)).unwrap()[0].distortion.abs() < 1e-6);
     // A token of the decoder's second row of blocks no longer sees the first eight.
     let diagonal = diagonal(evaluator.shape(), Precision::Single);
-    let effect = evaluator.select(evaluator.dense(), &diagonal);
+    let effect = evaluator.select(evaluator.dense(), &diagonal).unwrap();
     assert!(effect.distortion > 1e-4, "{effect:?}");
     let tuned = evaluator
         .fine_tune(Treatment::Masked(&diagonal), &recipe(4), 1, folder.path(), &mut |_| ControlFlow::Continue(()))
@@ -101,7 +101,7 @@ fn a_loss_counts_the_real_tokens_of_a_batch_and_no_padding() {
     let dense = DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap();
     let train = &dense.data.train;
     let places = [0, 1, 2, 3, 4, 5];
-    let batch = train.batch(&places, &Device::flex());
+    let batch = train.batch(&places, &Device::flex()).unwrap();
     let Inputs::Translation(inputs) = &batch else { panic!("{batch:?}") };
     let lengths = inputs.lengths.clone().unwrap();
     let answers: usize = lengths.iter().sum();
@@ -112,7 +112,7 @@ fn a_loss_counts_the_real_tokens_of_a_batch_and_no_padding() {
     // One by one, without padding, each translation gets the scores that it has in the batch.
     let mut at = 0;
     for (place, length) in places.into_iter().zip(lengths) {
-        let alone = dense.model.forward(train.batch(&[place], &Device::flex()), Attention::Dense);
+        let alone = dense.model.forward(train.batch(&[place], &Device::flex()).unwrap(), Attention::Dense);
         let together = scores.clone().slice_dim(0, at..at + length);
         let difference = (alone - together).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "example {place} is off by {difference}");
@@ -124,7 +124,7 @@ fn a_loss_counts_the_real_tokens_of_a_batch_and_no_padding() {
 fn calibration_passes_over_padding_of_sources_and_of_targets() {
     let (_folder, task) = spelling(60, 9);
     let evaluator = Evaluator::new(DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap(), 3);
-    let calibration = evaluator.calibrate(54, 1);
+    let calibration = evaluator.calibrate(54, 1).unwrap();
     for (module, of) in evaluator.shape().modules.iter().enumerate() {
         for head in 0..of.shape.heads {
             let blocks = calibration.head(HeadId { module: module as u32, head }).blocks(BlockSize::B8);
@@ -174,7 +174,7 @@ fn scores_that_were_kept_teach_what_the_model_teaches() {
     let dense = DenseModel::untrained("speller", &source(16), &task, Backend::Flex, 1).unwrap();
     let train = &dense.data.train;
     let all: Vec<usize> = (0..train.len()).collect();
-    let kept = dense.model.forward(train.batch(&all, &Device::flex()), Attention::Dense);
+    let kept = dense.model.forward(train.batch(&all, &Device::flex()).unwrap(), Attention::Dense);
     let recipe = Recipe { distillation: 1.0, ..recipe(1) };
     let losses = |teacher| {
         let mut losses = Vec::new();

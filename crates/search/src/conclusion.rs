@@ -41,7 +41,7 @@ impl Conclusion<'_> {
     pub(crate) fn draw(&self, finals: &[Finalist], watch: &mut dyn Watch) -> Result<Outcome, SearchError> {
         let &Self { config, evaluator, pricing, searched, limit, .. } = self;
         watch.begin(&Stage::Test, finals.len() as u64 + 2);
-        let dense = evaluator.test(evaluator.dense(), None);
+        let dense = evaluator.test(evaluator.dense(), None)?;
         let mut table = self.dense_rows(&dense)?;
         watch.advance(2, "");
         let shown = evaluator.examples(Split::Test).split_at(SAMPLES).0;
@@ -132,11 +132,11 @@ impl Conclusion<'_> {
         let mut rows = vec![dense_row("dense", &pricing.dense(finest), dense.clone(), 0.0, pricing)?];
         if finest != coarsest {
             let coarse = pricing.dense(coarsest);
-            let selected = evaluator.select(evaluator.dense(), &coarse);
-            let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection);
+            let selected = evaluator.select(evaluator.dense(), &coarse)?;
+            let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection)?;
             let selection_drop = dense_selection - selected.accuracy;
             let selection_distortion = Some(selected.distortion).filter(|of| of.is_finite());
-            let on_test = evaluator.test(evaluator.dense(), Some(&coarse));
+            let on_test = evaluator.test(evaluator.dense(), Some(&coarse))?;
             let drop = dense.accuracy - on_test.accuracy;
             let row = dense_row(&format!("dense {coarsest}"), &coarse, on_test, drop, pricing)?;
             let within_tolerance = selection_drop <= self.limit.tolerance;

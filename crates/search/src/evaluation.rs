@@ -65,8 +65,11 @@ pub fn evaluate(
     fits.map_err(|source| SearchError::OtherModel { path: file.into(), source })?;
     let evaluator = Evaluator::new(dense_model, config.loop_examples as usize);
     let recorded = blueprint.provenance.accuracy.as_ref().filter(|_| fine_tuned);
-    let dense = recorded.map_or_else(|| evaluator.test(evaluator.dense(), None), TestFigures::of_dense);
-    let masked = evaluator.test(evaluator.dense(), Some(&blueprint));
+    let dense = match recorded {
+        Some(recorded) => TestFigures::of_dense(recorded),
+        None => evaluator.test(evaluator.dense(), None)?,
+    };
+    let masked = evaluator.test(evaluator.dense(), Some(&blueprint))?;
     let test_examples = evaluator.examples(Split::Test).len() as u64;
     let Accuracy { examples, dense, masked, drop, second, translation, .. } = masked.beside(dense, test_examples);
     Ok(Evaluation {

@@ -78,7 +78,7 @@ pub(crate) fn contenders(
     let mut contenders = Vec::new();
     for at in chosen {
         let Evaluated { candidate, speed, .. } = evaluated[at].clone();
-        let selected = trials.selected(&candidate, candidate.digest());
+        let selected = trials.selected(&candidate, candidate.digest())?;
         contenders.push(Contender { at, candidate, speed, selected });
         watch.advance(contenders.len() as u64, "");
         if watch.is_interrupted() {
@@ -146,9 +146,9 @@ impl Tuning<'_> {
         }
         let model = self.fine_tuned("identity", Treatment::Identity, recipe, store, watch)?;
         let accuracy = |split| evaluator.accuracy(&model, Treatment::Identity, split);
-        let selection_drop = self.dense_selection - accuracy(Split::Selection);
+        let selection_drop = self.dense_selection - accuracy(Split::Selection)?;
         watch.end(&format!("drop {:+.2} points on the selection split", 100.0 * selection_drop));
-        Ok(Some(accuracy(Split::Test)))
+        Ok(Some(accuracy(Split::Test)?))
     }
 
     /// Fine-tunes at most `config.finalists` of a shortlist, fastest first, to find the fastest that keeps within the
@@ -219,7 +219,7 @@ impl Tuning<'_> {
     ) -> Result<Finalist, SearchError> {
         let blueprint = candidate.blueprint(self.evaluator.shape(), Provenance::default());
         let model = self.fine_tuned(name, Treatment::Masked(&blueprint), recipe, store, watch)?;
-        let Effect { accuracy, distortion: selection_distortion } = self.evaluator.select(&model, &blueprint);
+        let Effect { accuracy, distortion: selection_distortion } = self.evaluator.select(&model, &blueprint)?;
         let selection_drop = self.dense_selection - accuracy;
         watch.end(&format!(
             "drop {:+.2} points on the selection split, distortion {}",
@@ -277,7 +277,7 @@ pub(crate) fn blueprint_of(
     provenance: Provenance,
 ) -> Result<Blueprint, SearchError> {
     let mut blueprint = finalist.candidate.blueprint(evaluator.shape(), provenance);
-    let masked = evaluator.test(&finalist.model, Some(&blueprint));
+    let masked = evaluator.test(&finalist.model, Some(&blueprint))?;
     let predicted = pricing.predicted(&blueprint)?;
     let provenance = &mut blueprint.provenance;
     provenance.tuned_weights = Some(weights_digest(&finalist.model));

@@ -93,7 +93,7 @@ impl Search {
         self.run.write_manifest(&manifest)?;
 
         watch.begin(&Stage::Calibrate, 1);
-        let calibration = evaluator.calibrate(config.calibration_examples as usize, config.seed);
+        let calibration = evaluator.calibrate(config.calibration_examples as usize, config.seed)?;
         let pricing = Pricing::new(&device, config.dataflow, config.batch, config.objective, &shape)?;
         let guide = Guide::new(&calibration, &pricing, &shape, &config.space)?;
         watch.end(&format!("{} examples probed", calibration.examples));
@@ -106,7 +106,7 @@ impl Search {
             reward: config.reward,
         };
 
-        let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection);
+        let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection)?;
         let commonest = majority(evaluator.examples(Split::Selection).labels());
         if dense_selection <= commonest {
             watch.warn(&no_better(dense_selection, commonest, &config.task));

@@ -117,7 +117,7 @@ impl Trials<'_> {
         }
         let digests: Vec<Digest> = proposals.iter().map(|proposal| proposal.candidate.digest()).collect();
         let recorded = self.follow(name, &digests)?;
-        found.measured += self.measure(proposals, &digests);
+        found.measured += self.measure(proposals, &digests)?;
         let mut records = Vec::with_capacity(proposals.len());
         let mut results = Vec::with_capacity(proposals.len());
         for (proposal, digest) in proposals.iter().zip(&digests) {
@@ -136,7 +136,7 @@ impl Trials<'_> {
                 reward: reward.unwrap_or(speed.ln()),
             };
             let scanned = finite && reward.is_none();
-            let selection = scanned.then(|| self.selected(&proposal.candidate, *digest));
+            let selection = scanned.then(|| self.selected(&proposal.candidate, *digest)).transpose()?;
             let selection = selection.filter(|effect| effect.distortion.is_finite());
             if improves {
                 found.improvements.push(proposal.origin);
@@ -202,7 +202,7 @@ impl Trials<'_> {
     }
 
     /// Measures what is not known yet, side by side, and says how much that was.
-    fn measure(&mut self, proposals: &[Proposal], digests: &[Digest]) -> usize {
+    fn measure(&mut self, proposals: &[Proposal], digests: &[Digest]) -> Result<usize, SearchError> {
         let mut fresh: Vec<(Digest, &Candidate)> = Vec::new();
         for (proposal, digest) in proposals.iter().zip(digests) {
             if !self.known.contains_key(digest) && !fresh.iter().any(|(other, _)| other == digest) {
@@ -212,17 +212,20 @@ impl Trials<'_> {
         let shape = self.environment.shape;
         let blueprints: Vec<_> =
             fresh.iter().map(|(_, candidate)| candidate.blueprint(shape, Provenance::default())).collect();
-        let (measured, effects) = (blueprints.len(), self.evaluator.measure(&blueprints));
+        let (measured, effects) = (blueprints.len(), self.evaluator.measure(&blueprints)?);
         self.known.extend(fresh.into_iter().map(|(digest, _)| digest).zip(effects));
-        measured
+        Ok(measured)
     }
 
     /// A candidate on the selection split without fine-tuning, measured once.
-    pub(crate) fn selected(&mut self, candidate: &Candidate, digest: Digest) -> Effect {
-        *self.selected.entry(digest).or_insert_with(|| {
-            let blueprint = candidate.blueprint(self.environment.shape, Provenance::default());
-            self.evaluator.select(self.evaluator.dense(), &blueprint)
-        })
+    pub(crate) fn selected(&mut self, candidate: &Candidate, digest: Digest) -> Result<Effect, SearchError> {
+        if let Some(known) = self.selected.get(&digest) {
+            return Ok(*known);
+        }
+        let blueprint = candidate.blueprint(self.environment.shape, Provenance::default());
+        let effect = self.evaluator.select(self.evaluator.dense(), &blueprint)?;
+        self.selected.insert(digest, effect);
+        Ok(effect)
     }
 }
 

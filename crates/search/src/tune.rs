@@ -63,7 +63,7 @@ pub fn tune(
     let pricing = Pricing::new(&device, config.dataflow, config.batch, config.objective, &model.shape)?;
     pricing.predicted(&masks)?; // whatever the device lacks is told before anything is trained
     let evaluator = Evaluator::new(trained(model, config, cache, watch)?, config.loop_examples as usize);
-    let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection);
+    let dense_selection = evaluator.accuracy(evaluator.dense(), Treatment::Dense, Split::Selection)?;
     let tolerance = config.tolerance.allowed(dense_selection);
     let tuning = Tuning { evaluator: &evaluator, config, store: cache, dense_selection, tolerance };
     let candidate = Candidate::new(masks.masks().iter().flatten().cloned().collect());
@@ -73,7 +73,7 @@ pub fn tune(
     let config_name = config_name.replace(char::is_control, "\u{fffd}"); // blueprints hold no control characters
     let origin = provenance(config, &config_name, &masks.provenance.origin);
     let origin = Provenance { vocabulary: learnt.map(Tokeniser::digest), ..origin };
-    let dense = evaluator.test(evaluator.dense(), None);
+    let dense = evaluator.test(evaluator.dense(), None)?;
     let blueprint = blueprint_of(&tuned, &evaluator, &pricing, dense, origin)?;
     let of_it = blueprint.provenance.clone();
     Ok(Tuned {
