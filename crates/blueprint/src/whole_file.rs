@@ -53,7 +53,7 @@ fn is_stream(path: &Path) -> bool {
 
 fn part_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(".".into(), PathBuf::from);
-    if !folder.exists() {
+    if !folder.try_exists()? {
         let told = format!("there is no folder {}", folder.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, told)); // and not the temporary name that nobody gave
     }

@@ -61,7 +61,7 @@ const PACK: usize = 12;
 const PACK_KEY: usize = 15;
 const FAR: usize = 16;
 
-/// Keys without a use that a run of blocks of 8 has on average, because scores are computed for 16 keys at once.
+/// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
 const PADDING: f64 = 4.0;
 
 /// Numbers of one word at each precision.
@@ -270,6 +270,8 @@ pub(crate) fn plan(
 #[derive(Clone, Copy)]
 struct Row {
     size: BlockSize,
+    /// Keys without a use in each run.
+    padding: f64,
     tiles: f64,
     /// Those of whole tiles.
     queries: f64,
@@ -279,14 +281,14 @@ impl Row {
     fn of(machine: &Machine, size: BlockSize, queries: u32) -> Self {
         let tile = machine.tile_queries.min(size.tokens());
         let tiles = queries.div_ceil(tile);
-        Self { size, tiles: f64::from(tiles), queries: f64::from(tiles * tile) }
+        let padding = if f64::from(size.tokens()) < machine.lanes { PADDING } else { 0.0 };
+        Self { size, padding, tiles: f64::from(tiles), queries: f64::from(tiles * tile) }
     }
 
     /// Nothing here is rounded up: then the price of a row, with [`Precision::PROMOTIONS`], never falls when a block is raised.
     fn count(self, keys: [u32; 3], head_dim: u32, softmax: Softmax, counts: &mut [f64; RATES]) {
-        let Self { size, tiles, queries } = self;
+        let Self { size, padding, tiles, queries } = self;
         let features = f64::from(head_dim);
-        let padding = if size == BlockSize::B8 { PADDING } else { 0.0 };
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));

@@ -84,7 +84,7 @@ pub enum TrainingError {
     Checkpoint { path: PathBuf, writing: bool, reason: String },
 }
 
-/// The last state that was written down: never one whose own loss was no number.
+/// The last state that was written down, all of whose weights are numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     pub path: PathBuf,
@@ -247,15 +247,20 @@ impl Training<'_> {
                 let (loss, gradients) = match self.gradients(&reached.model, &treated, group) {
                     Ok(found) => found,
                     Err(fault) => {
-                        write(&reached)?;
-                        return Err(images(fault, Some(step)));
+                        if is_finite(&reached.model) {
+                            write(&reached)?;
+                            kept = Some(step);
+                        }
+                        return Err(images(fault, kept));
                     }
                 };
                 if !loss.is_finite() || !are_finite(&gradients, &reached.model) {
                     return Err(not_finite(loss, step, kept));
                 }
-                // Now that its loss is known to be a number, this state may replace an earlier one.
-                if written.elapsed() >= every {
+                // Now that its loss is known to be a number, this state may replace an earlier one. It does so at the end of an
+                // epoch that will be judged, too: an image of the judge's that does not decode ends the training.
+                let judged = at + 1 == groups.len() && self.recipe.patience.is_some() && self.judge.is_some();
+                if written.elapsed() >= every || judged {
                     write(&reached)?;
                     (written, kept) = (Instant::now(), Some(step));
                 }
@@ -268,7 +273,9 @@ impl Training<'_> {
                     reached = self.judged(reached).map_err(|fault| images(fault, kept))?;
                 }
                 if watch(TrainingProgress { step, steps, loss: Some(loss) }).is_break() {
-                    write(&reached)?;
+                    if is_finite(&reached.model) {
+                        write(&reached)?;
+                    }
                     return Err(TrainingError::Interrupted { step, steps });
                 }
             }

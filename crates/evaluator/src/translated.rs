@@ -31,7 +31,9 @@ impl Translated {
         let batches = batches(examples, shape);
         let batches: Vec<&[usize]> = batches.iter().flat_map(|batch| batch.chunks(SENTENCES)).collect();
         let decode = |batch: &&[usize]| {
-            let Ok(Inputs::Translation(inputs)) = examples.batch(batch, masks.device()) else { return Vec::new() };
+            let inputs =
+                examples.batch(batch, masks.device()).expect("only images are decoded when they are asked for");
+            let Inputs::Translation(inputs) = inputs else { unreachable!("examples with pairs are sentences") };
             translator.translate(inputs.source, &inputs.real, Some(masks), &decoding)
         };
         let found: Vec<Vec<Vec<u32>>> = batches.par_iter().map(decode).collect();

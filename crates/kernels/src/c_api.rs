@@ -16,7 +16,9 @@ use std::{
 
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, MaskError, Precision};
 
-use crate::{AttentionPlan, Inputs, Int8Softmax, KernelError, Normalisation, PlanOptions, Promotion, Workspace};
+use crate::{
+    AttentionPlan, Inputs, Int8Softmax, Kernel, KernelError, Normalisation, PlanOptions, Promotion, Workspace,
+};
 
 /// How a call ended.
 #[repr(C)]
@@ -241,18 +243,19 @@ pub unsafe extern "C" fn maskwright_run(
     })
 }
 
-/// The name of the instructions that `plan` computes with: `portable`, `avx2` or `avx512`; empty for null. Not to be freed.
+/// The name of the instructions that `plan` computes with: `portable`, `avx2`, `avx512-vnni` or `avx512`; empty for null. Not to be freed.
 ///
 /// # Safety
 /// `plan` is null or a plan that was not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maskwright_plan_kernel(plan: *const maskwright_plan) -> *const c_char {
     // SAFETY: null, or what the caller says it is.
-    let name = match unsafe { plan.as_ref() }.map(|plan| plan.0.options().kernel.name()) {
-        Some("portable") => c"portable",
-        Some("avx2") => c"avx2",
-        Some("avx512") => c"avx512",
-        _ => c"",
+    let name = match unsafe { plan.as_ref() }.map(|plan| plan.0.options().kernel) {
+        Some(Kernel::Portable) => c"portable",
+        Some(Kernel::Avx2) => c"avx2",
+        Some(Kernel::Avx512Vnni) => c"avx512-vnni",
+        Some(Kernel::Avx512) => c"avx512",
+        None => c"",
     };
     name.as_ptr()
 }

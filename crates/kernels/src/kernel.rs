@@ -60,11 +60,7 @@ impl Kernel {
 
     /// Queries of one block row that are computed at once, or all of them where a row has fewer.
     pub const fn tile_queries(self) -> u32 {
-        match self {
-            Self::Portable => 4,
-            Self::Avx2 => 8,
-            Self::Avx512Vnni | Self::Avx512 => 16,
-        }
+        self.vector_words()
     }
 
     /// 32-bit words of one vector.

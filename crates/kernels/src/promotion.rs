@@ -124,8 +124,9 @@ impl Row {
         for precision in mask.blocks.row(row)[..end].iter().flatten() {
             keys[precision.index()] += f64::from(tokens);
         }
-        // Scores are computed for 16 keys at once.
-        let padding = if mask.block_size == BlockSize::B8 { 4.0 } else { 0.0 };
+        // Two blocks of 8 share a vector of 16 keys.
+        let half = mask.block_size == BlockSize::B8 && kernel.vector_words() > tokens;
+        let padding = if half { 4.0 } else { 0.0 };
         Self { tiles: f64::from(tiles), queries: f64::from(tiles * tile), keys, padding }
     }
 

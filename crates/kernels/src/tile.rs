@@ -271,8 +271,10 @@ impl<'a> Tile<'a> {
             return Join { keep: correction, unit };
         }
         let mut inverse = Numbers::all(0.0);
-        for (inverse, &sum) in inverse.0.iter_mut().zip(&self.sum.0).take(L::WIDTH) {
-            *inverse = (1.0 / f32::from_bits(sum)).to_bits();
+        for (inverse, (&sum, &max)) in inverse.0.iter_mut().zip(self.sum.0.iter().zip(&self.max.0)).take(L::WIDTH) {
+            // Where every score is minus infinity there is no softmax.
+            let undefined = f32::from_bits(max) < NO_SCORE;
+            *inverse = if undefined { f32::NAN } else { 1.0 / f32::from_bits(sum) }.to_bits();
         }
         let inverse = inverse.load(lanes);
         let keep = Numbers::of(lanes, lanes.mul(correction.load(lanes), inverse));
@@ -309,6 +311,9 @@ impl<'a> Tile<'a> {
         self.fresh = false;
     }
 }
+
+/// Maxima below this are none: they come from the least number that a maximum starts with, times a scale of scores.
+const NO_SCORE: f32 = f32::MIN / 32.0;
 
 /// Of as many vectors as are `left`, those that are multiplied at once: together with 4 or 8 queries, as leaves the most
 /// products to a load, and every sum in a register.

@@ -1,8 +1,9 @@
-use crate::gelu::gelu;
 use burn::tensor::{
     Tensor,
     activation::{gelu_approximate, relu, silu},
 };
+
+use crate::gelu::gelu;
 
 /// The function between the two products of a feed-forward part, by the names that Hugging Face's `config.json` uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

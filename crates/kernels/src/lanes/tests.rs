@@ -168,6 +168,11 @@ fn groups_are_moved_as_wholes_and_words_within_them() {
         let halves = words(lanes, lanes.load_halves(&numbers[5..], &numbers[50..]));
         let expected = |first: u32| first..first + L::WIDTH as u32 / 2;
         assert_eq!(halves, expected(5).chain(expected(50)).collect::<Vec<_>>());
+        let half = words(lanes, lanes.load_half(&numbers[5..]));
+        assert!(half.iter().copied().eq(expected(5).chain(vec![0; L::WIDTH / 2])));
+        let mut stored = vec![7; L::WIDTH];
+        lanes.store_half(gathered, &mut stored);
+        assert!(stored[L::WIDTH / 2..].iter().all(|&word| word == 7) && stored[0] == 7);
 
         let last = 4 * (L::GROUPS - 1);
         let rows = [0, 100, 200, 300].map(|first| counting(lanes, first));

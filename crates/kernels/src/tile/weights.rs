@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Chunk, MAX_QUERIES, Numbers, Operand, Seen, Tile, splat};
+use super::{Chunk, MAX_QUERIES, NO_SCORE, Numbers, Operand, Seen, Tile, splat};
 use crate::lanes::{EXP2, Lanes, OnLanes};
 
 /// Turns a chunk's scores into weights, in place, and moves maxima and sums on. Gives what the output so far has to be
@@ -52,11 +52,15 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
                 poison = lanes.add(poison, nan_by_query::<L>(tile.queries.len(), vectors, scores).load(lanes));
             }
         }
+        let mut maxima = tile.max;
+        if maxima.0[..L::WIDTH].iter().any(is_large) {
+            subtract::<L>(self.scale, &mut maxima, vectors, scores);
+        }
         let mut sums = [O::zero(lanes); MAX_QUERIES];
         assert!(vectors * of_vector <= scores.len(), "a chunk fits its buffer");
         let mut first = 0;
         while first < tile.queries.len().next_multiple_of(4) {
-            let maxima = O::maxima(lanes, &tile.max.0[first..]);
+            let maxima = O::maxima(lanes, &maxima.0[first..]);
             let mut sum = O::zero(lanes);
             for at in 0..vectors {
                 let from = at * of_vector + first * L::WIDTH;
@@ -74,6 +78,28 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         tile.sum = Numbers::of(lanes, sum);
         Numbers::of(lanes, correction)
     }
+}
+
+/// Octaves up to which a fused multiply-subtract in units of 2^-12 of them is exact enough.
+const LARGE: f32 = 1024.0;
+
+fn is_large(max: &u32) -> bool {
+    let max = f32::from_bits(*max);
+    max.abs() > LARGE && max >= NO_SCORE && max.is_finite()
+}
+
+/// Takes the maximum of each query that has a large one from its scores, which are rounded as that was, so that the largest
+/// of them keeps its weight of one; what is left to be taken away is nothing.
+#[cold]
+fn subtract<L: Lanes>(scale: f32, maxima: &mut Numbers, vectors: usize, scores: &mut [u32]) {
+    for of_vector in scores.chunks_exact_mut(L::WIDTH * L::WIDTH).take(vectors) {
+        for (of_query, max) in of_vector.chunks_exact_mut(L::WIDTH).zip(&maxima.0).filter(|(_, max)| is_large(max)) {
+            for score in of_query {
+                *score = ((f32::from_bits(*score) * scale - f32::from_bits(*max)) / scale).to_bits();
+            }
+        }
+    }
+    maxima.0.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
 }
 
 /// NaN for each query that has a score that is NaN, else 0.

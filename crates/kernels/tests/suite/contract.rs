@@ -273,8 +273,9 @@ fn what_is_not_finite_stays_where_it_is_looked_at() {
 
 #[test]
 fn numbers_of_any_finite_size_end_in_a_result() {
-    for (scale, precision) in
-        [0.0, 1e-40, 1e-30, 1e30, f32::MAX].into_iter().flat_map(|s| Precision::ALL.map(|p| (s, p)))
+    for (scale, precision) in [0.0, 1e-40, 1e-30, 1e3, 1e4, 1e5, 1e6, 1e8, 1e10, 1e30, f32::MAX]
+        .into_iter()
+        .flat_map(|s| Precision::ALL.map(|p| (s, p)))
     {
         let masks = vec![HeadMask::dense(&SHAPE, BlockSize::B16, precision); 2];
         let tensors = Tensors::gaussian(&SHAPE, 10);
@@ -285,6 +286,49 @@ fn numbers_of_any_finite_size_end_in_a_result() {
             let largest = tensors.v.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
             let fine = found.iter().all(|x| x.abs() <= 1.01 * largest);
             assert!(fine || scale > 1e18, "{scale:e}, {precision}, {options:?}");
+        }
+    }
+}
+
+#[test]
+fn the_largest_of_huge_scores_keeps_its_weight() {
+    // Query n looks at itself and at nothing else: its score is the only one above zero, and 1e4 to 1e18 in size.
+    let shape = AttentionShape { heads: 1, queries: 16, keys: 16, head_dim: 16, ..SHAPE };
+    let values: Vec<f32> = (0..16 * 16).map(|at| (at / 16) as f32).collect();
+    for scale in [1e2, 1e4, 1e6, 1e9_f32] {
+        let q: Vec<f32> = (0..16 * 16).map(|at| if at / 16 == at % 16 { scale } else { 0.0 }).collect();
+        for precision in Precision::ALL {
+            for options in options() {
+                let found = run(
+                    options,
+                    &[HeadMask::dense(&shape, BlockSize::B16, precision)],
+                    shape,
+                    Inputs::new(&q, &q, &values),
+                );
+                for (at, x) in found.iter().enumerate() {
+                    // An integer of the values is off by half of 15 / 127 at most, their bf16 is exact.
+                    assert!(
+                        (x - values[at]).abs() < 0.07,
+                        "{x}, not {}: {scale:e}, {precision}, {options:?}",
+                        values[at]
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_all_of_whose_scores_are_minus_infinity_is_nan() {
+    let shape = AttentionShape { heads: 1, queries: 8, keys: 8, head_dim: 8, ..SHAPE };
+    let (mut q, k) = (vec![1.0; 64], vec![-1.0; 64]);
+    q[8] = f32::INFINITY; // of the second query
+    for precision in [Precision::Half, Precision::Single] {
+        for options in options() {
+            let found =
+                run(options, &[HeadMask::dense(&shape, BlockSize::B8, precision)], shape, Inputs::new(&q, &k, &k));
+            assert!(found[8..16].iter().all(|x| x.is_nan()), "{precision}, {options:?}");
+            assert!(found.iter().enumerate().all(|(at, x)| at / 8 == 1 || *x == -1.0), "{precision}, {options:?}");
         }
     }
 }
