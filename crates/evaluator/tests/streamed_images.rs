@@ -131,6 +131,33 @@ fn an_image_that_changes_during_a_training_stops_it_and_the_same_image_lets_it_g
 }
 
 #[test]
+fn whichever_image_changes_the_training_goes_on_to_the_same_bits_when_it_is_back() {
+    let (folder, of_whole) = (set(), tempfile::tempdir().unwrap());
+    let whole = weights_digest(&to_its_end(untrained(&folder, STREAMED), &of_whole).model);
+    let mut kept_at = Vec::new();
+    // Nine of the ten are trained on; the other one judges an epoch, of which there are five steps.
+    for entry in fs::read_dir(folder.path().join("train/cat")).unwrap() {
+        let (path, cache) = (entry.unwrap().path(), tempfile::tempdir().unwrap());
+        let content = fs::read(&path).unwrap();
+        let stopped = train(untrained(&folder, STREAMED), &cache, &mut |progress| {
+            if progress.step == 4 {
+                fs::write(&path, "not a picture").unwrap();
+            }
+            ControlFlow::Continue(())
+        });
+        let Err(EvaluatorError::Training(TrainingError::Images { checkpoint: Some(kept), .. })) = stopped else {
+            panic!("{}", path.display())
+        };
+        kept_at.push(kept.steps);
+        fs::write(&path, &content).unwrap();
+        let resumed = to_its_end(untrained(&folder, STREAMED), &cache);
+        assert_eq!(weights_digest(&resumed.model), whole, "{}", path.display());
+    }
+    // That of the judge's: the state before the last step of its first epoch.
+    assert!(kept_at.contains(&4) && kept_at.iter().all(|steps| (4..10).contains(steps)), "{kept_at:?}");
+}
+
+#[test]
 fn an_image_that_does_not_decode_is_named_wherever_it_stands() {
     let folder = set();
     let path = folder.path().join("val/dog/2.jpg");
