@@ -61,6 +61,8 @@ pub(crate) struct Context {
     /// Queries of each example that are no padding, which is on the right, where they are not as many as the keys that
     /// `bias_is` counts.
     pub live_queries: Option<Arc<[usize]>>,
+    /// Only the outputs of so many first queries are read, in self-attention that sees later tokens, too.
+    pub read: Option<usize>,
 }
 
 /// What a bias does to the scores.
@@ -100,11 +102,25 @@ impl Context {
         let context = Self::padded_keys(real);
         Self { real_queries: context.real_keys.clone(), ..context }
     }
+
+    /// The same, of which no more than the first `read` tokens are read.
+    pub fn reading(self, read: Option<usize>) -> Self {
+        Self { read, ..self }
+    }
+
+    /// What is read of a tensor whose second dimension but last is tokens.
+    pub fn read_of<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let tokens = x.dims()[D - 2];
+        match self.read {
+            Some(read) if read < tokens => x.slice_dim(D - 2, 0..read),
+            _ => x,
+        }
+    }
 }
 
 impl Attention<'_> {
     /// Attention of the model's `module`-th module: q `[batch, heads, queries, head_dim]`, k and v
-    /// `[batch, heads, keys, head_dim]`; gives `[batch, heads, queries, head_dim]`.
+    /// `[batch, heads, keys, head_dim]`; gives `[batch, heads, queries, head_dim]` of those queries that are read.
     pub(crate) fn attend(
         &mut self,
         module: usize,
@@ -115,7 +131,7 @@ impl Attention<'_> {
     ) -> Tensor<4> {
         let probe = match self {
             Self::Masked(masks) => return masks.attend(module, q, k, v, context),
-            Self::Identity => return own_values(v, q.dims()[2], context),
+            Self::Identity => return context.read_of(own_values(v, q.dims()[2], context)),
             Self::Dense => None,
             Self::Probed(probe) => Some(probe),
         };
@@ -124,16 +140,16 @@ impl Attention<'_> {
         if let Some(bias) = &context.bias {
             scores = scores + bias.clone();
         }
-        let Some(probe) = probe else { return softmax(scores, 3).matmul(v) };
+        let Some(probe) = probe else { return softmax(context.read_of(scores), 3).matmul(v) };
         if let Some(offset) = probe.offsets.get(module) {
             scores = scores + offset.clone();
         }
         probe.seen.push(SeenAttention { q, k, scores: scores.clone() });
         let attended = softmax(scores, 3).matmul(v);
-        match probe.gains.get(module) {
+        context.read_of(match probe.gains.get(module) {
             Some(gain) => attended.clone() + attended * gain.clone(),
             None => attended,
-        }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 use burn::{
     module::Module,
-    nn::{Embedding, LayerNorm, Linear},
+    nn::{Embedding, Linear},
     tensor::{Device, Tensor, activation::relu},
 };
 use maskwright_blueprint::{ModelShape, ModuleShape};
@@ -9,10 +9,11 @@ use serde::Deserialize;
 use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading, Pooling, TextBatch,
     attention::{Context, join_heads, split_heads},
+    layer_norm::LayerNorm,
     model::{check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
-    projection::project,
+    projection::{project, project_onto},
 };
 
 /// Size of a BERT encoder (Devlin et al. 2019, arXiv 1810.04805): post-norm, learned positions, bidirectional.
@@ -343,8 +344,8 @@ impl Bert {
     /// # Panics
     /// When the batch is longer than the model's positions.
     pub fn hidden(&self, batch: &TextBatch, attention: &mut Attention<'_>) -> Tensor<3> {
-        let layers = 0..self.layers.len();
-        layers.fold(self.embed(batch), |x, at| self.layer(at, x, batch, attention))
+        let (layers, context) = (0..self.layers.len(), Context::padded(batch.real.clone()));
+        layers.fold(self.embed(batch), |x, at| self.layers[at].forward(x, at, &self.config, attention, &context))
     }
 
     /// What goes into the first layer, `[batch, tokens, width]`.
@@ -363,16 +364,23 @@ impl Bert {
         self.embedding_norm.forward(x)
     }
 
+    /// What layer `at` gives for the tokens that are read of it.
     pub(crate) fn layer(&self, at: usize, x: Tensor<3>, batch: &TextBatch, attention: &mut Attention<'_>) -> Tensor<3> {
-        self.layers[at].forward(x, at, &self.config, attention, &Context::padded(batch.real.clone()))
+        let read = match self.config.pooling {
+            Pooling::FirstToken if at + 1 == self.layers.len() => Some(1),
+            Pooling::FirstToken | Pooling::Mean => None,
+        };
+        let context = Context::padded(batch.real.clone()).reading(read);
+        self.layers[at].forward(x, at, &self.config, attention, &context)
     }
 
     /// Class scores `[batch, classes]`.
     pub fn forward(&self, batch: &TextBatch, attention: &mut Attention<'_>) -> Tensor<2> {
-        self.classify(self.hidden(batch, attention), batch)
+        let layers = 0..self.layers.len();
+        self.classify(layers.fold(self.embed(batch), |x, at| self.layer(at, x, batch, attention)), batch)
     }
 
-    /// Class scores `[batch, classes]` from what the last layer gives.
+    /// Class scores `[batch, classes]` from what the last layer gives, for all tokens or those that are read.
     pub(crate) fn classify(&self, hidden: Tensor<3>, batch: &TextBatch) -> Tensor<2> {
         let pooled = self.config.pooling.pool(hidden, &batch.real);
         let pooled = match &self.head.dense {
@@ -416,9 +424,9 @@ impl Layer {
     ) -> Tensor<3> {
         let heads = |of: &Linear| split_heads(project(of, x.clone()), config.heads as usize);
         let attended = attention.attend(module, heads(&self.query), heads(&self.key), heads(&self.value), context);
-        let x = self.attention_norm.forward(x + project(&self.output, join_heads(attended)));
+        let x = self.attention_norm.forward(project_onto(&self.output, join_heads(attended), context.read_of(x)));
         let hidden = config.activation.forward(project(&self.expand, x.clone()));
-        self.output_norm.forward(x + project(&self.contract, hidden))
+        self.output_norm.forward(project_onto(&self.contract, hidden, x))
     }
 }
 
@@ -439,5 +447,47 @@ impl Head {
         };
         from.ignore(&format!("{body}pooler.")); // RoBERTa's, which its classifier does not use
         Self { dense, classifier: from.classifier(names.classifier, width, classes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Int;
+    use maskwright_blueprint::{BlockMask, BlockSize, Blueprint, HeadMask, Precision, Provenance};
+
+    use super::*;
+    use crate::CompiledMasks;
+
+    #[test]
+    fn scores_of_the_tokens_that_are_read_are_those_of_all_tokens() {
+        let device = Device::flex();
+        let tokens = Tensor::<1, Int>::arange(0..66, &device).reshape([3, 22]);
+        let real: Tensor<2> = Tensor::ones([3, 22], &device).slice_fill([1..2, 9..22], 0.0);
+        let batch = TextBatch { token_types: Tensor::zeros([3, 22], &device), real, tokens };
+        for pooling in [Pooling::FirstToken, Pooling::Mean] {
+            let small =
+                BertConfig { vocabulary: 70, width: 32, layers: 2, heads: 2, mlp: 64, length: 30, ..BertConfig::MINI };
+            let model = BertConfig { pooling, ..small }.init(5, &device);
+            let cells = (0..16).map(|at| (at % 3 != 1).then(|| Precision::ALL[at % 3]));
+            let blocks = BlockMask::new(4, cells.collect()).unwrap();
+            let masks = vec![vec![HeadMask { block_size: BlockSize::B8, blocks }; 2]; 2];
+            let blueprint = Blueprint::new(model.shape("small"), masks, Provenance::default()).unwrap();
+            let (compiled, composed) =
+                (CompiledMasks::new(&blueprint, &device), CompiledMasks::composed(&blueprint, &device));
+            let ways: [&dyn Fn() -> Attention<'static>; 2] = [&|| Attention::Dense, &|| Attention::Identity];
+            let of_masks = [&compiled, &composed].map(|masks| {
+                let scores = model.forward(&batch, &mut Attention::Masked(masks));
+                (scores, model.classify(model.hidden(&batch, &mut Attention::Masked(masks)), &batch))
+            });
+            let of_ways = ways.map(|attention| {
+                let scores = model.forward(&batch, &mut attention());
+                (scores, model.classify(model.hidden(&batch, &mut attention()), &batch))
+            });
+            for (scores, of_all) in of_masks.into_iter().chain(of_ways) {
+                assert_eq!(scores.dims(), [3, 2]);
+                let furthest: f32 = (scores - of_all).abs().max().into_scalar();
+                assert!(furthest < 1e-5, "{pooling:?}: {furthest}");
+            }
+        }
     }
 }

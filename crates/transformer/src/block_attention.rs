@@ -42,6 +42,8 @@ use operand::Operand;
 pub(crate) struct BlockAttention {
     plan: AttentionPlan,
     heads: Vec<HeadBlocks>,
+    /// Only so many first queries are read, by a plan with one query more, which sets the scale of 8-bit queries.
+    read: Option<usize>,
     workspaces: Pool<Workspace>,
     rooms: Arc<Rooms>,
 }
@@ -86,7 +88,8 @@ struct ForwardRoom {
 struct Pool<T>(Mutex<Vec<T>>);
 
 /// Attention `[batch, heads, queries, head_dim]` of q `[batch, heads, queries, head_dim]`, k and v
-/// `[batch, heads, keys, head_dim]`, which lie in memory. What stands for padded queries of self-attention is zero.
+/// `[batch, heads, keys, head_dim]`, which lie in memory; only of the first queries where no others are read. What stands for
+/// padded queries of self-attention is zero.
 pub(crate) fn block_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, call: BlockCall) -> Tensor<4> {
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
     Tensor::from_dispatch(<Dispatch as AttendsBlocks>::attend_blocks(q, k, v, call))
@@ -109,7 +112,21 @@ impl BlockAttention {
             ..*shape
         };
         let masks: Vec<HeadMask> = masks.iter().map(|mask| first_blocks(mask, &shape)).collect();
-        Self::of(shape, &masks, rooms)
+        Self::of(shape, &masks, None, rooms)
+    }
+
+    /// For the first `read` of `tokens` tokens of self-attention, each of which is a query that sets the scale of 8-bit ones.
+    /// `read` is less than `tokens`.
+    pub(crate) fn first_queries(
+        shape: &AttentionShape,
+        masks: &[HeadMask],
+        (read, tokens): (usize, usize),
+        rooms: Arc<Rooms>,
+    ) -> Result<Self, KernelError> {
+        let (queries, keys) = (read as u32 + 1, tokens as u32);
+        let shape = AttentionShape { kind: AttentionKind::CrossAttention, queries, keys, ..*shape };
+        let masks: Vec<HeadMask> = masks.iter().map(|mask| first_blocks(mask, &shape)).collect();
+        Self::of(shape, &masks, Some(read), rooms)
     }
 
     /// For the query at `position`, and a second one to set the scale of 8-bit queries; in causal self-attention, for the
@@ -134,20 +151,26 @@ impl BlockAttention {
             let blocks = BlockMask::new(columns, cells).expect("each row of a mask keeps a block that its queries see");
             HeadMask { block_size: mask.block_size, blocks }
         };
-        Self::of(shape, &masks.iter().map(row).collect::<Vec<_>>(), rooms)
+        Self::of(shape, &masks.iter().map(row).collect::<Vec<_>>(), None, rooms)
     }
 
-    fn of(shape: AttentionShape, masks: &[HeadMask], rooms: Arc<Rooms>) -> Result<Self, KernelError> {
+    fn of(
+        shape: AttentionShape,
+        masks: &[HeadMask],
+        read: Option<usize>,
+        rooms: Arc<Rooms>,
+    ) -> Result<Self, KernelError> {
         // Candidates and examples run side by side already. Blocks are computed as the mask says, not more finely where
         // that is faster on this CPU: another device decides otherwise, and the backward pass rounds as the mask says.
         let plan = AttentionPlan::with_options(masks, shape, PlanOptions::on(Kernel::fastest()))?;
         let heads = masks.iter().map(|mask| HeadBlocks::new(mask, shape.kind)).collect();
-        Ok(Self { plan, heads, workspaces: Pool::default(), rooms })
+        Ok(Self { plan, heads, read, workspaces: Pool::default(), rooms })
     }
 
     fn attend(&self, out: &mut [f32], [q, k, v]: [&Operand<'_>; 3], example: usize, live: Live) {
         let &AttentionShape { heads, queries, keys, head_dim, .. } = self.plan.shape();
         let (d, heads, queries, keys) = (head_dim as usize, heads as usize, queries as usize, keys as usize);
+        let read = self.read_of(live.queries);
         let mut workspace = self.workspaces.take(|| self.plan.workspace());
         let mut room = self.rooms.forward.take(ForwardRoom::default);
         room.q.resize(heads * queries * d, 0.0);
@@ -163,21 +186,30 @@ impl BlockAttention {
                     .for_each(|(at, to)| to.copy_from_slice(from.token(at, d)));
             };
             let of_head = |tokens: usize| head * tokens * d..(head + 1) * tokens * d;
-            gather(q, live.queries, &mut room.q[of_head(queries)]);
-            room.q[of_head(queries)][live.queries * d..].fill(0.0); // padding must not set the scale of 8-bit values
+            gather(q, read, &mut room.q[of_head(queries)]);
+            room.q[of_head(queries)][read * d..].fill(0.0); // padding must not set the scale of 8-bit values
+            if self.read.is_some() {
+                // The queries that nobody reads do.
+                room.q[of_head(queries)][(queries - 1) * d] = q.tokens(example, head, live.queries).largest(d);
+            }
             gather(k, live.keys, &mut room.k[of_head(keys)]);
             gather(v, live.keys, &mut room.v[of_head(keys)]);
         }
         let inputs = Inputs::new(&room.q, &room.k, &room.v).live_keys(live.keys);
         self.plan.run(inputs, &mut room.out, &mut workspace).expect("the room is of the plan's size");
         // [queries, heads, head_dim]
-        for (query, out) in out.chunks_exact_mut(heads * d).take(live.queries).enumerate() {
+        for (query, out) in out.chunks_exact_mut(heads * d).take(read).enumerate() {
             for (head, out) in out.chunks_exact_mut(d).enumerate() {
                 out.copy_from_slice(&room.out[(head * queries + query) * d..][..d]);
             }
         }
         self.rooms.forward.give(room);
         self.workspaces.give(workspace);
+    }
+
+    /// How many of so many queries are read.
+    fn read_of(&self, queries: usize) -> usize {
+        self.read.map_or(queries, |read| read.min(queries))
     }
 
     /// Gradients `[tokens, heads, head_dim]` of one example.
@@ -194,7 +226,7 @@ impl BlockAttention {
                 q: q.tokens(example, head, live.queries),
                 k: k.tokens(example, head, live.keys),
                 v: v.tokens(example, head, live.keys),
-                gradient: gradient.tokens(example, head, live.queries),
+                gradient: gradient.tokens(example, head, self.read_of(live.queries)),
             };
             let (q, k, v) = (&mut to_q[head * d..], &mut to_k[head * d..], &mut to_v[head * d..]);
             add_gradients(&inputs, &mut HeadGradients { q, k, v, row: self.heads.len() * d }, &mut room);
@@ -243,10 +275,16 @@ struct Live {
 }
 
 impl BlockCall {
+    /// `[batch, heads, queries, head_dim]` of the attention of queries of the dimensions `q`.
+    fn outputs(&self, [batch, heads, queries, head_dim]: [usize; 4]) -> [usize; 4] {
+        [batch, heads, self.attention.read_of(queries), head_dim]
+    }
+
     /// Writes attention `[batch, queries, heads, head_dim]` over zeros.
     fn attend(&self, out: &mut [f32], [q, k, v]: [&Operand<'_>; 3]) {
-        let ([_, heads, queries, head_dim], keys) = (q.dims(), k.dims()[2]);
-        let examples = out.par_chunks_mut((queries * heads * head_dim).max(1)).enumerate();
+        let (queries, keys) = (q.dims()[2], k.dims()[2]);
+        let of_example: usize = self.outputs(q.dims())[1..].iter().product();
+        let examples = out.par_chunks_mut(of_example.max(1)).enumerate();
         examples.for_each(|(example, out)| {
             self.attention.attend(out, [q, k, v], example, self.live(example, queries, keys));
         });
@@ -266,14 +304,13 @@ impl BlockCall {
 
     fn live(&self, example: usize, queries: usize, keys: usize) -> Live {
         let live_keys = self.live_keys.as_ref().map_or(keys, |live| live[example]);
-        match self.attention.plan.shape().kind {
-            AttentionKind::CrossAttention => {
-                Live { queries: self.live_queries.as_ref().map_or(queries, |live| live[example]), keys: live_keys }
-            }
-            AttentionKind::SelfAttention | AttentionKind::CausalSelfAttention => {
-                Live { queries: live_keys, keys: live_keys }
-            }
-        }
+        let crosses =
+            self.attention.plan.shape().kind == AttentionKind::CrossAttention && self.attention.read.is_none();
+        let live_queries = match crosses {
+            true => self.live_queries.as_ref().map_or(queries, |live| live[example]),
+            false => live_keys,
+        };
+        Live { queries: live_queries, keys: live_keys }
     }
 }
 

@@ -2,7 +2,7 @@ use std::fmt;
 
 use burn::{
     module::{Module, Param},
-    nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    nn::{Embedding, EmbeddingConfig, Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
 use maskwright_blueprint::{ModelShape, ModuleShape};
@@ -14,10 +14,11 @@ use crate::{
     attention::{Context, join_heads},
     gelu::gelu,
     initialise,
+    layer_norm::LayerNorm,
     model::{check_image, check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
     patches::cut_overlapping_patches,
-    projection::project,
+    projection::{project, project_onto},
 };
 
 /// A pre-norm Transformer encoder that classifies by its first token: ViT (Dosovitskiy et al. 2021, arXiv 2010.11929)
@@ -169,7 +170,7 @@ impl EncoderConfig {
     pub fn init(&self, seed: u64, device: &Device) -> Encoder {
         let width = self.width as usize;
         let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
-        let norm = || LayerNormConfig::new(width).init(device);
+        let norm = || LayerNorm::init(width, device);
         let embedding = match self.input {
             EncoderInput::Image { patch, channels, overlap, .. } => InputEmbedding::Patches(PatchEmbedding {
                 projection: linear(seen_pixels(patch, overlap, channels) as usize, width),
@@ -251,6 +252,8 @@ impl Encoder {
             Inputs::Text(batch) => Context::padded(batch.real.clone()),
             _ => Context::default(),
         };
+        // The class token is all that is read of the last block.
+        let context = context.reading((at + 1 == self.blocks.len()).then_some(1));
         self.blocks[at].forward(x, at, attention, &context)
     }
 
@@ -283,21 +286,18 @@ impl PatchEmbedding {
 
 impl Block {
     fn forward(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>, context: &Context) -> Tensor<3> {
-        let x = x.clone() + self.attend(self.attention_norm.forward(x), module, attention, context);
-        let hidden = gelu(project(&self.expand, self.mlp_norm.forward(x.clone())));
-        x + project(&self.contract, hidden)
-    }
-
-    fn attend(&self, x: Tensor<3>, module: usize, attention: &mut Attention<'_>, context: &Context) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let head_dim = width / self.heads;
-        let heads = project(&self.query_key_value, x).reshape([batch, tokens, 3, self.heads, head_dim]);
+        let normed = self.attention_norm.forward(x.clone());
+        let heads = project(&self.query_key_value, normed).reshape([batch, tokens, 3, self.heads, head_dim]);
         let part = |at: usize| {
             let part: Tensor<4> = heads.clone().slice_dim(2, at..at + 1).squeeze_dim(2);
             part.swap_dims(1, 2) // [batch, heads, tokens, head_dim]
         };
         let attended = attention.attend(module, part(0), part(1), part(2), context);
-        project(&self.output, join_heads(attended))
+        let x = project_onto(&self.output, join_heads(attended), context.read_of(x));
+        let hidden = gelu(project(&self.expand, self.mlp_norm.forward(x.clone())));
+        project_onto(&self.contract, hidden, x)
     }
 }
 

@@ -20,7 +20,7 @@ use burn::{
 use rayon::prelude::*;
 
 use crate::{
-    memory::owned,
+    memory::{changed, owned},
     vectorised::{exp_of_negative, mul_add, vectorised},
 };
 
@@ -43,9 +43,7 @@ trait Gelu: Backend {
 impl Gelu for Flex {
     fn exact_gelu(x: FlexTensor) -> FlexTensor {
         assert_eq!(x.dtype(), DType::F32, "models compute in f32");
-        let mut y = owned(x);
-        y.storage_mut().par_chunks_mut(CHUNK).for_each(forward);
-        y
+        changed(x, CHUNK, forward)
     }
 
     fn exact_gelu_backward(x: FlexTensor, gradient: FlexTensor) -> FlexTensor {

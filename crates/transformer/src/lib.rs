@@ -28,6 +28,7 @@ mod encoder;
 mod fake_quantise;
 mod gelu;
 mod initialise;
+mod layer_norm;
 mod marian;
 mod masked_attention;
 mod memory;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use burn::{
     module::{Module, Param},
-    nn::{Embedding, LayerNorm, Linear},
+    nn::{Embedding, Linear},
     tensor::{Device, Int, Tensor, TensorData},
 };
 use maskwright_blueprint::{AttentionKind, AttentionShape, ModelShape, ModuleShape};
@@ -16,10 +16,11 @@ use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{BiasIs, Context, EXCLUDED, join_heads, split_heads},
     checkpoint::yes,
+    layer_norm::LayerNorm,
     model::{check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product},
     parameters::Parameters,
-    projection::project,
+    projection::{project, project_onto},
 };
 
 pub use decoding::Decoding;
@@ -457,7 +458,7 @@ impl AttentionLayer {
 
     /// What was attended to `[batch, heads, tokens, head_dim]`, added to `x` and normalised.
     fn add(&self, x: Tensor<3>, attended: Tensor<4>) -> Tensor<3> {
-        self.norm.forward(x + project(&self.output, join_heads(attended)))
+        self.norm.forward(project_onto(&self.output, join_heads(attended), x))
     }
 }
 
@@ -472,6 +473,6 @@ impl FeedForward {
 
     fn forward(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
         let hidden = activation.forward(project(&self.expand, x.clone()));
-        self.norm.forward(x + project(&self.contract, hidden))
+        self.norm.forward(project_onto(&self.contract, hidden, x))
     }
 }

@@ -33,8 +33,8 @@ struct ModuleMask {
     shape: AttentionShape,
     heads: Vec<HeadMask>,
     composed: OnceLock<ComposedMask>,
-    /// By number of queries.
-    blocks: Mutex<BTreeMap<usize, Arc<BlockAttention>>>,
+    /// By number of queries, and how many of them are read.
+    blocks: Mutex<BTreeMap<(usize, usize), Arc<BlockAttention>>>,
     /// For one query at a time, by its position in blocks of the smallest size.
     steps: Mutex<BTreeMap<usize, Arc<BlockAttention>>>,
 }
@@ -93,7 +93,8 @@ impl CompiledMasks {
     }
 
     /// Attention of module `module`: q `[batch, heads, queries, head_dim]`, k and v `[batch, heads, keys, head_dim]`.
-    /// A batch whose sequences are shorter than the blueprint's uses the masks' first rows and columns.
+    /// A batch whose sequences are shorter than the blueprint's uses the masks' first rows and columns. Where the context says
+    /// that only the first queries are read, there are no more in what it gives.
     ///
     /// # Panics
     /// When the batch has more queries or keys than the blueprint.
@@ -116,7 +117,7 @@ impl CompiledMasks {
             (!self.composed && is_in_memory(&self.device)).then(|| module.block_call(queries, context, &self.rooms));
         match blocks.flatten() {
             Some(call) => block_attention(q, k, v, call),
-            None => module.composed(&self.device).first(queries, keys).attend(q, k, v, context),
+            None => context.read_of(module.composed(&self.device).first(queries, keys).attend(q, k, v, context)),
         }
     }
 
@@ -175,7 +176,8 @@ impl ModuleMask {
             (_, BiasIs::Causality(_) | BiasIs::Numbers) => return None,
         };
         let live_queries = context.live_queries.clone();
-        Some(BlockCall { attention: self.blocks(queries, rooms).ok()?, live_keys, live_queries })
+        let read = context.read.map_or(queries, |read| read.min(queries));
+        Some(BlockCall { attention: self.blocks(queries, read, rooms).ok()?, live_keys, live_queries })
     }
 
     /// The same for the query at `position` alone.
@@ -189,8 +191,11 @@ impl ModuleMask {
         Some(BlockCall { attention: self.step(position, rooms).ok()?, live_keys: Some(live_keys), live_queries: None })
     }
 
-    fn blocks(&self, queries: usize, rooms: &Arc<Rooms>) -> Result<Arc<BlockAttention>, KernelError> {
-        made(&self.blocks, queries, || BlockAttention::new(&self.shape, &self.heads, queries, rooms.clone()))
+    fn blocks(&self, queries: usize, read: usize, rooms: &Arc<Rooms>) -> Result<Arc<BlockAttention>, KernelError> {
+        made(&self.blocks, (queries, read), || match read < queries {
+            true => BlockAttention::first_queries(&self.shape, &self.heads, (read, queries), rooms.clone()),
+            false => BlockAttention::new(&self.shape, &self.heads, queries, rooms.clone()),
+        })
     }
 
     fn step(&self, position: usize, rooms: &Arc<Rooms>) -> Result<Arc<BlockAttention>, KernelError> {
@@ -201,9 +206,9 @@ impl ModuleMask {
 }
 
 /// What is known under `key`, made if need be.
-fn made(
-    known: &Mutex<BTreeMap<usize, Arc<BlockAttention>>>,
-    key: usize,
+fn made<K: Ord>(
+    known: &Mutex<BTreeMap<K, Arc<BlockAttention>>>,
+    key: K,
     make: impl FnOnce() -> Result<BlockAttention, KernelError>,
 ) -> Result<Arc<BlockAttention>, KernelError> {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);

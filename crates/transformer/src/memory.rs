@@ -1,10 +1,45 @@
 //! Numbers of tensors where they lie.
 
-use burn::backend::flex::FlexTensor;
+use std::mem::MaybeUninit;
 
-/// Contiguous, with nothing before or after its numbers, to be written over.
+use burn::{backend::flex::FlexTensor, tensor::TensorData};
+use rayon::prelude::*;
+
+/// Contiguous, with nothing before or after its numbers, to be read or written over.
 pub(crate) fn owned(x: FlexTensor) -> FlexTensor {
     x.to_contiguous() // which begins a memory of its own where a tensor is part of another one's
+}
+
+/// A matrix of so many rows from its numbers, which stay where they are.
+pub(crate) fn matrix(numbers: Vec<f32>, rows: usize) -> FlexTensor {
+    let columns = numbers.len() / rows.max(1);
+    FlexTensor::from_data(TensorData::new(numbers, [rows, columns]))
+}
+
+/// `len` numbers in memory that is not cleared first: `write` writes all of the chunk that it is given, and is told how many
+/// numbers come before it. By all threads.
+pub(crate) fn written(len: usize, chunk: usize, write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(len);
+    let chunks = numbers.spare_capacity_mut()[..len].par_chunks_mut(chunk).enumerate();
+    chunks.for_each(|(at, numbers)| write(at * chunk, numbers));
+    // SAFETY: each chunk was written.
+    unsafe { numbers.set_len(len) };
+    numbers
+}
+
+/// `x` after `change` of each chunk: where it lies, or in new memory if somebody else knows of it. By all threads.
+pub(crate) fn changed(x: FlexTensor, chunk: usize, change: impl Fn(&mut [f32]) + Sync + Send) -> FlexTensor {
+    let mut x = owned(x);
+    if let Some(numbers) = x.try_storage_mut::<f32>() {
+        numbers.par_chunks_mut(chunk).for_each(change);
+        return x;
+    }
+    let before: &[f32] = x.storage();
+    let numbers = written(before.len(), chunk, |first, numbers| {
+        let before = &before[first..][..numbers.len()];
+        change(numbers.write_copy_of_slice(before));
+    });
+    FlexTensor::from_data(TensorData::new(numbers, x.layout().shape().clone()))
 }
 
 /// Numbers of a contiguous tensor.

@@ -5,12 +5,12 @@ use std::{
 
 use burn::{
     module::Param,
-    nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    nn::{Embedding, EmbeddingConfig, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData},
 };
 use rand::{SeedableRng, rngs::ChaCha12Rng};
 
-use crate::{CheckpointError, Loading, initialise::draw_gaussian, tensor_files::TensorFiles};
+use crate::{CheckpointError, Loading, initialise::draw_gaussian, layer_norm::LayerNorm, tensor_files::TensorFiles};
 
 /// Hands a family its parameters by name, from a checkpoint or drawn at random, and notes what is wrong with them.
 ///
@@ -112,10 +112,9 @@ impl Parameters {
 
     /// A layer normalisation over `width` values.
     pub fn norm(&mut self, name: &str, width: usize, epsilon: f64) -> LayerNorm {
-        let mut norm = LayerNormConfig::new(width).with_epsilon(epsilon).init(&self.device);
-        norm.gamma = self.constant(&format!("{name}.weight"), [width], 1.0);
-        norm.beta = Some(self.constant(&format!("{name}.bias"), [width], 0.0));
-        norm
+        let gamma = self.constant(&format!("{name}.weight"), [width], 1.0);
+        let beta = self.constant(&format!("{name}.bias"), [width], 0.0);
+        LayerNorm::new(gamma, beta, epsilon)
     }
 
     /// A table of `rows` vectors.

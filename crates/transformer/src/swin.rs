@@ -1,6 +1,6 @@
 use burn::{
     module::{Module, Param},
-    nn::{LayerNorm, Linear},
+    nn::Linear,
     tensor::{Device, Tensor, TensorData},
 };
 use maskwright_blueprint::{AttentionShape, ModelShape, ModuleShape};
@@ -10,11 +10,12 @@ use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{Context, EXCLUDED, join_heads, split_heads},
     checkpoint::yes,
+    layer_norm::LayerNorm,
     model::{check_image, check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     patches::cut_patches,
-    projection::project,
+    projection::{project, project_onto},
 };
 
 /// Size of a Swin Transformer (Liu et al. 2021, arXiv 2103.14030): attention inside square windows, shifted by half a
@@ -357,7 +358,7 @@ impl Block {
         let attended = join_heads(attention.attend(module, q, k, v, &context));
         let x = x + windows.join(project(&self.output, attended));
         let hidden = activation.forward(project(&self.expand, self.mlp_norm.forward(x.clone())));
-        x + project(&self.contract, hidden)
+        project_onto(&self.contract, hidden, x)
     }
 }
 

@@ -1,6 +1,6 @@
 use burn::{
     module::{Module, Param},
-    nn::{LayerNorm, Linear},
+    nn::Linear,
     tensor::{Device, Tensor},
 };
 use maskwright_blueprint::{ModelShape, ModuleShape};
@@ -10,11 +10,12 @@ use crate::{
     Activation, Attention, Checkpoint, CheckpointError, Loading,
     attention::{Context, join_heads, split_heads},
     checkpoint::yes,
+    layer_norm::LayerNorm,
     model::{check_image, check_layers, check_parameters, check_sizes, check_tokens},
     model_shape::{model_digest, product, self_attention},
     parameters::Parameters,
     patches::cut_patches,
-    projection::project,
+    projection::{project, project_onto},
 };
 
 /// Size of a Vision Transformer (Dosovitskiy et al. 2021, arXiv 2010.11929): pre-norm, learned positions, square
@@ -209,8 +210,9 @@ impl Vit {
     /// What the last layer gives for each token, normalised: `[batch, tokens, width]`; images are
     /// `[batch, channels, side, side]`.
     pub fn hidden(&self, images: Tensor<4>, attention: &mut Attention<'_>) -> Tensor<3> {
-        let layers = 0..self.layers.len();
-        self.norm.forward(layers.fold(self.embed(images), |x, at| self.layer(at, x, attention)))
+        let (layers, context) = (0..self.layers.len(), Context::default());
+        let layer = |x, at: usize| self.layers[at].forward(x, at, &self.config, attention, &context);
+        self.norm.forward(layers.fold(self.embed(images), layer))
     }
 
     /// What goes into the first layer, `[batch, tokens, width]`.
@@ -223,11 +225,14 @@ impl Vit {
         Tensor::cat(tokens, 1) + self.positions.val()
     }
 
+    /// What layer `at` gives for the tokens that are read of it.
     pub(crate) fn layer(&self, at: usize, x: Tensor<3>, attention: &mut Attention<'_>) -> Tensor<3> {
-        self.layers[at].forward(x, at, &self.config, attention)
+        let classified = 1 + usize::from(self.distillation_classifier.is_some());
+        let context = Context::default().reading((at + 1 == self.layers.len()).then_some(classified));
+        self.layers[at].forward(x, at, &self.config, attention, &context)
     }
 
-    /// Class scores `[batch, classes]` from what the last layer gives.
+    /// Class scores `[batch, classes]` from what the last layer gives, for all tokens or those that are read.
     pub(crate) fn classify(&self, x: Tensor<3>) -> Tensor<2> {
         let hidden = self.norm.forward(x);
         let token = |at: usize| hidden.clone().slice_dim(1, at..at + 1).squeeze_dim::<2>(1);
@@ -261,12 +266,20 @@ impl Vit {
 }
 
 impl Layer {
-    fn forward(&self, x: Tensor<3>, module: usize, config: &VitConfig, attention: &mut Attention<'_>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        module: usize,
+        config: &VitConfig,
+        attention: &mut Attention<'_>,
+        context: &Context,
+    ) -> Tensor<3> {
         let normed = self.attention_norm.forward(x.clone());
         let heads = |of: &Linear| split_heads(project(of, normed.clone()), config.heads as usize);
         let (q, k, v) = (heads(&self.query), heads(&self.key), heads(&self.value));
-        let x = x + project(&self.output, join_heads(attention.attend(module, q, k, v, &Context::default())));
+        let attended = attention.attend(module, q, k, v, context);
+        let x = project_onto(&self.output, join_heads(attended), context.read_of(x));
         let hidden = config.activation.forward(project(&self.expand, self.mlp_norm.forward(x.clone())));
-        x + project(&self.contract, hidden)
+        project_onto(&self.contract, hidden, x)
     }
 }

@@ -9,9 +9,10 @@ impl AttendsBlocks for Flex {
     fn attend_blocks(q: FlexTensor, k: FlexTensor, v: FlexTensor, call: BlockCall) -> FlexTensor {
         let tensors = [q, k, v].map(readable);
         let [q, k, v] = tensors.each_ref().map(operand);
-        let mut out = zeros(&q);
+        let dims = call.outputs(q.dims());
+        let mut out = zeros(dims);
         call.attend(&mut out, [&q, &k, &v]);
-        heads_first(out, &q)
+        heads_first(out, dims)
     }
 
     fn attend_blocks_backward(
@@ -23,9 +24,10 @@ impl AttendsBlocks for Flex {
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let tensors = [q, k, v, gradient].map(readable);
         let [q, k, v, gradient] = tensors.each_ref().map(operand);
-        let [mut to_q, mut to_k, mut to_v] = [&q, &k, &v].map(zeros);
+        let dims = [&q, &k, &v].map(Operand::dims);
+        let [mut to_q, mut to_k, mut to_v] = dims.map(zeros);
         call.differentiate([&mut to_q, &mut to_k, &mut to_v], [&q, &k, &v, &gradient]);
-        (heads_first(to_q, &q), heads_first(to_k, &k), heads_first(to_v, &v))
+        (heads_first(to_q, dims[0]), heads_first(to_k, dims[1]), heads_first(to_v, dims[2]))
     }
 }
 
@@ -48,12 +50,11 @@ fn view(tensor: &FlexTensor) -> Option<Operand<'_>> {
     Operand::new(tensor.storage(), layout.start_offset(), layout.strides(), dims)
 }
 
-fn zeros(like: &Operand<'_>) -> Vec<f32> {
-    vec![0.0; like.dims().iter().product()]
+fn zeros(dims: [usize; 4]) -> Vec<f32> {
+    vec![0.0; dims.iter().product()]
 }
 
-/// `[batch, tokens, heads, head_dim]` as a view of the dimensions of `like`, `[batch, heads, tokens, head_dim]`.
-fn heads_first(values: Vec<f32>, like: &Operand<'_>) -> FlexTensor {
-    let [batch, heads, tokens, head_dim] = like.dims();
+/// `[batch, tokens, heads, head_dim]` as a view of the dimensions `[batch, heads, tokens, head_dim]`.
+fn heads_first(values: Vec<f32>, [batch, heads, tokens, head_dim]: [usize; 4]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, [batch, tokens, heads, head_dim])).transpose(1, 2)
 }

@@ -19,6 +19,7 @@ pub(super) struct HeadInputs<'a> {
     pub q: Tokens<'a>,
     pub k: Tokens<'a>,
     pub v: Tokens<'a>,
+    /// Of the first queries, where others are not read.
     pub gradient: Tokens<'a>,
 }
 
@@ -83,7 +84,7 @@ pub(super) fn add_gradients_of<const FLOATS: usize>(
         }
     }
     for row in 0..head.blocks.rows.len() {
-        if row * head.blocks.size >= head.q.len {
+        if row * head.blocks.size >= head.gradient.len {
             break;
         }
         add_gradients_of_row::<FLOATS>(head, row, to, room);
@@ -99,7 +100,7 @@ fn add_gradients_of_row<const FLOATS: usize>(
 ) {
     let (d, size) = (head.head_dim, head.blocks.size);
     let first = row * size;
-    let queries = size.min(head.q.len - first);
+    let queries = size.min(head.gradient.len - first);
     let Room { rounded, turned_q, turned_gradient, scores, slopes } = room;
     let columns = &head.blocks.rows[row];
     // Keys of a block that are no padding.
@@ -280,7 +281,7 @@ fn round_numerator(precision: Precision, e: f32) -> f32 {
 #[inline(always)]
 fn round_tokens(precision: Precision, tokens: Tokens<'_>, d: usize, to: &mut Vec<f32>) {
     let largest = match precision {
-        Precision::Int8 => (0..tokens.len).fold(0.0, |largest, at| largest_of(tokens.token(at, d), largest)),
+        Precision::Int8 => tokens.largest(d),
         Precision::Half | Precision::Single => 0.0,
     };
     let step = (largest / 127.0_f32).max(f32::MIN_POSITIVE);
@@ -293,18 +294,6 @@ fn round_tokens(precision: Precision, tokens: Tokens<'_>, d: usize, to: &mut Vec
             Precision::Single => to.copy_from_slice(token),
         }
     }
-}
-
-/// The largest size of a number, eight side by side.
-#[inline(always)]
-fn largest_of(numbers: &[f32], so_far: f32) -> f32 {
-    let mut largest = [so_far; 8];
-    for eight in numbers.chunks_exact(8) {
-        for n in 0..8 {
-            largest[n] = if eight[n].abs() > largest[n] { eight[n].abs() } else { largest[n] };
-        }
-    }
-    largest.into_iter().fold(so_far, f32::max)
 }
 
 /// To nearest, ties to even.

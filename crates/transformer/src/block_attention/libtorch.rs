@@ -10,7 +10,7 @@ impl AttendsBlocks for LibTorch {
     fn attend_blocks(q: TchTensor, k: TchTensor, v: TchTensor, call: BlockCall) -> TchTensor {
         let tensors = [q, k, v].map(readable);
         let [q, k, v] = tensors.each_ref().map(operand);
-        let mut out = zeros(&q);
+        let mut out = zeros(call.outputs(q.dims()));
         call.attend(numbers_mut(&mut out), [&q, &k, &v]);
         heads_first(out)
     }
@@ -24,7 +24,7 @@ impl AttendsBlocks for LibTorch {
     ) -> (TchTensor, TchTensor, TchTensor) {
         let tensors = [q, k, v, gradient].map(readable);
         let [q, k, v, gradient] = tensors.each_ref().map(operand);
-        let [mut to_q, mut to_k, mut to_v] = [&q, &k, &v].map(zeros);
+        let [mut to_q, mut to_k, mut to_v] = [&q, &k, &v].map(|like| zeros(like.dims()));
         call.differentiate([&mut to_q, &mut to_k, &mut to_v].map(numbers_mut), [&q, &k, &v, &gradient]);
         (heads_first(to_q), heads_first(to_k), heads_first(to_v))
     }
@@ -57,9 +57,9 @@ fn view(tensor: &TchTensor) -> Option<Operand<'_>> {
     Operand::new(values, 0, &strides, dims)
 }
 
-/// `[batch, tokens, heads, head_dim]` for an operand `[batch, heads, tokens, head_dim]`.
-fn zeros(like: &Operand<'_>) -> Tensor {
-    let [batch, heads, tokens, head_dim] = like.dims().map(|dim| dim as i64);
+/// `[batch, tokens, heads, head_dim]` for `[batch, heads, tokens, head_dim]`.
+fn zeros(dims: [usize; 4]) -> Tensor {
+    let [batch, heads, tokens, head_dim] = dims.map(|dim| dim as i64);
     Tensor::zeros([batch, tokens, heads, head_dim], (Kind::Float, Device::Cpu))
 }
 

@@ -52,4 +52,18 @@ impl<'a> Tokens<'a> {
     pub(super) fn token(&self, at: usize, head_dim: usize) -> &'a [f32] {
         &self.values[self.first + at * self.row..][..head_dim]
     }
+
+    /// The largest magnitude of a number in any of them; `head_dim` is a multiple of 8.
+    #[inline(always)]
+    pub(super) fn largest(&self, head_dim: usize) -> f32 {
+        let mut largest = [0.0_f32; 8];
+        for at in 0..self.len {
+            for eight in self.token(at, head_dim).chunks_exact(8) {
+                for n in 0..8 {
+                    largest[n] = if eight[n].abs() > largest[n] { eight[n].abs() } else { largest[n] };
+                }
+            }
+        }
+        largest.into_iter().fold(0.0, f32::max)
+    }
 }

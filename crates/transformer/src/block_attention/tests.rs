@@ -183,3 +183,46 @@ fn every_instruction_set_finds_the_same_gradients() {
         }
     }
 }
+
+#[test]
+fn the_first_queries_alone_are_what_they_are_among_all() {
+    let (tokens, live) = (75, [75, 40, 1]);
+    let shape = AttentionShape {
+        kind: AttentionKind::SelfAttention,
+        heads: 3,
+        queries: 80, // more than the batch has
+        keys: 80,
+        head_dim: HEAD_DIM,
+        windows: 1,
+    };
+    let device = Device::flex().autodiff();
+    for (seed, read) in [1, 2, 8, 40, 74].into_iter().enumerate() {
+        let mut rng = ChaCha12Rng::seed_from_u64(seed as u64);
+        device.seed(seed as u64);
+        let masks = masks(&shape, &Precision::ALL, &mut rng);
+        let drawn = |tokens: usize| {
+            let drawn = Tensor::<4>::random([3, tokens, 3, HEAD_DIM as usize], Distribution::Normal(0.0, 1.0), &device);
+            drawn.swap_dims(1, 2)
+        };
+        let inputs = [drawn(tokens), drawn(tokens), drawn(tokens)];
+        let g = drawn(read);
+        let attend = |attention: BlockAttention, [q, k, v]: [Tensor<4>; 3]| {
+            let call = BlockCall { attention: Arc::new(attention), live_keys: Some(live.into()), live_queries: None };
+            block_attention(q, k, v, call)
+        };
+        let among_all = run(&inputs, &g, |inputs| {
+            let attention = BlockAttention::new(&shape, &masks, tokens, Arc::default()).unwrap();
+            attend(attention, inputs).slice_dim(2, 0..read)
+        });
+        let alone = run(&inputs, &g, |inputs| {
+            let attention = BlockAttention::first_queries(&shape, &masks, (read, tokens), Arc::default()).unwrap();
+            attend(attention, inputs)
+        });
+        assert_eq!(alone[0].dims(), [3, 3, read, HEAD_DIM as usize]);
+        for (at, (alone, among_all)) in alone.into_iter().zip(among_all).enumerate() {
+            let same =
+                alone.into_data().try_to_vec::<f32>().unwrap() == among_all.into_data().try_to_vec::<f32>().unwrap();
+            assert!(same, "{read} read, tensor {at}");
+        }
+    }
+}
