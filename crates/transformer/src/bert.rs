@@ -458,36 +458,63 @@ mod tests {
     use super::*;
     use crate::CompiledMasks;
 
+    /// Scores, and the gradients of their squares by the last layer's queries, keys and outputs.
+    fn run(model: &Bert, scores: Tensor<2>) -> Vec<Tensor<2>> {
+        let gradients = scores.clone().powi_scalar(2).sum().backward();
+        let Layer { query, key, value, output, expand, .. } = model.layers.last().unwrap();
+        let of = |linear: &Linear| linear.weight.val().grad(&gradients);
+        // Without attention there is no gradient by queries.
+        let gradients = [query, key, value, output, expand].into_iter().filter_map(of);
+        [scores.inner()].into_iter().chain(gradients).collect()
+    }
+
     #[test]
-    fn scores_of_the_tokens_that_are_read_are_those_of_all_tokens() {
-        let device = Device::flex();
+    fn the_tokens_that_are_read_of_the_last_layer_are_what_they_are_among_all() {
+        let device = Device::flex().autodiff();
         let tokens = Tensor::<1, Int>::arange(0..66, &device).reshape([3, 22]);
         let real: Tensor<2> = Tensor::ones([3, 22], &device).slice_fill([1..2, 9..22], 0.0);
         let batch = TextBatch { token_types: Tensor::zeros([3, 22], &device), real, tokens };
-        for pooling in [Pooling::FirstToken, Pooling::Mean] {
-            let small =
-                BertConfig { vocabulary: 70, width: 32, layers: 2, heads: 2, mlp: 64, length: 30, ..BertConfig::MINI };
-            let model = BertConfig { pooling, ..small }.init(5, &device);
-            let cells = (0..16).map(|at| (at % 3 != 1).then(|| Precision::ALL[at % 3]));
-            let blocks = BlockMask::new(4, cells.collect()).unwrap();
-            let masks = vec![vec![HeadMask { block_size: BlockSize::B8, blocks }; 2]; 2];
-            let blueprint = Blueprint::new(model.shape("small"), masks, Provenance::default()).unwrap();
-            let (compiled, composed) =
-                (CompiledMasks::new(&blueprint, &device), CompiledMasks::composed(&blueprint, &device));
-            let ways: [&dyn Fn() -> Attention<'static>; 2] = [&|| Attention::Dense, &|| Attention::Identity];
-            let of_masks = [&compiled, &composed].map(|masks| {
-                let scores = model.forward(&batch, &mut Attention::Masked(masks));
-                (scores, model.classify(model.hidden(&batch, &mut Attention::Masked(masks)), &batch))
-            });
-            let of_ways = ways.map(|attention| {
-                let scores = model.forward(&batch, &mut attention());
-                (scores, model.classify(model.hidden(&batch, &mut attention()), &batch))
-            });
-            for (scores, of_all) in of_masks.into_iter().chain(of_ways) {
-                assert_eq!(scores.dims(), [3, 2]);
-                let furthest: f32 = (scores - of_all).abs().max().into_scalar();
-                assert!(furthest < 1e-5, "{pooling:?}: {furthest}");
+        let small =
+            BertConfig { vocabulary: 70, width: 32, layers: 2, heads: 2, mlp: 64, length: 30, ..BertConfig::MINI };
+        let model = small.init(5, &device);
+        let cells = (0..16).map(|at| (at % 3 != 1).then(|| Precision::ALL[at % 3]));
+        let blocks = BlockMask::new(4, cells.collect()).unwrap();
+        let masks = vec![vec![HeadMask { block_size: BlockSize::B8, blocks }; 2]; 2];
+        let blueprint = Blueprint::new(model.shape("small"), masks, Provenance::default()).unwrap();
+        let (compiled, composed) =
+            (CompiledMasks::new(&blueprint, &device), CompiledMasks::composed(&blueprint, &device));
+        let ways =
+            || [Attention::Masked(&compiled), Attention::Masked(&composed), Attention::Dense, Attention::Identity];
+        for (at, (mut way, mut same)) in ways().into_iter().zip(ways()).enumerate() {
+            let last = (0..2).fold(model.embed(&batch), |x, at| model.layer(at, x, &batch, &mut way));
+            assert_eq!(last.dims(), [3, 1, 32]);
+            let read = run(&model, model.classify(last, &batch));
+            let of_all = run(&model, model.classify(model.hidden(&batch, &mut same), &batch));
+            assert_eq!((read.len(), of_all.len()), if at == 3 { (4, 4) } else { (6, 6) });
+            for (read, of_all) in read.into_iter().zip(of_all) {
+                let size: f32 = of_all.clone().abs().max().into_scalar();
+                let furthest: f32 = (read - of_all).abs().max().into_scalar();
+                assert!(furthest < 1e-5 * size, "way {at}: {furthest} of {size}");
             }
         }
+    }
+
+    #[test]
+    fn a_model_that_averages_reads_every_token() {
+        let device = Device::flex();
+        let small = BertConfig {
+            vocabulary: 9,
+            width: 16,
+            layers: 1,
+            heads: 2,
+            mlp: 8,
+            pooling: Pooling::Mean,
+            ..BertConfig::MINI
+        };
+        let (model, tokens) = (small.init(5, &device), Tensor::ones([2, 7], &device));
+        let batch =
+            TextBatch { token_types: Tensor::zeros([2, 7], &device), real: Tensor::ones([2, 7], &device), tokens };
+        let x = model.embed(&batch);
+        assert_eq!(model.layer(0, x, &batch, &mut Attention::Dense).dims(), [2, 7, 16]);
     }
 }

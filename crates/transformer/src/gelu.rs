@@ -15,18 +15,18 @@ use burn::{
         flex::FlexTensor,
         tensor::FloatTensor,
     },
-    tensor::{DType, Device, Tensor, activation},
+    tensor::{DType, Tensor, activation},
 };
 use rayon::prelude::*;
 
 use crate::{
-    memory::{changed, owned},
+    memory::{changed, is_flex, owned},
     vectorised::{exp_of_negative, mul_add, vectorised},
 };
 
 /// `x Phi(x)` (Hendrycks & Gimpel 2016, arXiv 1606.08415), exact to 4e-7.
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    match x.device() == Device::flex() {
+    match is_flex(&x) {
         true => Tensor::from_dispatch(<Dispatch as Gelu>::exact_gelu(x.into_dispatch())),
         false => activation::gelu(x),
     }
@@ -126,6 +126,8 @@ fn distribution<const FLOATS: usize>(x: f32) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]

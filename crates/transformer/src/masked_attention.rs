@@ -177,6 +177,10 @@ impl ModuleMask {
         };
         let live_queries = context.live_queries.clone();
         let read = context.read.map_or(queries, |read| read.min(queries));
+        assert!(
+            read == queries || self.shape.kind == AttentionKind::SelfAttention,
+            "some queries alone are read of self-attention without causality only"
+        );
         Some(BlockCall { attention: self.blocks(queries, read, rooms).ok()?, live_keys, live_queries })
     }
 

@@ -2,7 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use burn::{backend::flex::FlexTensor, tensor::TensorData};
+use burn::{
+    backend::flex::FlexTensor,
+    tensor::{Device, Tensor, TensorData},
+};
 use rayon::prelude::*;
 
 /// Contiguous, with nothing before or after its numbers, to be read or written over.
@@ -10,19 +13,31 @@ pub(crate) fn owned(x: FlexTensor) -> FlexTensor {
     x.to_contiguous() // which begins a memory of its own where a tensor is part of another one's
 }
 
-/// A matrix of so many rows from its numbers, which stay where they are.
-pub(crate) fn matrix(numbers: Vec<f32>, rows: usize) -> FlexTensor {
-    let columns = numbers.len() / rows.max(1);
-    FlexTensor::from_data(TensorData::new(numbers, [rows, columns]))
+/// A tensor of numbers, which stay where they are.
+pub(crate) fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(numbers, shape))
 }
 
-/// `len` numbers in memory that is not cleared first: `write` writes all of the chunk that it is given, and is told how many
+/// Whether this module's functions are for it.
+pub(crate) fn is_flex<const D: usize>(x: &Tensor<D>) -> bool {
+    x.device() == Device::flex() // with automatic differentiation or without
+}
+
+/// `len` numbers in memory that is not cleared first: `write` writes the chunk that it is given, returns it, and is told how many
 /// numbers come before it. By all threads.
-pub(crate) fn written(len: usize, chunk: usize, write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync) -> Vec<f32> {
+pub(crate) fn written(
+    len: usize,
+    chunk: usize,
+    write: impl for<'a> Fn(usize, &'a mut [MaybeUninit<f32>]) -> &'a mut [f32] + Sync,
+) -> Vec<f32> {
     let mut numbers = Vec::with_capacity(len);
     let chunks = numbers.spare_capacity_mut()[..len].par_chunks_mut(chunk).enumerate();
-    chunks.for_each(|(at, numbers)| write(at * chunk, numbers));
-    // SAFETY: each chunk was written.
+    chunks.for_each(|(at, numbers)| {
+        let all = (numbers.as_ptr().cast(), numbers.len());
+        let written = write(at * chunk, numbers);
+        assert!((written.as_ptr(), written.len()) == all, "the chunk itself is returned");
+    });
+    // SAFETY: each chunk has come back as numbers.
     unsafe { numbers.set_len(len) };
     numbers
 }
@@ -37,7 +52,9 @@ pub(crate) fn changed(x: FlexTensor, chunk: usize, change: impl Fn(&mut [f32]) +
     let before: &[f32] = x.storage();
     let numbers = written(before.len(), chunk, |first, numbers| {
         let before = &before[first..][..numbers.len()];
-        change(numbers.write_copy_of_slice(before));
+        let numbers = numbers.write_copy_of_slice(before);
+        change(numbers);
+        numbers
     });
     FlexTensor::from_data(TensorData::new(numbers, x.layout().shape().clone()))
 }

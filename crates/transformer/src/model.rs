@@ -178,7 +178,8 @@ impl Model {
         Midway { x, encoded: None }
     }
 
-    /// From what goes into layer `at` to what goes into the next one; `inputs` are those of [`Model::begin`].
+    /// From what goes into layer `at` to what goes into the next one, or from the last one to what [`Model::finish`] reads; `inputs` are
+    /// those of [`Model::begin`].
     ///
     /// # Panics
     /// When there is no such layer, or the inputs are not of the kind that this family reads.

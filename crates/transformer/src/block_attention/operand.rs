@@ -53,17 +53,18 @@ impl<'a> Tokens<'a> {
         &self.values[self.first + at * self.row..][..head_dim]
     }
 
-    /// The largest magnitude of a number in any of them; `head_dim` is a multiple of 8.
+    /// The largest magnitude of a number in any of them, NaN if one is NaN; `head_dim` is a multiple of 8.
     #[inline(always)]
     pub(super) fn largest(&self, head_dim: usize) -> f32 {
-        let mut largest = [0.0_f32; 8];
+        // Bits of magnitudes order as these do, with NaN on top.
+        let mut largest = [0_u32; 8];
         for at in 0..self.len {
-            for eight in self.token(at, head_dim).chunks_exact(8) {
+            for eight in self.token(at, head_dim).as_chunks::<8>().0 {
                 for n in 0..8 {
-                    largest[n] = if eight[n].abs() > largest[n] { eight[n].abs() } else { largest[n] };
+                    largest[n] = largest[n].max(eight[n].abs().to_bits());
                 }
             }
         }
-        largest.into_iter().fold(0.0, f32::max)
+        f32::from_bits(largest.into_iter().fold(0, u32::max))
     }
 }

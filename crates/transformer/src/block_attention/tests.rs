@@ -226,3 +226,21 @@ fn the_first_queries_alone_are_what_they_are_among_all() {
         }
     }
 }
+
+#[test]
+fn a_query_that_is_no_number_spoils_eight_bits_though_nobody_reads_it() {
+    let (tokens, d) = (32, 8);
+    let shape =
+        AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 32, keys: 32, head_dim: 8, windows: 1 };
+    let device = Device::flex();
+    let drawn = || Tensor::<4>::random([1, 1, tokens, d], Distribution::Normal(0.0, 1.0), &device);
+    for (precision, spoils) in [(Precision::Int8, true), (Precision::Single, false)] {
+        let masks = [HeadMask::dense(&shape, BlockSize::B8, precision)];
+        let attention = BlockAttention::first_queries(&shape, &masks, (1, tokens), Arc::default()).unwrap();
+        let q = drawn().slice_fill([0..1, 0..1, 20..21, 3..4], f32::NAN);
+        let call = BlockCall { attention: Arc::new(attention), live_keys: None, live_queries: None };
+        let out = block_attention(q, drawn(), drawn(), call).into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(out.iter().all(|x| x.is_nan()), spoils, "{precision}");
+        assert_eq!(out.iter().any(|x| x.is_nan()), spoils, "{precision}");
+    }
+}
