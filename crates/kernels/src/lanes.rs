@@ -53,8 +53,10 @@ pub(crate) trait Lanes: Copy {
     fn load_half(self, from: &[u32]) -> Self::Word;
     /// The first half of the words.
     fn store_half(self, words: Self::Word, to: &mut [u32]);
-    /// Four words from `from[at]` on for each group's `at`: the first group's is 0, each other's `stride` more.
-    fn gather_groups(self, from: &[u32], stride: usize) -> Self::Word;
+    /// The first word of each group, then the second of each, the third and the fourth.
+    fn first_words_first(self, words: Self::Word) -> Self::Word;
+    /// The first two words of each group, then the other two of each.
+    fn first_pairs_first(self, words: Self::Word) -> Self::Word;
     /// Of the first `GROUPS` vectors, rows for columns: group x of vector n becomes group n of vector x.
     fn turn_groups(self, vectors: [Self::Word; 4]) -> [Self::Word; 4];
     /// In each group `[a.0, b.0, a.1, b.1]` and `[a.2, b.2, a.3, b.3]`.

@@ -231,9 +231,8 @@ impl Form for Half {
 
     #[inline(always)]
     fn words<L: Lanes>(self, lanes: L, from: &[f32]) -> L::Word {
-        let first = lanes.floats(lanes.gather_groups(words(from), 8));
-        let second = lanes.floats(lanes.gather_groups(words(&from[4..]), 8));
-        lanes.pack_bf16(first, second)
+        let [first, second] = [0, L::WIDTH].map(|at| lanes.floats(lanes.load(words(&from[at..]))));
+        lanes.first_pairs_first(lanes.pack_bf16(first, second))
     }
 }
 
@@ -263,9 +262,9 @@ impl Form for Int8 {
     fn words<L: Lanes>(self, lanes: L, from: &[f32]) -> L::Word {
         let mut parts = [lanes.splat(0); 4];
         for (at, part) in parts.iter_mut().enumerate() {
-            *part = self.integers(lanes, lanes.gather_groups(words(&from[4 * at..]), 16));
+            *part = self.integers(lanes, lanes.load(words(&from[at * L::WIDTH..])));
         }
-        lanes.pack_i8(parts)
+        lanes.first_words_first(lanes.pack_i8(parts))
     }
 }
 

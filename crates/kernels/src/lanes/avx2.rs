@@ -73,10 +73,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn gather_groups(self, from: &[u32], stride: usize) -> __m256i {
-        let group = |at: usize| -> &[u32; 4] { from[at * stride..].first_chunk().expect("buffers hold whole groups") };
-        let (low, high) = (group(0), group(1));
-        unsafe { _mm256_loadu2_m128i(high.as_ptr().cast(), low.as_ptr().cast()) }
+    fn first_words_first(self, words: __m256i) -> __m256i {
+        unsafe { _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)) }
+    }
+
+    #[inline(always)]
+    fn first_pairs_first(self, words: __m256i) -> __m256i {
+        unsafe { _mm256_permute4x64_epi64::<0b11_01_10_00>(words) }
     }
 
     #[inline(always)]

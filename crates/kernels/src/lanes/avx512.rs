@@ -89,16 +89,16 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
-    fn gather_groups(self, from: &[u32], stride: usize) -> __m512i {
-        assert!(from.len() >= 3 * stride + 4, "buffers hold whole groups");
-        let from = from.as_ptr();
+    fn first_words_first(self, words: __m512i) -> __m512i {
         unsafe {
-            // SAFETY: four words from 3 * stride on are within the slice, as has been asserted.
-            let group = _mm512_castsi128_si512(_mm_loadu_si128(from.cast()));
-            let group = _mm512_inserti32x4::<1>(group, _mm_loadu_si128(from.add(stride).cast()));
-            let group = _mm512_inserti32x4::<2>(group, _mm_loadu_si128(from.add(2 * stride).cast()));
-            _mm512_inserti32x4::<3>(group, _mm_loadu_si128(from.add(3 * stride).cast()))
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(order, words)
         }
+    }
+
+    #[inline(always)]
+    fn first_pairs_first(self, words: __m512i) -> __m512i {
+        unsafe { _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), words) }
     }
 
     #[inline(always)]

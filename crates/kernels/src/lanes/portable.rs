@@ -50,8 +50,13 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn gather_groups(self, from: &[u32], _: usize) -> Self::Word {
-        self.load(from)
+    fn first_words_first(self, words: Self::Word) -> Self::Word {
+        words
+    }
+
+    #[inline(always)]
+    fn first_pairs_first(self, words: Self::Word) -> Self::Word {
+        words
     }
 
     #[inline(always)]

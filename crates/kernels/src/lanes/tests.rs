@@ -162,17 +162,21 @@ fn counting<L: Lanes>(lanes: L, first: u32) -> L::Word {
 fn groups_are_moved_as_wholes_and_words_within_them() {
     fn check<L: Lanes>(lanes: L) {
         let numbers: Vec<u32> = (0..100).collect();
-        let gathered = lanes.gather_groups(&numbers[7..], 20);
-        let expected: Vec<u32> = (0..L::GROUPS as u32).flat_map(|x| (0..4).map(move |n| 7 + 20 * x + n)).collect();
-        assert_eq!(words(lanes, gathered), expected);
+        let counted = lanes.load(&numbers);
+        let in_turn = |some: u32| -> Vec<u32> {
+            let first = (0..4).step_by(some as usize).flat_map(|n| (0..L::GROUPS as u32).map(move |x| 4 * x + n));
+            first.flat_map(|first| first..first + some).collect()
+        };
+        assert_eq!(words(lanes, lanes.first_words_first(counted)), in_turn(1));
+        assert_eq!(words(lanes, lanes.first_pairs_first(counted)), in_turn(2));
         let halves = words(lanes, lanes.load_halves(&numbers[5..], &numbers[50..]));
         let expected = |first: u32| first..first + L::WIDTH as u32 / 2;
         assert_eq!(halves, expected(5).chain(expected(50)).collect::<Vec<_>>());
         let half = words(lanes, lanes.load_half(&numbers[5..]));
         assert!(half.iter().copied().eq(expected(5).chain(vec![0; L::WIDTH / 2])));
         let mut stored = vec![7; L::WIDTH];
-        lanes.store_half(gathered, &mut stored);
-        assert!(stored[L::WIDTH / 2..].iter().all(|&word| word == 7) && stored[0] == 7);
+        lanes.store_half(counted, &mut stored);
+        assert!(stored[L::WIDTH / 2..].iter().all(|&word| word == 7) && stored[1] == 1);
 
         let last = 4 * (L::GROUPS - 1);
         let rows = [0, 100, 200, 300].map(|first| counting(lanes, first));
