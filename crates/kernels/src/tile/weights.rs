@@ -53,8 +53,10 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
             }
         }
         let mut maxima = tile.max;
-        if maxima.0[..L::WIDTH].iter().any(is_large) {
-            subtract::<L>(self.scale, &mut maxima, vectors, scores);
+        // Only of queries that are there: what stands for others may be anything.
+        let of_queries = &mut maxima.0[..tile.queries.len()];
+        if of_queries.iter().any(is_large) {
+            subtract::<L>(self.scale, of_queries, vectors, scores);
         }
         let mut sums = [O::zero(lanes); MAX_QUERIES];
         assert!(vectors * of_vector <= scores.len(), "a chunk fits its buffer");
@@ -91,15 +93,15 @@ fn is_large(max: &u32) -> bool {
 /// Takes the maximum of each query that has a large one from its scores, which are rounded as that was, so that the largest
 /// of them keeps its weight of one; what is left to be taken away is nothing.
 #[cold]
-fn subtract<L: Lanes>(scale: f32, maxima: &mut Numbers, vectors: usize, scores: &mut [u32]) {
+fn subtract<L: Lanes>(scale: f32, maxima: &mut [u32], vectors: usize, scores: &mut [u32]) {
     for of_vector in scores.chunks_exact_mut(L::WIDTH * L::WIDTH).take(vectors) {
-        for (of_query, max) in of_vector.chunks_exact_mut(L::WIDTH).zip(&maxima.0).filter(|(_, max)| is_large(max)) {
+        for (of_query, max) in of_vector.chunks_exact_mut(L::WIDTH).zip(&*maxima).filter(|(_, max)| is_large(max)) {
             for score in of_query {
                 *score = ((f32::from_bits(*score) * scale - f32::from_bits(*max)) / scale).to_bits();
             }
         }
     }
-    maxima.0.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
+    maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
 }
 
 /// NaN for each query that has a score that is NaN, else 0.
