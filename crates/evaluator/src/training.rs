@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Goes into the name of every training: raised when the same training would give other weights.
-const VERSION: &str = "training 8, burn 0.22.1";
+const VERSION: &str = "training 9, burn 0.22.1";
 
 /// Each batch is cut into this many parts that are computed side by side. Not the number of cores: the same weights
 /// come out on every machine with the same arithmetic.

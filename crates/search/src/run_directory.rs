@@ -155,8 +155,14 @@ impl RunDirectory {
             return Ok(run);
         }
         let head: Head = read_ron(&head_path).map_err(|error| refuse(error.to_string()))?;
-        if (head.version, head.config) != (HEAD_VERSION, now) {
-            return Err(refuse("it belongs to another configuration or version".into()));
+        if head.version != HEAD_VERSION {
+            let version = head.version;
+            return Err(refuse(format!(
+                "another version of maskwright began it ({version}, this one is {HEAD_VERSION})"
+            )));
+        }
+        if head.config != now {
+            return Err(refuse("it belongs to another configuration".into()));
         }
         let whole = head.episodes;
         if (lines.len() as u64) < whole.bytes {

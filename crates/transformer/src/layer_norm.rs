@@ -55,7 +55,11 @@ impl LayerNorm {
         }
         let dims = x.dims();
         let (width, rows) = (dims[D - 1], dims[..D - 1].iter().product());
-        assert_eq!([width], gamma.dims(), "tokens are as wide as what they are multiplied with");
+        assert_eq!(
+            ([width], [width]),
+            (gamma.dims(), beta.dims()),
+            "tokens are as wide as what they are multiplied with"
+        );
         let x = x.reshape([rows, width]).into_dispatch();
         let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
         let y = <Dispatch as Normalises>::normalise_rows(x, gamma, beta, self.epsilon as f32);

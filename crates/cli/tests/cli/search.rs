@@ -368,6 +368,16 @@ fn a_run_is_resumed_with_its_own_configuration_by_one_process() {
     lock.lock().unwrap();
     let stderr = folder.run(["search", "c.ron", "--resume", run]).refused();
     assert!(stderr.contains("another process works in"), "{stderr}");
+    drop(lock);
+
+    let head = folder.path(run).join("checkpoint/head.ron");
+    let written = fs::read_to_string(&head).unwrap();
+    let earlier = written.replacen("version:2", "version:1", 1).replacen("version: 2", "version: 1", 1);
+    assert_ne!(earlier, written);
+    fs::write(&head, &earlier).unwrap();
+    let stderr = folder.run(["search", "c.ron", "--resume", run]).refused();
+    assert!(stderr.contains("another version of maskwright began it"), "{stderr}");
+    assert_eq!(fs::read_to_string(&head).unwrap(), earlier);
 }
 
 /// A folder with a search of some tenths of a second: a model of one head that is not trained at all. Its accuracy is

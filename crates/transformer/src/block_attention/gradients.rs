@@ -284,7 +284,8 @@ fn round_tokens(precision: Precision, tokens: Tokens<'_>, d: usize, to: &mut Vec
         Precision::Int8 => tokens.largest(d),
         Precision::Half | Precision::Single => 0.0,
     };
-    let step = (largest / 127.0_f32).max(f32::MIN_POSITIVE);
+    // NaN stays NaN.
+    let step = if largest < 127.0 * f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { largest / 127.0 };
     to.resize(tokens.len * d, 0.0);
     for (at, to) in to.chunks_exact_mut(d).enumerate() {
         let token = tokens.token(at, d);
