@@ -74,6 +74,25 @@ fn impossible_profiles_are_refused_with_what_is_wrong() {
 }
 
 #[test]
+fn a_rounding_between_the_rates_of_two_precisions_is_no_fault() {
+    // As a fit leaves it that gives a coarser precision the rate of a finer one, which is faster by itself.
+    let mut profile = DeviceProfile::named("cpu-avx512").unwrap();
+    let reach = |profile: &mut DeviceProfile, precision, rate: f64, reached: f64| {
+        profile.matrix.macs_per_cycle.get_mut(&precision).unwrap().value = rate;
+        profile.matrix.utilisation.get_mut(&precision).unwrap().value = reached / rate;
+    };
+    let roundings = (1..1000).map(|n| (n as f64).mul_add(0.037, 20.0)).filter(|rate| rate * (19.3 / rate) > 19.3);
+    for rate in roundings.clone() {
+        reach(&mut profile, Precision::Half, 19.3, 19.3);
+        reach(&mut profile, Precision::Single, rate, 19.3);
+        assert_eq!(profile.problems(), Vec::<String>::new(), "{rate}");
+    }
+    assert!(roundings.count() > 0);
+    reach(&mut profile, Precision::Single, 30.0, 19.4);
+    assert!(profile.problems()[0].contains("is higher at 4 bytes than at 2"));
+}
+
+#[test]
 fn a_precision_that_the_device_lacks_is_refused_by_name() {
     let model = CostModel::new(&DeviceProfile::named("myriad-x").unwrap(), Dataflow::Flash, 1).unwrap();
     let work = Work::bare(&self_attention(1, 32, 8), BlockSize::B16, Precision::Int8).unwrap();
