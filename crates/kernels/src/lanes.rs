@@ -81,6 +81,8 @@ pub(crate) trait Lanes: Copy {
     fn mul_sub(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
     /// The larger one; `running` where `new` is NaN.
     fn max(self, new: Self::Float, running: Self::Float) -> Self::Float;
+    /// The smaller one; `limit` where `new` is NaN.
+    fn min(self, new: Self::Float, limit: Self::Float) -> Self::Float;
     /// `2^x` for `x <= 0`, as [`Exp2`] has it: exactly 1 at 0, right down to -126, then at most 2^-126; anything for NaN.
     fn exp2<const N: usize>(self, x: Self::Float, exp2: &Exp2<N>) -> Self::Float;
 

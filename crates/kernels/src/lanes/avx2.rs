@@ -138,6 +138,12 @@ impl Lanes for Avx2 {
         unsafe { _mm256_max_ps(new, running) }
     }
 
+    /// Likewise.
+    #[inline(always)]
+    fn min(self, new: __m256, limit: __m256) -> __m256 {
+        unsafe { _mm256_min_ps(new, limit) }
+    }
+
     #[inline(always)]
     fn exp2<const N: usize>(self, x: __m256, exp2: &Exp2<N>) -> __m256 {
         unsafe {

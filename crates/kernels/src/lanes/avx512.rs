@@ -184,6 +184,12 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         unsafe { _mm512_max_ps(new, running) }
     }
 
+    /// Likewise.
+    #[inline(always)]
+    fn min(self, new: __m512, limit: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(new, limit) }
+    }
+
     #[inline(always)]
     fn exp2<const N: usize>(self, x: __m512, exp2: &Exp2<N>) -> __m512 {
         unsafe {

@@ -116,6 +116,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn min(self, new: Self::Float, limit: Self::Float) -> Self::Float {
+        each(|lane| if new[lane] < limit[lane] { new[lane] } else { limit[lane] })
+    }
+
+    #[inline(always)]
     fn exp2<const N: usize>(self, x: Self::Float, exp2: &Exp2<N>) -> Self::Float {
         // Step by step for all lanes, and without branches: whole polynomials a lane are not vectorised.
         let shifted = each(|lane| x[lane] + ROUNDER);

@@ -122,6 +122,12 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, O, R, C> 
             start[c] = O::start(lanes, offsets, keys, span);
             whole &= chunk.real_of::<L>(at + c) == L::GROUPS && tile.visible_to_all(chunk.groups_of::<L>(at + c));
         }
+        let mut positions = [splat(lanes, 0.0); C];
+        if !whole {
+            for c in 0..C {
+                positions[c] = tile.positions::<L>(lanes, chunk, at + c);
+            }
+        }
         let mut total = lanes.floats(lanes.load(&seen.total.0));
         let mut first = 0;
         while first < tile.queries.len() {
@@ -135,12 +141,6 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, O, R, C> 
                 let mut of_query = [splat(lanes, 0.0); C];
                 for c in 0..C {
                     of_query[c] = O::float(lanes, sums[r][c]);
-                    // SAFETY: within the vectors of the last of `C`, as has been asserted.
-                    let scores = unsafe {
-                        let to = c * of_vector + (first + r) * L::WIDTH;
-                        scores.get_unchecked_mut(to..to + L::WIDTH)
-                    };
-                    lanes.store(lanes.bits(of_query[c]), scores);
                 }
                 if O::FLOATS {
                     let mut sum = of_query[0];
@@ -149,21 +149,22 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, O, R, C> 
                     }
                     total = lanes.add(total, sum);
                 }
-                if whole {
-                    seen.add(lanes, first + r, of_query);
+                if !whole {
+                    tile.hide(lanes, first + r, &positions, &mut of_query);
                 }
+                for c in 0..C {
+                    // SAFETY: within the vectors of the last of `C`, as has been asserted.
+                    let scores = unsafe {
+                        let to = c * of_vector + (first + r) * L::WIDTH;
+                        scores.get_unchecked_mut(to..to + L::WIDTH)
+                    };
+                    lanes.store(lanes.bits(of_query[c]), scores);
+                }
+                seen.add(lanes, first + r, of_query);
             }
             first += R;
         }
         lanes.store(lanes.bits(total), &mut seen.total.0);
-        if !whole {
-            for (c, scores) in scores.chunks_exact_mut(of_vector).enumerate() {
-                tile.hide::<L>(chunk, at + c, scores);
-                for (query, scores) in scores.chunks_exact(L::WIDTH).enumerate().take(first) {
-                    seen.add(lanes, query, [lanes.floats(lanes.load(scores))]);
-                }
-            }
-        }
     }
 }
 
@@ -183,18 +184,34 @@ impl Tile<'_> {
         (last as usize + 1) * GROUP <= past.min(self.job.live_keys)
     }
 
-    /// Overwrites scores of keys that do not exist: what fills up the vector, keys that are not live, and those later than
-    /// a causal query.
-    fn hide<L: Lanes>(&self, chunk: &Chunk, at: usize, scores: &mut [u32]) {
-        let (live_keys, real) = (self.job.live_keys, chunk.real_of::<L>(at));
-        let groups = chunk.groups_of::<L>(at);
-        for (query, vector) in scores.chunks_exact_mut(L::WIDTH).enumerate() {
-            let past = if self.job.causal { self.queries.start + query + 1 } else { usize::MAX };
-            for (n, (scores, &group)) in vector.chunks_exact_mut(GROUP).zip(groups).enumerate() {
-                let visible = if n < real { live_keys.min(past) } else { 0 };
-                let visible = visible.saturating_sub(group as usize * GROUP).min(GROUP);
-                scores[visible..].fill(f32::NEG_INFINITY.to_bits());
+    /// Where each key of vector `at` stands in the sequence; infinitely far away where it does not exist, because it only
+    /// fills up the vector or is not live.
+    #[inline(always)]
+    fn positions<L: Lanes>(&self, lanes: L, chunk: &Chunk, at: usize) -> L::Float {
+        let (groups, real) = (chunk.groups_of::<L>(at), chunk.real_of::<L>(at));
+        let mut positions = [f32::INFINITY.to_bits(); MAX_WIDTH];
+        for (positions, &group) in positions.chunks_exact_mut(GROUP).zip(groups).take(real) {
+            let keys = group as usize * GROUP..self.job.live_keys;
+            for (position, key) in positions.iter_mut().zip(keys) {
+                *position = (key as f32).to_bits();
             }
+        }
+        lanes.floats(lanes.load(&positions))
+    }
+
+    /// Minus infinity for scores of keys that do not exist, and of those later than a causal query.
+    #[inline(always)]
+    fn hide<L: Lanes, const C: usize>(
+        &self,
+        lanes: L,
+        query: usize,
+        positions: &[L::Float; C],
+        scores: &mut [L::Float; C],
+    ) {
+        let past = if self.job.causal { (self.queries.start + query) as f32 + 0.5 } else { f32::MAX };
+        for c in 0..C {
+            let ahead = lanes.sub(splat(lanes, past), positions[c]);
+            scores[c] = lanes.min(scores[c], lanes.mul(ahead, splat(lanes, f32::INFINITY)));
         }
     }
 }
