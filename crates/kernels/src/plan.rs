@@ -208,7 +208,7 @@ struct Call<'a> {
     live_keys: usize,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     fn pack_head(self, &Row { head, block_size, .. }: &Row, packed: &mut PackedHead) {
         let (q, k, v) = self.head(head);
         let head = Head { q, k, v, uses: self.plan.workspace.heads[head], block_size };
@@ -293,17 +293,32 @@ impl Call<'_> {
             q,
             v,
             packed,
+            ahead: self.ahead(row),
         };
         self.plan.instructions.run(AttendRow { job: &job, out, scratch, watch });
     }
 
+    /// A part of the next head's numbers, another one for each row of this head.
+    fn ahead(self, row: &Row) -> &'a [f32] {
+        let AttentionShape { heads, queries, .. } = self.plan.shape;
+        if row.head + 1 == heads as usize {
+            return &[];
+        }
+        let (q, k, v) = self.head(row.head + 1);
+        let rows = (queries as usize).div_ceil(row.block_size);
+        // Three parts of one tensor, of as many parts as there are rows: then all three are through after the last row.
+        let at = 3 * (row.queries.start / row.block_size);
+        let tensor = [q, k, v][at / rows];
+        let part = |at: usize| (tensor.len() * at / rows).min(tensor.len());
+        &tensor[part(at % rows)..part(at % rows + 3)]
+    }
+
     /// Queries and live keys and values of one head.
-    fn head(&self, head: usize) -> (&[f32], &[f32], &[f32]) {
+    fn head(self, head: usize) -> (&'a [f32], &'a [f32], &'a [f32]) {
         let AttentionShape { queries, keys, head_dim, .. } = self.plan.shape;
-        let part = |values, tokens: u32, used: usize| {
+        let part = |values: &'a [f32], tokens: u32, used: usize| {
             let len = tokens as usize * head_dim as usize;
-            let all: &[f32] = values;
-            &all[head * len..][..used * head_dim as usize]
+            &values[head * len..][..used * head_dim as usize]
         };
         let Inputs { q, k, v, .. } = self.inputs;
         (part(q, queries, queries as usize), part(k, keys, self.live_keys), part(v, keys, self.live_keys))

@@ -40,6 +40,9 @@ use maskwright_blueprint::Precision;
 /// The most queries of a tile on any instruction set.
 pub(crate) const MAX_QUERIES: usize = MAX_WIDTH;
 
+/// As many numbers as a cache line holds.
+type Line = [f32; 16];
+
 /// A row of blocks and its head; `q` and `v` are `[tokens][head_dim]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
@@ -56,6 +59,8 @@ pub(crate) struct Job<'a> {
     pub q: &'a [f32],
     pub v: &'a [f32],
     pub packed: &'a PackedHead,
+    /// Numbers that the next head is packed from, which may be asked for meanwhile; other ones for each row.
+    pub ahead: &'a [f32],
 }
 
 impl Job<'_> {
@@ -114,6 +119,8 @@ impl OnLanes for AttendRow<'_> {
         let of_half = job.columns_of(Precision::Half);
         let of_single = job.columns_of(Precision::Single);
         let [more_halves, more_singles] = [job.live(of_half), job.live(of_single)];
+        let lines = job.ahead.as_chunks().0;
+        let mut lines = lines.chunks(lines.len().div_ceil(job.row.queries.len().div_ceil(span)).max(1));
         for (at, out) in out.chunks_mut(span * d).enumerate() {
             let first = job.row.queries.start + at * span;
             let queries = first..(first + span).min(job.row.queries.end);
@@ -125,7 +132,7 @@ impl OnLanes for AttendRow<'_> {
             if !of_single.is_empty() {
                 lanes.prefetch(next_tile);
             }
-            let mut tile = Tile::start(job, queries, out);
+            let mut tile = Tile::start(job, queries, out, lines.next().unwrap_or_default());
             let last = !(more_halves || more_singles);
             match job.int8_softmax {
                 Int8Softmax::Float => tile.attend::<L, Int8>(lanes, of_int8, &integers, last, scratch, watch),
@@ -167,6 +174,8 @@ struct Tile<'a> {
     sum: Numbers,
     /// Whether there are no weighted values yet.
     fresh: bool,
+    /// Its share of [`Job::ahead`], as far as that has not been asked for.
+    ahead: &'a [Line],
 }
 
 /// A number for each query of a tile.
@@ -201,9 +210,9 @@ impl Numbers {
 
 impl<'a> Tile<'a> {
     #[inline(always)]
-    fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32]) -> Self {
+    fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32], ahead: &'a [Line]) -> Self {
         // The smallest finite number, not minus infinity: then a difference of maxima is never NaN.
-        Self { job, queries, out, max: Numbers::all(f32::MIN), sum: Numbers::all(0.0), fresh: true }
+        Self { job, queries, out, max: Numbers::all(f32::MIN), sum: Numbers::all(0.0), fresh: true, ahead }
     }
 
     /// Adds the blocks `columns`, all computed as `O` says. `last` when no others follow.
@@ -236,7 +245,7 @@ impl<'a> Tile<'a> {
     /// Writes the chunk's products, `[vectors of keys][queries]`.
     #[inline(always)]
     fn score<L: Lanes, O: Operand>(
-        &self,
+        &mut self,
         lanes: L,
         chunk: &Chunk,
         operands: &Operands<'_>,
@@ -249,7 +258,7 @@ impl<'a> Tile<'a> {
             // Vectors of two halves take two loads each: with more queries there are fewer of them to a product.
             let halves = operands.keys.span < L::WIDTH;
             let at_once = vectors_at_once::<L>(vectors - at).min(if halves { 3 } else { 4 });
-            let (tile, scores, seen) = (self, &mut *scores, &mut *seen);
+            let (tile, scores, seen) = (&mut *self, &mut *scores, &mut *seen);
             match at_once {
                 4 => lanes.run(Score::<O, 4, 4>::new(tile, chunk, at, operands, scores, seen)),
                 3 if halves => lanes.run(Score::<O, 8, 3>::new(tile, chunk, at, operands, scores, seen)),

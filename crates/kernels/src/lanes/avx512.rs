@@ -146,6 +146,12 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn prefetch_for_later(self, line: &[f32; 16]) {
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn prefetch_to_write(self, floats: &mut [f32]) {
         for line in floats.chunks(16) {
             // SAFETY: a hint, which reads nothing.

@@ -16,6 +16,8 @@ pub(crate) trait Operand {
 
     /// Whether products may be infinite or NaN.
     const FLOATS: bool;
+    /// Whether the next head's numbers are asked for meanwhile: only where packing is a large part of a call.
+    const FETCHES_AHEAD: bool = false;
 
     fn zero<L: Lanes>(lanes: L) -> Self::Sum<L>;
     fn add_product<L: Lanes>(lanes: L, sum: Self::Sum<L>, a: L::Word, b: L::Word) -> Self::Sum<L>;
@@ -151,6 +153,7 @@ impl Operand for Int8 {
     const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0 / 255.0;
     const FLOATS: bool = false;
+    const FETCHES_AHEAD: bool = true;
 
     #[inline(always)]
     fn zero<L: Lanes>(lanes: L) -> L::Word {

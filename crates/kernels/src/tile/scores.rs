@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Chunk, GROUP, MAX_QUERIES, Operand, Operands, Tile, splat};
+use super::{Chunk, GROUP, Line, MAX_QUERIES, Operand, Operands, Tile, splat};
 use crate::lanes::{Lanes, MAX_WIDTH, OnLanes, transpose_groups};
 
 /// Keys of one head in one precision, `[keys / span][words][span]`.
@@ -79,8 +79,8 @@ impl Seen {
 
 /// Products of all queries of a tile, `R` at a time, with `C` vectors of keys of a chunk from vector `at` on. Queries are
 /// repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C` multiply-adds is left.
-pub(super) struct Score<'a, O, const R: usize, const C: usize> {
-    tile: &'a Tile<'a>,
+pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize> {
+    tile: &'a mut Tile<'b>,
     chunk: &'a Chunk,
     at: usize,
     operands: &'a Operands<'a>,
@@ -90,10 +90,10 @@ pub(super) struct Score<'a, O, const R: usize, const C: usize> {
     operand: PhantomData<O>,
 }
 
-impl<'a, O: Operand, const R: usize, const C: usize> Score<'a, O, R, C> {
+impl<'a, 'b, O: Operand, const R: usize, const C: usize> Score<'a, 'b, O, R, C> {
     #[inline(always)]
     pub(super) fn new(
-        tile: &'a Tile<'a>,
+        tile: &'a mut Tile<'b>,
         chunk: &'a Chunk,
         at: usize,
         operands: &'a Operands<'a>,
@@ -104,7 +104,7 @@ impl<'a, O: Operand, const R: usize, const C: usize> Score<'a, O, R, C> {
     }
 }
 
-impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, O, R, C> {
+impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, '_, O, R, C> {
     type Output = ();
 
     #[inline(always)]
@@ -135,7 +135,8 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, O, R, C> 
             for r in 0..R {
                 queries[r] = tile.query(operands, first + r);
             }
-            let sums = multiply::<L, O, R, C>(lanes, queries, packed, [words, span], first_words, start);
+            let ahead = if O::FETCHES_AHEAD { tile.ahead(words) } else { &[] };
+            let sums = multiply::<L, O, R, C>(lanes, queries, packed, [words, span], first_words, start, ahead);
             assert!(first + R <= L::WIDTH, "a tile has no more queries than a vector has lanes");
             for r in 0..R {
                 let mut of_query = [splat(lanes, 0.0); C];
@@ -168,12 +169,20 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, O, R, C> 
     }
 }
 
-impl Tile<'_> {
+impl<'a> Tile<'a> {
     /// The words of query `at` of the tile; of the last one where there are fewer, whose results then go nowhere.
     #[inline(always)]
     fn query<'b>(&self, operands: &Operands<'b>, at: usize) -> &'b [u32] {
         let query = (self.queries.start + at).min(self.queries.end - 1);
         &operands.queries[query * operands.keys.words..][..operands.keys.words]
+    }
+
+    /// The next of the lines that are to be asked for, as many as `count` of them.
+    #[inline(always)]
+    fn ahead(&mut self, count: usize) -> &'a [Line] {
+        let (now, later) = self.ahead.split_at(count.min(self.ahead.len()));
+        self.ahead = later;
+        now
     }
 
     /// Whether all keys of `groups` are live, and not later than any of the tile's queries under a causal mask.
@@ -217,7 +226,7 @@ impl Tile<'_> {
 }
 
 /// Products of `R` queries, the words of each in turn, with `C` vectors of `span` keys, or of two halves, from `first` in
-/// `packed` on: `[query][vector]`.
+/// `packed` on: `[query][vector]`. Asks for a line of `ahead` with each word.
 #[inline(always)]
 fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
     lanes: L,
@@ -226,6 +235,7 @@ fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
     [words, span]: [usize; 2],
     first: [[usize; 2]; C],
     start: [O::Sum<L>; C],
+    ahead: &[Line],
 ) -> [[O::Sum<L>; C]; R] {
     let mut sums = [start; R];
     for r in 0..R {
@@ -239,6 +249,9 @@ fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
                 // SAFETY: t < words, and the caller has compared the end of all words with the length.
                 vector[c] = lanes.load(unsafe { packed.get_unchecked(at..at + L::WIDTH) });
             }
+            if let Some(line) = ahead.get(t) {
+                lanes.prefetch_for_later(line);
+            }
             multiply_word::<L, O, R, C>(lanes, &mut sums, &queries, t, vector);
         }
     } else {
@@ -250,6 +263,9 @@ fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
                 let low = unsafe { packed.get_unchecked(low..low + L::WIDTH / 2) };
                 let high = unsafe { packed.get_unchecked(high..high + L::WIDTH / 2) };
                 vector[c] = lanes.load_halves(low, high);
+            }
+            if let Some(line) = ahead.get(t) {
+                lanes.prefetch_for_later(line);
             }
             multiply_word::<L, O, R, C>(lanes, &mut sums, &queries, t, vector);
         }
