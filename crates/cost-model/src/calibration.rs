@@ -79,7 +79,8 @@ pub fn calibrate(
 }
 
 /// As [`calibrate`], and fits [`KernelTimes`](crate::KernelTimes) beside it: what our own kernels
-/// take. The timings are of those, with their inputs in the caches.
+/// take. The timings are of those, with their inputs in the caches; those to fit are of blocks computed as their masks say,
+/// none more finely.
 ///
 /// What the units reach is fitted to blocks of at least a native tile, as units know no smaller ones.
 pub fn calibrate_kernels(
@@ -101,30 +102,22 @@ pub fn calibrate_kernels(
     let model = CostModel::new(&profile, Dataflow::Flash, 1)?;
     let floors = kernel_times::floors(&machine);
     let floors = std::array::from_fn(|at| floors.get(at).copied().unwrap_or(0.0));
-    // Which blocks the kernels compute more finely follows from what is looked for: first as the masks say, then again.
-    let mut found = [0.0; RATES + 1];
-    for pass in 0..PASSES {
-        let rates = (pass > 0).then(|| Rates::from_list(&found));
-        let rows: Vec<[f64; RATES + 1]> = fit
-            .iter()
-            .map(|Sample { module, seconds }| {
-                let first_load = model.module(&module.shape, module.softmax).seconds().0.min(0.5 * seconds.0);
-                let measured = (seconds.0 - first_load) * machine.hertz * machine.cores;
-                let counts = kernel_times::counts(&machine, module, rates.as_ref());
-                std::array::from_fn(|at| counts.get(at).copied().unwrap_or(1.0) / measured)
-            })
-            .collect();
-        found = least_squares(&rows, floors);
-    }
+    let rows: Vec<[f64; RATES + 1]> = fit
+        .iter()
+        .map(|Sample { module, seconds }| {
+            let first_load = model.module(&module.shape, module.softmax).seconds().0.min(0.5 * seconds.0);
+            let measured = (seconds.0 - first_load) * machine.hertz * machine.cores;
+            let counts = kernel_times::counts(&machine, module);
+            std::array::from_fn(|at| counts.get(at).copied().unwrap_or(1.0) / measured)
+        })
+        .collect();
+    let found = least_squares(&rows, floors);
     let figure =
         |value: f64| Figure { value, source: format!("fitted to {} timings, {note}", fit.len()), verified: true };
     profile.kernels = Some(Rates::times(std::array::from_fn(|at| found[at]), figure));
     profile.overheads.launch_seconds = figure(found[RATES] / machine.hertz / machine.cores);
     Calibration::of(profile, held_out)
 }
-
-/// How often [`KernelTimes`](crate::KernelTimes) are fitted, each time to what the kernels did by the fit before.
-const PASSES: usize = 4;
 
 impl Calibration {
     fn of(profile: DeviceProfile, held_out: &[Sample]) -> Result<Self, CostError> {

@@ -31,10 +31,8 @@ pub struct KernelTimes {
     pub block_cycles: Figure,
     /// Beginning and ending a run, for each tile.
     pub run_cycles: Figure,
-    /// The same for each number of the tile's output, which the run's sums join.
+    /// The same for each feature of the tile's output, which the run's sums join.
     pub join_cycles: Figure,
-    /// Scaling and writing a number of the output.
-    pub output_cycles: Figure,
     /// Beginning a head.
     pub head_cycles: Figure,
     /// Packing a number where the head has blocks of that precision: keys, and at 8 and 16 bit queries and values, too.
@@ -43,6 +41,8 @@ pub struct KernelTimes {
     pub pack_key_cycles: Figure,
     /// A byte of inputs and outputs that comes from farther away than a core's own caches.
     pub far_byte_cycles: Figure,
+    /// A word of keys, and one of values, that a tile multiplies where a head alone is more than those caches hold.
+    pub far_word_cycles: Figure,
 }
 
 /// Every coefficient of [`KernelTimes`] in one list, in the order of its fields.
@@ -55,11 +55,11 @@ const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
 const RUN: usize = 8;
 const JOIN: usize = 9;
-const OUTPUT: usize = 10;
-const HEAD: usize = 11;
-const PACK: usize = 12;
-const PACK_KEY: usize = 15;
-const FAR: usize = 16;
+const HEAD: usize = 10;
+const PACK: usize = 11;
+const PACK_KEY: usize = 14;
+const FAR_BYTE: usize = 15;
+const FAR_WORD: usize = 16;
 
 /// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
 const PADDING: f64 = 4.0;
@@ -81,10 +81,10 @@ impl KernelTimes {
             ("kernels.block_cycles".into(), &self.block_cycles),
             ("kernels.run_cycles".into(), &self.run_cycles),
             ("kernels.join_cycles".into(), &self.join_cycles),
-            ("kernels.output_cycles".into(), &self.output_cycles),
             ("kernels.head_cycles".into(), &self.head_cycles),
             ("kernels.pack_key_cycles".into(), &self.pack_key_cycles),
             ("kernels.far_byte_cycles".into(), &self.far_byte_cycles),
+            ("kernels.far_word_cycles".into(), &self.far_word_cycles),
         ]);
         all
     }
@@ -124,19 +124,14 @@ impl Rates {
         rates[BLOCK] = times.block_cycles.value;
         rates[RUN] = times.run_cycles.value;
         rates[JOIN] = times.join_cycles.value;
-        rates[OUTPUT] = times.output_cycles.value;
         rates[HEAD] = times.head_cycles.value;
         rates[PACK_KEY] = times.pack_key_cycles.value;
-        rates[FAR] = times.far_byte_cycles.value;
+        rates[FAR_BYTE] = times.far_byte_cycles.value;
+        rates[FAR_WORD] = times.far_word_cycles.value;
         Self(rates)
     }
 
-    /// The first of `found`.
-    pub(crate) fn from_list(found: &[f64; RATES + 1]) -> Self {
-        Self(std::array::from_fn(|at| found[at]))
-    }
-
-    /// The same as numbers of a profile; `figure` adds the source.
+    /// Numbers of a profile; `figure` adds the source.
     pub(crate) fn times(rates: [f64; RATES], figure: impl Fn(f64) -> Figure) -> KernelTimes {
         let by_precision = |of: &[f64]| Precision::ALL.into_iter().zip(of.iter().map(|rate| figure(*rate))).collect();
         KernelTimes {
@@ -146,11 +141,11 @@ impl Rates {
             block_cycles: figure(rates[BLOCK]),
             run_cycles: figure(rates[RUN]),
             join_cycles: figure(rates[JOIN]),
-            output_cycles: figure(rates[OUTPUT]),
             head_cycles: figure(rates[HEAD]),
             pack_cycles: by_precision(&rates[PACK..PACK_KEY]),
             pack_key_cycles: figure(rates[PACK_KEY]),
-            far_byte_cycles: figure(rates[FAR]),
+            far_byte_cycles: figure(rates[FAR_BYTE]),
+            far_word_cycles: figure(rates[FAR_WORD]),
         }
     }
 
@@ -168,27 +163,16 @@ pub(crate) fn floors(machine: &Machine) -> [f64; RATES] {
     floors
 }
 
-/// What each coefficient is multiplied with when a module is computed as is cheapest at `rates`, or, without any, as its
-/// masks say.
-pub(crate) fn counts(machine: &Machine, module: &ModuleWork, rates: Option<&Rates>) -> [f64; RATES] {
+/// What each coefficient is multiplied with when every block of a module is computed as its mask says.
+pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [f64; RATES] {
     let mut counts = [0.0; RATES];
     for head in &module.heads {
-        let of_head = match rates {
-            Some(rates) => cheapest(machine, rates, head, &module.shape, module.softmax),
-            None => as_masked(machine, head, &module.shape, module.softmax),
-        };
-        counts.iter_mut().zip(of_head).for_each(|(sum, count)| *sum += count);
+        for band in &head.bands[0] {
+            let row = Row::of(machine, head.block_size, band.queries);
+            row.count(band.keys_by_precision(), &module.shape, module.softmax, &mut counts);
+        }
+        count_head(machine, head.blocks.map(|blocks| blocks > 0), &module.shape, &mut counts);
     }
-    counts
-}
-
-fn as_masked(machine: &Machine, head: &HeadWork, shape: &AttentionShape, softmax: Softmax) -> [f64; RATES] {
-    let mut counts = [0.0; RATES];
-    for band in &head.bands[0] {
-        let row = Row::of(machine, head.block_size, band.queries);
-        row.count(band.keys_by_precision(), shape.head_dim, softmax, &mut counts);
-    }
-    count_head(machine, head.blocks.map(|blocks| blocks > 0), shape, &mut counts);
     counts
 }
 
@@ -209,7 +193,7 @@ fn cheapest(
             let keys = band.keys_by_precision();
             let ways = Precision::PROMOTIONS.map(|promotion| {
                 let mut counts = [0.0; RATES];
-                row.count(promoted(keys, promotion), shape.head_dim, softmax, &mut counts);
+                row.count(promoted(keys, promotion), shape, softmax, &mut counts);
                 (rates.cycles(&counts, 0..RATES), counts)
             });
             (keys, ways)
@@ -275,6 +259,8 @@ struct Row {
     tiles: f64,
     /// Those of whole tiles.
     queries: f64,
+    /// Bytes that a core's own caches hold.
+    near: f64,
 }
 
 impl Row {
@@ -282,13 +268,13 @@ impl Row {
         let tile = machine.tile_queries.min(size.tokens());
         let tiles = queries.div_ceil(tile);
         let padding = if f64::from(size.tokens()) < machine.lanes { PADDING } else { 0.0 };
-        Self { size, padding, tiles: f64::from(tiles), queries: f64::from(tiles * tile) }
+        Self { size, padding, tiles: f64::from(tiles), queries: f64::from(tiles * tile), near: near_bytes(machine) }
     }
 
     /// Nothing here is rounded up: then the price of a row, with [`Precision::PROMOTIONS`], never falls when a block is raised.
-    fn count(self, keys: [u32; 3], head_dim: u32, softmax: Softmax, counts: &mut [f64; RATES]) {
-        let Self { size, padding, tiles, queries } = self;
-        let features = f64::from(head_dim);
+    fn count(self, keys: [u32; 3], shape: &AttentionShape, softmax: Softmax, counts: &mut [f64; RATES]) {
+        let Self { size, padding, tiles, queries, near } = self;
+        let features = f64::from(shape.head_dim);
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
@@ -298,9 +284,10 @@ impl Row {
             counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;
-            counts[JOIN] += queries * features;
+            counts[JOIN] += tiles * features;
+            let far = (head_bytes(shape, PER_WORD[at]) / near - 1.0).clamp(0.0, 1.0);
+            counts[FAR_WORD] += tiles * keys * features / PER_WORD[at] * far;
         }
-        counts[OUTPUT] += queries * features;
     }
 }
 
@@ -313,16 +300,24 @@ fn count_head(machine: &Machine, used: [bool; 3], shape: &AttentionShape, counts
         counts[PACK_KEY] += if features / per_word % machine.lanes == 0.0 { 0.0 } else { keys };
     }
     counts[HEAD] += 1.0;
+    // Read and written in turn over and over, nothing up to half of what the caches hold is far, and everything from all
+    // of it on.
     let of_head = 4.0 * features * 2.0 * (queries + keys);
-    counts[FAR] += of_head * far_share(machine, f64::from(shape.heads) * of_head);
+    let far = 2.0 * f64::from(shape.heads) * of_head / (near_bytes(machine) * machine.cores) - 1.0;
+    counts[FAR_BYTE] += of_head * far.clamp(0.0, 1.0);
 }
 
-/// Share of `bytes`, read and written in turn over and over, that the cores' own caches do not hold: nothing up to half of
-/// them, everything from all of them on.
-fn far_share(machine: &Machine, bytes: f64) -> f64 {
-    // The last two levels are a cache that cores share, and DRAM.
+/// Bytes of a head's inputs and outputs, and of what is packed of it at one precision.
+fn head_bytes(shape: &AttentionShape, per_word: f64) -> f64 {
+    let (queries, keys) = (f64::from(shape.queries), f64::from(shape.keys));
+    let packed = 2.0 * keys + if per_word > 1.0 { queries } else { 0.0 };
+    4.0 * f64::from(shape.head_dim) * (2.0 * (queries + keys) + packed / per_word)
+}
+
+/// Bytes that the caches of one core alone hold: the last two levels are a cache that cores share, and DRAM.
+fn near_bytes(machine: &Machine) -> f64 {
     let own = machine.levels.iter().rev().nth(2).or(machine.levels.first());
-    own.map_or(0.0, |own| (2.0 * bytes / (own.core_bytes * machine.cores) - 1.0).clamp(0.0, 1.0))
+    own.map_or(f64::INFINITY, |own| own.core_bytes)
 }
 
 fn promoted(keys: [u32; 3], promotion: [Precision; 3]) -> [u32; 3] {

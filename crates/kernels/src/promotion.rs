@@ -30,31 +30,47 @@ struct Rates {
     product: [f64; 3],
     /// Softmax, for each query and key.
     softmax: [f64; 3],
-    /// Beginning a run, for each tile of queries.
+    /// Finding and addressing a block, for each tile of queries.
+    block: f64,
+    /// Beginning a run, for each tile.
     run: f64,
-    /// The same for each number of its output.
+    /// The same for each feature of its output.
     join: f64,
     /// Packing a number.
     pack: [f64; 3],
 }
 
-const PORTABLE: Rates =
-    Rates { product: [1.2, 0.88, 0.88], softmax: [7.0, 4.0, 0.1], run: 170.0, join: 0.1, pack: [4.4, 3.0, 1.5] };
-const AVX2: Rates =
-    Rates { product: [0.112, 0.157, 0.161], softmax: [0.7, 0.9, 0.3], run: 250.0, join: 0.3, pack: [0.6, 0.6, 1.8] };
-const AVX512_VNNI: Rates = Rates {
-    product: [0.025, 0.105, 0.085],
-    softmax: [0.42, 0.74, 0.6],
-    run: 1250.0,
-    join: 0.38,
-    pack: [0.28, 0.12, 1.1],
+const PORTABLE: Rates = Rates {
+    product: [1.55, 0.97, 0.56],
+    softmax: [9.1, 5.6, 5.4],
+    block: 48.0,
+    run: 400.0,
+    join: 0.0,
+    pack: [3.1, 2.0, 4.5],
 };
-/// What a run costs is taken from the kernel without BF16: since a lane is a key no CPU with it was at hand.
+const AVX2: Rates = Rates {
+    product: [0.142, 0.184, 0.166],
+    softmax: [1.6, 2.0, 1.55],
+    block: 50.0,
+    run: 460.0,
+    join: 2.8,
+    pack: [0.6, 3.0, 1.4],
+};
+const AVX512_VNNI: Rates = Rates {
+    product: [0.0183, 0.129, 0.073],
+    softmax: [0.75, 0.9, 1.57],
+    block: 79.0,
+    run: 600.0,
+    join: 7.8,
+    pack: [0.36, 2.0, 1.6],
+};
+/// What blocks and runs cost is guessed from the kernel without BF16: since a lane is a key no CPU with it was at hand.
 const AVX512: Rates = Rates {
     product: [0.0185, 0.037, 0.07],
     softmax: [0.12, 0.1, 0.25],
-    run: 700.0,
-    join: 0.2,
+    block: 44.0,
+    run: 340.0,
+    join: 4.4,
     pack: [0.28, 0.2, 0.35],
 };
 
@@ -107,6 +123,7 @@ pub(crate) fn of_head(mask: &HeadMask, shape: &AttentionShape, options: &PlanOpt
 
 /// What decides the time of one block row.
 struct Row {
+    block_size: f64,
     tiles: f64,
     queries: f64,
     keys: [f64; 3],
@@ -127,7 +144,7 @@ impl Row {
         // Two blocks of 8 share a vector of 16 keys.
         let half = mask.block_size == BlockSize::B8 && kernel.vector_words() > tokens;
         let padding = if half { 4.0 } else { 0.0 };
-        Self { tiles: f64::from(tiles), queries: f64::from(tiles * tile), keys, padding }
+        Self { block_size: f64::from(tokens), tiles: f64::from(tiles), queries: f64::from(tiles * tile), keys, padding }
     }
 
     fn used(&self) -> [bool; 3] {
@@ -143,7 +160,8 @@ impl Row {
         let run = |at: usize| {
             let product = rates.product[at] * (keys[at] + self.padding / 2.0) * d;
             let softmax = rates.softmax[at] * (keys[at] + self.padding);
-            rates.run * self.tiles + self.queries * (product + softmax + rates.join * d)
+            let blocks = rates.block * keys[at] / self.block_size;
+            self.tiles * (rates.run + rates.join * d + blocks) + self.queries * (product + softmax)
         };
         (0..3).filter(|at| keys[*at] > 0.0).map(run).sum()
     }

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
     let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let note = format!("{} thread(s) on {}, kernel {kernel}, {date}", arguments.threads, host.cpu);
     let template = template::template(&measured, kernel, arguments.threads, &note)?;
-    let sample = |of: &samples::Drawn| Sample { module: of.module(), seconds: Seconds(of.timings.least()) };
+    let sample = |of: &samples::Drawn| Sample { module: of.module(), seconds: Seconds(of.seconds()) };
     let fit: Vec<Sample> = drawn.fit.iter().map(sample).collect();
     let held_out: Vec<Sample> = drawn.held_out.iter().flatten().flatten().map(sample).collect();
     let Calibration { mut profile, held_out } = calibrate_kernels(&template, &fit, &held_out, &note)?;
@@ -88,7 +88,7 @@ struct Choices {
 fn choices(model: &CostModel, drawn: &samples::All) -> Result<Choices, CostError> {
     let pair = |of: &samples::Drawn| -> Result<(Seconds, Seconds), CostError> {
         let work = Work { modules: vec![of.module()], linears: Vec::new(), elementwise: 0 };
-        Ok((model.attention(&work)?.seconds, Seconds(of.timings.least())))
+        Ok((model.attention(&work)?.seconds, Seconds(of.seconds())))
     };
     let (mut rank_correlations, mut regrets) = (BTreeMap::new(), Vec::new());
     for (tokens, of_length) in samples::HELD_OUT_LENGTHS.into_iter().zip(&drawn.held_out) {

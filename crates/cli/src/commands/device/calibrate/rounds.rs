@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use maskwright_kernels::{Kernel, peak};
 
 use super::{
-    samples::All,
+    samples::{All, Drawn},
     template::{self, Cache},
 };
 use crate::{
@@ -25,14 +25,14 @@ pub(super) struct Measured {
 const LEAST_ROUNDS: u32 = 24;
 const MOST_ROUNDS: u32 = 240;
 
-/// Rounds stop when the sum of the least times has fallen by less than this share in the last [`LOOK_BACK`] of them.
-const SETTLED: f64 = 0.001;
+/// Rounds stop when the sum of all times has changed by less than this share in the last [`LOOK_BACK`] of them.
+const SETTLED: f64 = 0.002;
 const LOOK_BACK: usize = 8;
 
 /// Larger than any cache that a core has for itself.
 const MAIN_MEMORY: usize = 256 << 20;
 
-/// Times every mask in turn, round after round, until the least times hardly fall.
+/// Times every mask in turn, round after round, until the times of undisturbed calls hardly change.
 pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArguments) -> Result<Measured, CliError> {
     let begun = Instant::now();
     let limit = Duration::from_secs(arguments.at_most.into());
@@ -51,10 +51,10 @@ pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArgu
             of.timings.add(seconds);
         }
         measured.rounds += 1;
-        sums.push(drawn.iter().map(|of| of.timings.least()).sum::<f64>());
+        sums.push(drawn.iter().map(Drawn::seconds).sum::<f64>());
         steps.advance(&format!("round {}", measured.rounds));
         let settled = match (sums.last(), sums.iter().rev().nth(LOOK_BACK)) {
-            (Some(now), Some(before)) => before - now < SETTLED * now,
+            (Some(now), Some(before)) => (before - now).abs() < SETTLED * now,
             _ => false,
         };
         if begun.elapsed() > limit || (settled && measured.rounds >= LEAST_ROUNDS) {
