@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub module: ModuleWork,
-    /// Measured; the least of several rounds is a good choice.
+    /// Measured; of several rounds, a low quantile is a good choice.
     pub seconds: Seconds,
 }
 

@@ -19,7 +19,7 @@ pub struct CalibrationRecord {
     pub date: String,
     /// Masks that were fitted to.
     pub fitted: u32,
-    /// Times that each mask was timed; the least counts.
+    /// Times that each mask was timed; the least disturbed ones count.
     pub rounds: u32,
     /// How much longer than the least the middle round took, for the middle mask: near 0 on a quiet machine.
     pub spread: f64,

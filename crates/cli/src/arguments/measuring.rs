@@ -79,10 +79,10 @@ pub(crate) enum PromotionOfBlocks {
 
 /// Measure this machine and write its profile.
 ///
-/// Times some hundred masks with the attention kernels, over and over in turn, fits the cost model to the least times,
-/// and states how well it predicts masks that were not in the fit. `--device host` finds the file in the folder that a
-/// command runs in. Some twenty seconds on a quiet machine with AVX-512, longer on a busy one, where the least times take
-/// longer to settle, or with slower instructions; `--at-most` bounds it. Keep the machine quiet meanwhile.
+/// Times some hundred masks with the attention kernels, over and over in turn, fits the cost model to the times of
+/// undisturbed calls, and states how well it predicts masks that were not in the fit. `--device host` finds the file in the
+/// folder that a command runs in. Some forty seconds on a quiet machine with AVX-512, longer on a busy one, where these times
+/// take longer to settle, or with slower instructions; `--at-most` bounds it. Keep the machine quiet meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct CalibrateArguments {
     /// The profile to write.
@@ -96,7 +96,7 @@ pub(crate) struct CalibrateArguments {
     #[arg(long, value_name = "NAME=TOKENS:SECONDS", value_parser = peer)]
     pub(crate) peer: Vec<Peer>,
     /// Measure at most this long, in seconds; the fit comes on top.
-    #[arg(long, value_name = "SECONDS", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(crate) at_most: u32,
     /// Of the masks and inputs.
     #[arg(long, value_name = "N", default_value_t = 1)]

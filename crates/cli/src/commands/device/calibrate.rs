@@ -3,6 +3,7 @@
 mod rounds;
 mod samples;
 mod template;
+mod undisturbed;
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
@@ -45,7 +46,7 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
     let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let note = format!("{} thread(s) on {}, kernel {kernel}, {date}", arguments.threads, host.cpu);
     let template = template::template(&measured, kernel, arguments.threads, &note)?;
-    let sample = |of: &samples::Drawn| Sample { module: of.module(), seconds: Seconds(of.seconds()) };
+    let sample = |of: &samples::Drawn| Sample { module: of.module(), seconds: Seconds(of.seconds) };
     let fit: Vec<Sample> = drawn.fit.iter().map(sample).collect();
     let held_out: Vec<Sample> = drawn.held_out.iter().flatten().flatten().map(sample).collect();
     let Calibration { mut profile, held_out } = calibrate_kernels(&template, &fit, &held_out, &note)?;
@@ -88,7 +89,7 @@ struct Choices {
 fn choices(model: &CostModel, drawn: &samples::All) -> Result<Choices, CostError> {
     let pair = |of: &samples::Drawn| -> Result<(Seconds, Seconds), CostError> {
         let work = Work { modules: vec![of.module()], linears: Vec::new(), elementwise: 0 };
-        Ok((model.attention(&work)?.seconds, Seconds(of.seconds())))
+        Ok((model.attention(&work)?.seconds, Seconds(of.seconds)))
     };
     let (mut rank_correlations, mut regrets) = (BTreeMap::new(), Vec::new());
     for (tokens, of_length) in samples::HELD_OUT_LENGTHS.into_iter().zip(&drawn.held_out) {
@@ -182,13 +183,13 @@ fn in_words(written: &Written, profile: &DeviceProfile) -> String {
     ];
     text += &format!("\n\n{}\n\n", table(headings, rows));
     text += &format!(
-        "fitted to {} masks, the least of {} rounds; the middle round took {} longer\n",
+        "fitted to {} masks, to the least disturbed of {} rounds; the middle round took {} longer than the least\n",
         record.fitted,
         record.rounds,
         percent(record.spread)
     );
     if written.noisy {
-        text += "that is noisy: something else runs on this machine; the least times still count, but repeat this when it is quiet\n";
+        text += "that is noisy: something else runs on this machine; what it disturbs counts little, but repeat this when it is quiet\n";
     }
     let device = if file == "host.ron" { &profile.name } else { file };
     text + &format!("next: `maskwright cost BLUEPRINT --device {device}`\n")

@@ -3,8 +3,9 @@ use std::time::{Duration, Instant};
 use maskwright_kernels::{Kernel, peak};
 
 use super::{
-    samples::{All, Drawn},
+    samples::All,
     template::{self, Cache},
+    undisturbed::undisturbed,
 };
 use crate::{
     arguments::CalibrateArguments,
@@ -22,7 +23,7 @@ pub(super) struct Measured {
     pub(super) rounds: u32,
 }
 
-const LEAST_ROUNDS: u32 = 24;
+const LEAST_ROUNDS: u32 = 40;
 const MOST_ROUNDS: u32 = 240;
 
 /// Rounds stop when the sum of all times has changed by less than this share in the last [`LOOK_BACK`] of them.
@@ -32,7 +33,7 @@ const LOOK_BACK: usize = 8;
 /// Larger than any cache that a core has for itself.
 const MAIN_MEMORY: usize = 256 << 20;
 
-/// Times every mask in turn, round after round, until the times of undisturbed calls hardly change.
+/// Times every mask in turn, round after round, until each has been undisturbed a few times and these times hardly change.
 pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArguments) -> Result<Measured, CliError> {
     let begun = Instant::now();
     let limit = Duration::from_secs(arguments.at_most.into());
@@ -42,22 +43,28 @@ pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArgu
     let caches = template::caches().into_iter().map(|cache| (cache, 0.0)).collect();
     let mut measured = Measured { peaks: Peaks::default(), caches, memory_bytes_per_s: 0.0, rounds: 0 };
     let steps = Steps::new("calibration", MOST_ROUNDS.into());
-    let mut sums = Vec::new();
+    let (masks, mut samples, mut sums) = (drawn.iter().count(), Vec::new(), Vec::new());
     while measured.rounds < MOST_ROUNDS {
         measured.reach(kernel)?;
         for of in drawn.iter_mut() {
             let sampling = Sampling { least: Duration::from_micros(100), inputs: Inputs::Hot };
             let seconds = of.bench.sample(&tensors, &mut out, sampling)?;
             of.timings.add(seconds);
+            samples.push(seconds);
         }
         measured.rounds += 1;
-        sums.push(drawn.iter().map(Drawn::seconds).sum::<f64>());
+        let found = undisturbed(&samples, masks);
+        let all_quiet = found.iter().all(|of| of.quiet);
+        for (of, found) in drawn.iter_mut().zip(&found) {
+            of.seconds = found.seconds;
+        }
+        sums.push(drawn.iter().map(|of| of.seconds).sum::<f64>());
         steps.advance(&format!("round {}", measured.rounds));
         let settled = match (sums.last(), sums.iter().rev().nth(LOOK_BACK)) {
             (Some(now), Some(before)) => (before - now).abs() < SETTLED * now,
             _ => false,
         };
-        if begun.elapsed() > limit || (settled && measured.rounds >= LEAST_ROUNDS) {
+        if begun.elapsed() > limit || (settled && all_quiet && measured.rounds >= LEAST_ROUNDS) {
             break;
         }
     }

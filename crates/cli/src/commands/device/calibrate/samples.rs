@@ -19,14 +19,13 @@ pub(super) struct Drawn {
     pub(super) workload: Workload,
     pub(super) bench: Bench,
     pub(super) timings: Timings,
+    /// Of a call that nothing else disturbed, once all have been timed.
+    pub(super) seconds: f64,
     softmax: Softmax,
 }
 
 /// Masks of one density that a search would choose among.
 pub(super) const CANDIDATES: usize = 6;
-
-/// The share of rounds that are taken to be faster than an undisturbed one.
-const UNDISTURBED: f64 = 0.15;
 
 const FITTED: usize = 480;
 pub(super) const HELD_OUT_LENGTHS: [u32; 6] = [64, 128, 197, 256, 512, 1024];
@@ -107,13 +106,7 @@ impl Drawn {
             Softmax::Integer => Int8Softmax::Integer(Normalisation::Deferred),
         };
         let bench = Bench::new(&workload, kernel, threads, int8_softmax, promotion)?;
-        Ok(Self { workload, bench, timings: Timings::default(), softmax })
-    }
-
-    /// Seconds of a call that little else disturbed. The least of all is now and then one at a clock that the others did
-    /// not have.
-    pub(super) fn seconds(&self) -> f64 {
-        self.timings.quantile(UNDISTURBED)
+        Ok(Self { workload, bench, timings: Timings::default(), seconds: 0.0, softmax })
     }
 
     /// What the cost model counts of it.
