@@ -64,6 +64,9 @@ const FAR_WORD: usize = 16;
 /// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
 const PADDING: f64 = 4.0;
 
+/// What one head finds of a core's own caches; the rest holds scores, weights and plans.
+const HEADS_SHARE: f64 = 0.9;
+
 /// Numbers of one word at each precision.
 const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
 
@@ -285,7 +288,7 @@ impl Row {
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;
             counts[JOIN] += tiles * features;
-            let far = (head_bytes(shape, PER_WORD[at]) / near - 1.0).clamp(0.0, 1.0);
+            let far = (head_bytes(shape, PER_WORD[at]) / (HEADS_SHARE * near) - 1.0).clamp(0.0, 1.0);
             counts[FAR_WORD] += tiles * keys * features / PER_WORD[at] * far;
         }
     }
