@@ -30,6 +30,10 @@ const MOST_ROUNDS: u32 = 240;
 const SETTLED: f64 = 0.002;
 const LOOK_BACK: usize = 8;
 
+/// Moments of a round at which peaks are measured: no product may be fitted faster than they are, so that a machine which is
+/// busy at all of them would make every mask look slow.
+const PEAKS_A_ROUND: usize = 4;
+
 /// Larger than any cache that a core has for itself.
 const MAIN_MEMORY: usize = 256 << 20;
 
@@ -46,7 +50,10 @@ pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArgu
     let (masks, mut samples, mut sums) = (drawn.iter().count(), Vec::new(), Vec::new());
     while measured.rounds < MOST_ROUNDS {
         measured.reach(kernel)?;
-        for of in drawn.iter_mut() {
+        for (at, of) in drawn.iter_mut().enumerate() {
+            if at % (masks / PEAKS_A_ROUND).max(1) == 0 {
+                measured.peaks.improve(kernel).map_err(MeasureError::from)?;
+            }
             let sampling = Sampling { least: Duration::from_micros(100), inputs: Inputs::Hot };
             let seconds = of.bench.sample(&tensors, &mut out, sampling)?;
             of.timings.add(seconds);
@@ -72,9 +79,8 @@ pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArgu
 }
 
 impl Measured {
-    /// Measures peaks and bandwidths once more, and keeps what is better.
+    /// Measures bandwidths once more, and keeps what is better.
     fn reach(&mut self, kernel: Kernel) -> Result<(), MeasureError> {
-        self.peaks.improve(kernel)?;
         for (cache, best) in &mut self.caches {
             // A part, so that what else lies in the cache does not count.
             *best = best.max(peak::read_bytes_per_second(kernel, cache.bytes / 8 * 5)?);
