@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub module: ModuleWork,
-    /// Measured; of several rounds, a low quantile is a good choice.
+    /// Measured, of a call that nothing else disturbed.
     pub seconds: Seconds,
 }
 
@@ -165,15 +165,20 @@ fn fitted(template: &DeviceProfile, machine: &Machine, found: [f64; COEFFICIENTS
     let set = |figure: &mut Figure, value: f64| {
         *figure = Figure { value, source: format!("fitted to {note}"), verified: true };
     };
-    // A coarser precision is at least as fast as a finer one, which the device could use instead.
-    let mut slowest = f64::INFINITY;
-    for precision in profile.precisions() {
+    // A coarser precision is at least as fast as a finer one, which the device could use instead: as fast as its own peak
+    // allows, and where that is less, the finer one is no faster.
+    let (mut reached, mut finer) = ([0.0; Precision::ALL.len()], 0.0);
+    for precision in profile.precisions().into_iter().rev() {
         let peak = machine.peak_rate(precision);
-        let share = if found[precision.index()] > 0.0 { (1.0 / found[precision.index()]).min(1.0) } else { 1.0 };
-        let reached = (peak * share).min(slowest);
-        slowest = reached;
+        let own = if found[precision.index()] > 0.0 { (1.0 / found[precision.index()]).min(1.0) } else { 1.0 };
+        finer = (peak * own).max(finer).min(peak);
+        reached[precision.index()] = finer;
+    }
+    let mut coarser = f64::INFINITY;
+    for precision in profile.precisions() {
+        coarser = reached[precision.index()].min(coarser);
         if let Some(figure) = profile.matrix.utilisation.get_mut(&precision) {
-            set(figure, reached / peak);
+            set(figure, coarser / machine.peak_rate(precision));
         }
     }
     let (vector, overheads) = (&mut profile.vector, &mut profile.overheads);

@@ -298,19 +298,16 @@ impl<'a> Call<'a> {
         self.plan.instructions.run(AttendRow { job: &job, out, scratch, watch });
     }
 
-    /// A part of the next head's numbers, another one for each row of this head.
-    fn ahead(self, row: &Row) -> &'a [f32] {
+    /// A part of the next head's queries, keys and values, another one for each row of this head.
+    fn ahead(self, row: &Row) -> [&'a [f32]; 3] {
         let AttentionShape { heads, queries, .. } = self.plan.shape;
         if row.head + 1 == heads as usize {
-            return &[];
+            return [&[]; 3];
         }
         let (q, k, v) = self.head(row.head + 1);
         let rows = (queries as usize).div_ceil(row.block_size);
-        // Three parts of one tensor, of as many parts as there are rows: then all three are through after the last row.
-        let at = 3 * (row.queries.start / row.block_size);
-        let tensor = [q, k, v][at / rows];
-        let part = |at: usize| (tensor.len() * at / rows).min(tensor.len());
-        &tensor[part(at % rows)..part(at % rows + 3)]
+        let at = row.queries.start / row.block_size;
+        [q, k, v].map(|tensor| &tensor[tensor.len() * at / rows..tensor.len() * (at + 1) / rows])
     }
 
     /// Queries and live keys and values of one head.

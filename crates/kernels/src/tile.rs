@@ -59,8 +59,9 @@ pub(crate) struct Job<'a> {
     pub q: &'a [f32],
     pub v: &'a [f32],
     pub packed: &'a PackedHead,
-    /// Numbers that the next head is packed from, which may be asked for meanwhile; other ones for each row.
-    pub ahead: &'a [f32],
+    /// Queries, keys and values that the next head is packed from, which may be asked for meanwhile; other ones for each
+    /// row.
+    pub ahead: [&'a [f32]; 3],
 }
 
 impl Job<'_> {
@@ -119,8 +120,7 @@ impl OnLanes for AttendRow<'_> {
         let of_half = job.columns_of(Precision::Half);
         let of_single = job.columns_of(Precision::Single);
         let [more_halves, more_singles] = [job.live(of_half), job.live(of_single)];
-        let lines = job.ahead.as_chunks().0;
-        let mut lines = lines.chunks(lines.len().div_ceil(job.row.queries.len().div_ceil(span)).max(1));
+        let tiles = job.row.queries.len().div_ceil(span);
         for (at, out) in out.chunks_mut(span * d).enumerate() {
             let first = job.row.queries.start + at * span;
             let queries = first..(first + span).min(job.row.queries.end);
@@ -132,7 +132,11 @@ impl OnLanes for AttendRow<'_> {
             if !of_single.is_empty() {
                 lanes.prefetch(next_tile);
             }
-            let mut tile = Tile::start(job, queries, out, lines.next().unwrap_or_default());
+            let ahead = job.ahead.map(|part| {
+                let lines = part.as_chunks().0;
+                &lines[lines.len() * at / tiles..lines.len() * (at + 1) / tiles]
+            });
+            let mut tile = Tile::start(job, queries, out, ahead);
             let last = !(more_halves || more_singles);
             match job.int8_softmax {
                 Int8Softmax::Float => tile.attend::<L, Int8>(lanes, of_int8, &integers, last, scratch, watch),
@@ -175,7 +179,7 @@ struct Tile<'a> {
     /// Whether there are no weighted values yet.
     fresh: bool,
     /// Its share of [`Job::ahead`], as far as that has not been asked for.
-    ahead: &'a [Line],
+    ahead: [&'a [Line]; 3],
 }
 
 /// A number for each query of a tile.
@@ -210,7 +214,7 @@ impl Numbers {
 
 impl<'a> Tile<'a> {
     #[inline(always)]
-    fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32], ahead: &'a [Line]) -> Self {
+    fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32], ahead: [&'a [Line]; 3]) -> Self {
         // The smallest finite number, not minus infinity: then a difference of maxima is never NaN.
         Self { job, queries, out, max: Numbers::all(f32::MIN), sum: Numbers::all(0.0), fresh: true, ahead }
     }

@@ -97,6 +97,21 @@ fn a_fit_to_timings_of_a_core_predicts_lengths_that_were_not_timed() {
 }
 
 #[test]
+fn a_coarse_precision_that_is_slower_takes_nothing_from_a_finer_one() {
+    let (template, core) = (DeviceProfile::named("cpu-avx512").unwrap(), unknown_core());
+    let mut fit = timings(&core, &[128, 512], 0.0);
+    fit.retain(|sample| sample.module.heads[0].blocks.iter().filter(|blocks| **blocks > 0).count() == 1);
+    // 16-bit products that are put together from other instructions.
+    for sample in fit.iter_mut().filter(|sample| sample.module.heads[0].blocks[Precision::Half.index()] > 0) {
+        sample.seconds = sample.seconds * 4.0;
+    }
+    let profile = calibrate(&template, &fit, &fit, "a test").unwrap().profile;
+    let share = |precision| profile.matrix.utilisation[&precision].value;
+    assert!(share(Precision::Single) > 0.8, "{:?}", profile.matrix.utilisation);
+    assert_eq!(profile.problems(), Vec::<String>::new());
+}
+
+#[test]
 fn a_calibration_without_enough_timings_is_refused() {
     let template = DeviceProfile::named("cpu-avx512").unwrap();
     let held_out = Sample { seconds: Seconds(1.0), ..timings(&template, &[64], 0.0).remove(0) };
@@ -104,8 +119,8 @@ fn a_calibration_without_enough_timings_is_refused() {
     assert!(error.contains("20 timings to fit"), "{error}");
 }
 
-/// A core whose kernels take what no utilisation of units explains: a head and a run pay for beginning, and arranging queries
-/// for each run takes as long as many products. Packing is cheap, so that computing a block at a finer precision hardly
+/// A core whose kernels take what no utilisation of units explains: a head and a run pay for beginning, and joining outputs
+/// in each run takes as long as many products. Packing is cheap, so that computing a block at a finer precision hardly
 /// ever pays.
 pub(crate) fn core_with_kernels() -> DeviceProfile {
     let figure = |value: f64| Figure { value, source: "a test".into(), verified: false };

@@ -115,12 +115,15 @@ fn byte_weights_are_the_nearest_or_beside_it() {
 }
 
 #[test]
-fn a_maximum_passes_over_nan() {
+fn a_maximum_and_a_minimum_pass_over_nan() {
     fn check<L: Lanes>(lanes: L) {
         let running = [1.0, 1.0, 1.0, 1.0];
         let new = [2.0, 0.0, f32::NAN, f32::NEG_INFINITY];
         let of = |new: f32, old: f32| map(lanes, &[new], |new| lanes.max(new, splat(lanes, old)))[0];
         assert_eq!([0, 1, 2, 3].map(|at| of(new[at], running[at])), [2.0, 1.0, 1.0, 1.0]);
+        let of = |new: f32, limit: f32| map(lanes, &[new], |new| lanes.min(new, splat(lanes, limit)))[0];
+        assert_eq!(new.map(|new| of(new, f32::INFINITY)), [2.0, 0.0, f32::INFINITY, f32::NEG_INFINITY]);
+        assert_eq!(new.map(|new| of(new, f32::NEG_INFINITY)), [f32::NEG_INFINITY; 4]);
     }
     on_every_instruction_set!(check);
 }

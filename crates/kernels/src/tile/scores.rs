@@ -180,8 +180,9 @@ impl<'a> Tile<'a> {
     /// The next of the lines that are to be asked for, as many as `count` of them.
     #[inline(always)]
     fn ahead(&mut self, count: usize) -> &'a [Line] {
-        let (now, later) = self.ahead.split_at(count.min(self.ahead.len()));
-        self.ahead = later;
+        let Some(lines) = self.ahead.iter_mut().find(|lines| !lines.is_empty()) else { return &[] };
+        let (now, later) = lines.split_at(count.min(lines.len()));
+        *lines = later;
         now
     }
 
@@ -208,7 +209,8 @@ impl<'a> Tile<'a> {
         lanes.floats(lanes.load(&positions))
     }
 
-    /// Minus infinity for scores of keys that do not exist, and of those later than a causal query.
+    /// Minus infinity for scores of keys that do not exist, and of those later than a causal query. What is not a number
+    /// becomes infinite where it stays: then the maximum still tells.
     #[inline(always)]
     fn hide<L: Lanes, const C: usize>(
         &self,
@@ -217,10 +219,11 @@ impl<'a> Tile<'a> {
         positions: &[L::Float; C],
         scores: &mut [L::Float; C],
     ) {
+        // Exact below 2^23 tokens; a causal mask of more has 10^10 blocks.
         let past = if self.job.causal { (self.queries.start + query) as f32 + 0.5 } else { f32::MAX };
         for c in 0..C {
-            let ahead = lanes.sub(splat(lanes, past), positions[c]);
-            scores[c] = lanes.min(scores[c], lanes.mul(ahead, splat(lanes, f32::INFINITY)));
+            let room = lanes.sub(splat(lanes, past), positions[c]);
+            scores[c] = lanes.min(scores[c], lanes.mul(room, splat(lanes, f32::INFINITY)));
         }
     }
 }

@@ -272,6 +272,37 @@ fn what_is_not_finite_stays_where_it_is_looked_at() {
 }
 
 #[test]
+fn nan_is_found_beside_keys_that_are_not_there() {
+    // Blocks of 8, one or two a row, and keys from 13 on do not exist: every vector of keys has some that are hidden.
+    let glyphs = |glyph: char| "x..\n.x.\nxx.".replace('x', &glyph.to_string());
+    for (precision, kind) in [(Precision::Half, '2'), (Precision::Single, '4')]
+        .into_iter()
+        .flat_map(|of| [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention].map(|kind| (of, kind)))
+    {
+        let (precision, glyph) = precision;
+        let shape = AttentionShape { kind, heads: 1, queries: 24, keys: 24, head_dim: 8, windows: 1 };
+        let mask = HeadMask { block_size: BlockSize::B8, blocks: glyphs(glyph).parse().unwrap() };
+        let clean = Tensors::gaussian(&shape, 12);
+        let mut keys = clean.k.clone();
+        keys[10 * 8 + 3] = f32::NAN;
+        let first = if kind == AttentionKind::SelfAttention { 8 } else { 10 };
+        for options in options().map(|options| options.promotion(Promotion::Never)) {
+            let of = |keys| {
+                run(options, std::slice::from_ref(&mask), shape, Inputs::new(&clean.q, keys, &clean.v).live_keys(13))
+            };
+            let (found, without) = (of(&keys), of(&clean.k));
+            for (query, (found, without)) in found.chunks(8).zip(without.chunks(8)).enumerate() {
+                let case = format!("query {query}, {precision}, {kind:?}, {options:?}");
+                match query < first {
+                    true => assert_eq!(found, without, "{case}"),
+                    false => assert!(found.iter().all(|x| x.is_nan()), "{case}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn numbers_of_any_finite_size_end_in_a_result() {
     for (scale, precision) in [0.0, 1e-40, 1e-30, 1e3, 1e4, 1e5, 1e6, 1e8, 1e10, 1e30, f32::MAX]
         .into_iter()

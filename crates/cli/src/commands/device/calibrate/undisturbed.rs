@@ -33,8 +33,8 @@ pub(super) fn undisturbed(samples: &[f64], masks: usize) -> Vec<Undisturbed> {
     let relative: Vec<f64> = samples.iter().enumerate().map(|(at, sample)| sample / least[at % masks]).collect();
     let busy: Vec<f64> = (0..samples.len())
         .map(|at| {
-            let around = relative[at.saturating_sub(AROUND)..].iter().take(2 * AROUND + 1).copied();
-            quantile(around.collect(), 0.5)
+            let around = at.saturating_sub(AROUND)..(at + AROUND + 1).min(samples.len());
+            quantile(relative[around].to_vec(), 0.5)
         })
         .collect();
     let quiet = QUIET * quantile(busy.clone(), QUIETEST);
