@@ -158,4 +158,5 @@ def main():
         print(f"{row['tokens']:6} tokens  {row['density']:4}  {row['precision']:>9}  {row['median_seconds']['ours'] * 1e3:8.3f} ms  {ratios}")
 
 
-main()
+if __name__ == "__main__":
+    main()
