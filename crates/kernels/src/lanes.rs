@@ -86,7 +86,9 @@ pub(crate) trait Lanes: Copy {
     fn max(self, new: Self::Float, running: Self::Float) -> Self::Float;
     /// The smaller one; `limit` where `new` is NaN.
     fn min(self, new: Self::Float, limit: Self::Float) -> Self::Float;
-    /// `2^x` for `x <= 0`, as [`Exp2`] has it: exactly 1 at 0, right down to -126, then at most 2^-126; anything for NaN.
+    /// Whether no number is further from zero than `limit`, nor NaN.
+    fn all_within(self, x: Self::Float, limit: f32) -> bool;
+    /// `2^x` for `x <= 0`, as [`Exp2`] has it: exactly 1 at 0, right down to -126, then at most 2^-126; NaN for NaN.
     fn exp2<const N: usize>(self, x: Self::Float, exp2: &Exp2<N>) -> Self::Float;
 
     /// `sum + a.0 * b.0 + a.1 * b.1` for pairs of bf16, summed in f32.

@@ -16,7 +16,7 @@ use crate::{
     phases::{Phases, Stopwatch},
     promotion,
     row::{self, Row},
-    tile::{AttendRow, Job},
+    tile::{Ahead, AttendRows, Job},
     workspace::{Scratch, SharedHead, WorkspaceSize},
 };
 
@@ -224,11 +224,15 @@ impl<'a> Call<'a> {
             let packed = if let [one] = heads { one } else { &mut heads[first.head] }.get_mut();
             self.pack_head(first, packed);
             watch.lap(|phases| &mut phases.packing);
-            for row in rows {
-                let (here, rest) = out.split_at_mut(row.queries.len() * d);
-                self.attend_row(row, packed, here, scratch, watch);
-                out = rest;
-            }
+            let next = first.head + 1;
+            let mut ahead = match next < self.plan.shape.heads as usize {
+                true => Ahead::of(self.head(next).into()),
+                false => Ahead::default(),
+            };
+            let queries: usize = rows.iter().map(|row| row.queries.len()).sum();
+            let (here, rest) = out.split_at_mut(queries * d);
+            self.attend_rows(rows, packed, here, &mut ahead, scratch, watch);
+            out = rest;
         }
     }
 
@@ -268,24 +272,33 @@ impl<'a> Call<'a> {
         scratch: &mut Scratch,
     ) {
         let AttentionShape { queries, head_dim, .. } = self.plan.shape;
-        for row in &self.plan.rows[band.clone()] {
-            let at = |query: usize| (row.head * queries as usize + query) * head_dim as usize;
-            // SAFETY: rows are different queries, and these are the band's.
-            let out = unsafe { out.part(at(row.queries.start)..at(row.queries.end)) };
-            heads[row.head].with(
-                |packed| self.pack_head(row, packed),
-                |packed| self.attend_row(row, packed, out, scratch, &mut Stopwatch::default()),
-            );
-        }
+        let rows = &self.plan.rows[band.clone()];
+        let (first, last) = (&rows[0], &rows[rows.len() - 1]);
+        let at = |query: usize| (first.head * queries as usize + query) * head_dim as usize;
+        // SAFETY: rows are different queries, and these are the band's.
+        let out = unsafe { out.part(at(first.queries.start)..at(last.queries.end)) };
+        heads[first.head].with(
+            |packed| self.pack_head(first, packed),
+            // Who packs the next head is not known.
+            |packed| self.attend_rows(rows, packed, out, &mut Ahead::default(), scratch, &mut Stopwatch::default()),
+        );
     }
 
-    fn attend_row(self, row: &Row, packed: &PackedHead, out: &mut [f32], scratch: &mut Scratch, watch: &mut Stopwatch) {
-        let d = self.plan.shape.head_dim as usize;
-        let (q, _, v) = self.head(row.head);
+    /// Rows of one head.
+    fn attend_rows(
+        self,
+        rows: &[Row],
+        packed: &PackedHead,
+        out: &mut [f32],
+        ahead: &mut Ahead<'a>,
+        scratch: &mut Scratch,
+        watch: &mut Stopwatch,
+    ) {
+        let (q, _, v) = self.head(rows[0].head);
         let job = Job {
-            row,
+            block_size: rows[0].block_size,
             columns: &self.plan.columns,
-            head_dim: d,
+            head_dim: self.plan.shape.head_dim as usize,
             live_keys: self.live_keys,
             causal: self.plan.shape.kind == AttentionKind::CausalSelfAttention,
             int8_softmax: self.plan.options.int8_softmax,
@@ -293,21 +306,8 @@ impl<'a> Call<'a> {
             q,
             v,
             packed,
-            ahead: self.ahead(row),
         };
-        self.plan.instructions.run(AttendRow { job: &job, out, scratch, watch });
-    }
-
-    /// A part of the next head's queries, keys and values, another one for each row of this head.
-    fn ahead(self, row: &Row) -> [&'a [f32]; 3] {
-        let AttentionShape { heads, queries, .. } = self.plan.shape;
-        if row.head + 1 == heads as usize {
-            return [&[]; 3];
-        }
-        let (q, k, v) = self.head(row.head + 1);
-        let rows = (queries as usize).div_ceil(row.block_size);
-        let at = row.queries.start / row.block_size;
-        [q, k, v].map(|tensor| &tensor[tensor.len() * at / rows..tensor.len() * (at + 1) / rows])
+        self.plan.instructions.run(AttendRows { job, rows, out, ahead, scratch, watch });
     }
 
     /// Queries and live keys and values of one head.

@@ -10,6 +10,7 @@
 
 #![expect(clippy::needless_range_loop, reason = "a loop over the vectors of a tile says so, whatever it indexes")]
 
+mod ahead;
 mod chunk;
 mod integer;
 mod operand;
@@ -19,9 +20,11 @@ mod weights;
 
 use std::ops::Range;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use chunk::CHUNK;
 pub(crate) use operand::{Half, Int8, Operand, Single};
 
+use ahead::Line;
 use chunk::{Chunk, GROUP};
 use scores::{Keys, Score, Seen};
 use values::{AddValues, Join, Values};
@@ -35,19 +38,16 @@ use crate::{
     row::Row,
     workspace::Scratch,
 };
-use maskwright_blueprint::Precision;
 
 /// The most queries of a tile on any instruction set.
 pub(crate) const MAX_QUERIES: usize = MAX_WIDTH;
 
-/// As many numbers as a cache line holds.
-type Line = [f32; 16];
-
-/// A row of blocks and its head; `q` and `v` are `[tokens][head_dim]`.
+/// A head; `q` and `v` are `[tokens][head_dim]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
-    pub row: &'a Row,
-    /// Key block columns that the row's ranges point into.
+    /// Tokens of one block.
+    pub block_size: usize,
+    /// Key block columns that the ranges of rows point into.
     pub columns: &'a [u32],
     pub head_dim: usize,
     /// Keys from this one on do not exist.
@@ -59,41 +59,35 @@ pub(crate) struct Job<'a> {
     pub q: &'a [f32],
     pub v: &'a [f32],
     pub packed: &'a PackedHead,
-    /// Queries, keys and values that the next head is packed from, which may be asked for meanwhile; other ones for each
-    /// row.
-    pub ahead: [&'a [f32]; 3],
 }
 
 impl Job<'_> {
-    /// Key block columns of one precision.
-    #[inline(always)]
-    fn columns_of(&self, precision: Precision) -> &[u32] {
-        &self.columns[self.row.blocks[precision.index()].clone()]
-    }
-
     /// Whether any of `columns`, which ascend, has a live key.
     #[inline(always)]
     fn live(&self, columns: &[u32]) -> bool {
-        columns.first().is_some_and(|&column| column as usize * self.row.block_size < self.live_keys)
+        columns.first().is_some_and(|&column| column as usize * self.block_size < self.live_keys)
     }
 }
 
-/// Computes one block row into `out`, `[queries of the row][head_dim]`.
-pub(crate) struct AttendRow<'a> {
-    pub job: &'a Job<'a>,
+/// Computes neighbouring block rows of a head into `out`, `[queries of the rows][head_dim]`.
+pub(crate) struct AttendRows<'a, 'b> {
+    pub job: Job<'a>,
+    pub rows: &'a [Row],
     pub out: &'a mut [f32],
+    /// What the next head is packed from, which is asked for meanwhile.
+    pub ahead: &'a mut Ahead<'b>,
     pub scratch: &'a mut Scratch,
     pub watch: &'a mut Stopwatch,
 }
 
-impl OnLanes for AttendRow<'_> {
+impl OnLanes for AttendRows<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { job, out, scratch, watch } = self;
+        let Self { job, rows, out, ahead, scratch, watch } = self;
         let (head, d) = (job.packed, job.head_dim);
-        let span = L::WIDTH.min(job.row.block_size);
+        let span = L::WIDTH.min(job.block_size);
         let (score_scale, value_scale) = (std::f32::consts::LOG2_E / (d as f32).sqrt(), 1.0);
         let integers = Operands {
             queries: &head.int8.queries,
@@ -116,41 +110,39 @@ impl OnLanes for AttendRow<'_> {
             score_scale,
             value_scale,
         };
-        let of_int8 = job.columns_of(Precision::Int8);
-        let of_half = job.columns_of(Precision::Half);
-        let of_single = job.columns_of(Precision::Single);
-        let [more_halves, more_singles] = [job.live(of_half), job.live(of_single)];
-        let tiles = job.row.queries.len().div_ceil(span);
-        for (at, out) in out.chunks_mut(span * d).enumerate() {
-            let first = job.row.queries.start + at * span;
-            let queries = first..(first + span).min(job.row.queries.end);
-            let next_tile = &singles.queries[queries.end * d..];
-            let next_tile = &next_tile[..next_tile.len().min(span * d)];
-            if job.output_is_far {
-                lanes.prefetch_to_write(out);
-            }
-            if !of_single.is_empty() {
-                lanes.prefetch(next_tile);
-            }
-            let ahead = job.ahead.map(|part| {
-                let lines = part.as_chunks().0;
-                &lines[lines.len() * at / tiles..lines.len() * (at + 1) / tiles]
-            });
-            let mut tile = Tile::start(job, queries, out, ahead);
-            let last = !(more_halves || more_singles);
-            match job.int8_softmax {
-                Int8Softmax::Float => tile.attend::<L, Int8>(lanes, of_int8, &integers, last, scratch, watch),
-                Int8Softmax::Integer(normalisation) => {
-                    tile.start_with_integers(lanes, of_int8, &integers, normalisation, last, scratch, watch)
+        let mut out = out;
+        for row in rows {
+            let [of_int8, of_half, of_single] = row.blocks.clone().map(|blocks| &job.columns[blocks]);
+            let [more_halves, more_singles] = [job.live(of_half), job.live(of_single)];
+            for first in row.queries.clone().step_by(span) {
+                let queries = first..(first + span).min(row.queries.end);
+                let (here, rest) = out.split_at_mut(queries.len() * d);
+                out = rest;
+                let next_tile = &singles.queries[queries.end * d..];
+                let next_tile = &next_tile[..next_tile.len().min(span * d)];
+                if job.output_is_far {
+                    lanes.prefetch_to_write(here);
                 }
+                if !of_single.is_empty() {
+                    lanes.prefetch(next_tile);
+                }
+                let mut tile = Tile::start(&job, queries, here, *ahead);
+                let last = !(more_halves || more_singles);
+                match job.int8_softmax {
+                    Int8Softmax::Float => tile.attend::<L, Int8>(lanes, of_int8, &integers, last, scratch, watch),
+                    Int8Softmax::Integer(normalisation) => {
+                        tile.start_with_integers(lanes, of_int8, &integers, normalisation, last, scratch, watch)
+                    }
+                }
+                tile.attend::<L, Half>(lanes, of_half, &halves, !more_singles, scratch, watch);
+                tile.attend::<L, Single>(lanes, of_single, &singles, true, scratch, watch);
+                ahead.asked = tile.ahead.asked;
+                if tile.fresh {
+                    // Without a live key.
+                    tile.out.fill(0.0);
+                }
+                watch.lap(|phases| &mut phases.rows);
             }
-            tile.attend::<L, Half>(lanes, of_half, &halves, !more_singles, scratch, watch);
-            tile.attend::<L, Single>(lanes, of_single, &singles, true, scratch, watch);
-            if tile.fresh {
-                // Without a live key.
-                tile.out.fill(0.0);
-            }
-            watch.lap(|phases| &mut phases.rows);
         }
     }
 }
@@ -178,8 +170,7 @@ struct Tile<'a> {
     sum: Numbers,
     /// Whether there are no weighted values yet.
     fresh: bool,
-    /// Its share of [`Job::ahead`], as far as that has not been asked for.
-    ahead: [&'a [Line]; 3],
+    ahead: Ahead<'a>,
 }
 
 /// A number for each query of a tile.
@@ -214,7 +205,7 @@ impl Numbers {
 
 impl<'a> Tile<'a> {
     #[inline(always)]
-    fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32], ahead: [&'a [Line]; 3]) -> Self {
+    fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32], ahead: Ahead<'a>) -> Self {
         // The smallest finite number, not minus infinity: then a difference of maxima is never NaN.
         Self { job, queries, out, max: Numbers::all(f32::MIN), sum: Numbers::all(0.0), fresh: true, ahead }
     }
@@ -234,7 +225,7 @@ impl<'a> Tile<'a> {
         let (mut chunk, mut rest) = (Chunk::new(), columns);
         while chunk.fill::<L, O>(&mut rest, self.job) {
             watch.lap(|phases| &mut phases.rows);
-            let mut seen = Seen::nothing();
+            let mut seen = Seen::nothing(self.queries.len());
             self.score::<L, O>(lanes, &chunk, operands, scores, &mut seen);
             watch.lap(|phases| &mut phases.scores);
             let correction = lanes.run(Weigh::<O>::new(self, &chunk, &seen, operands.score_scale, scores));
@@ -305,7 +296,7 @@ impl<'a> Tile<'a> {
         join: &Join,
     ) {
         let mut rows = [0; CHUNK];
-        let rows = values.rows::<O>(chunk.real(), &mut rows);
+        let rows = values.rows::<O>(chunk.real(), self.job.live_keys, &mut rows);
         let mut at = 0;
         while at < values.head_dim {
             let at_once = vectors_at_once::<L>((values.head_dim - at) / L::WIDTH);

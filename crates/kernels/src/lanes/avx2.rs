@@ -145,6 +145,14 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn all_within(self, x: __m256, limit: f32) -> bool {
+        unsafe {
+            let size = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(size, _mm256_set1_ps(limit))) == 0xff
+        }
+    }
+
+    #[inline(always)]
     fn exp2<const N: usize>(self, x: __m256, exp2: &Exp2<N>) -> __m256 {
         unsafe {
             let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);

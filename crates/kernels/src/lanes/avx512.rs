@@ -197,10 +197,17 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn all_within(self, x: __m512, limit: f32) -> bool {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(_mm512_abs_ps(x), _mm512_set1_ps(limit)) == u16::MAX }
+    }
+
+    #[inline(always)]
     fn exp2<const N: usize>(self, x: __m512, exp2: &Exp2<N>) -> __m512 {
         unsafe {
-            let x = _mm512_max_ps(x, _mm512_set1_ps(-126.0));
-            let rounder = _mm512_set1_ps(ROUNDER);
+            // NaN, the second operand, stays.
+            let x = _mm512_max_ps(_mm512_set1_ps(-126.0), x);
+            // With the bias of an exponent.
+            let rounder = _mm512_set1_ps(ROUNDER + 127.0);
             let shifted = _mm512_add_ps(x, rounder);
             let f = _mm512_sub_ps(x, _mm512_sub_ps(shifted, rounder));
             let mut q = _mm512_set1_ps(exp2.0[N - 1]);
@@ -208,8 +215,8 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
                 q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(c));
             }
             let power = _mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0));
-            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
-            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(power), exponent))
+            let two_to_n = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+            _mm512_mul_ps(power, _mm512_castsi512_ps(two_to_n))
         }
     }
 

@@ -121,6 +121,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn all_within(self, x: Self::Float, limit: f32) -> bool {
+        x.iter().all(|x| x.abs() <= limit)
+    }
+
+    #[inline(always)]
     fn exp2<const N: usize>(self, x: Self::Float, exp2: &Exp2<N>) -> Self::Float {
         // Step by step for all lanes, and without branches: whole polynomials a lane are not vectorised.
         let shifted = each(|lane| x[lane] + ROUNDER);

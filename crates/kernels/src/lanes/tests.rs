@@ -71,6 +71,29 @@ fn exp2_is_exact_at_zero_and_next_to_nothing_far_below() {
     on_every_instruction_set!(check);
 }
 
+#[test]
+fn exp2_of_nan_is_nan_whatever_its_bits() {
+    fn check<L: Lanes>(lanes: L) {
+        let nans = [0x7fc0_0000, 0xffc0_0000, 0x7f80_0001, 0x7fff_ffff, 0xffff_ff81].map(f32::from_bits);
+        assert!(map(lanes, &nans, |x| lanes.exp2(x, &EXP2)).iter().all(|y| y.is_nan()));
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
+fn all_are_within_a_limit_up_to_the_limit_itself_and_nan_is_not() {
+    fn check<L: Lanes>(lanes: L) {
+        let within = |x: f32, limit: f32| {
+            let mut words = vec![1_f32.to_bits(); L::WIDTH];
+            words[L::WIDTH - 1] = x.to_bits();
+            lanes.all_within(lanes.floats(lanes.load(&words)), limit)
+        };
+        assert!(within(2.0, 2.0) && within(-2.0, 2.0) && within(f32::NEG_INFINITY, f32::INFINITY));
+        assert!(!within(2.1, 2.0) && !within(-2.1, 2.0) && !within(f32::NAN, f32::INFINITY));
+    }
+    on_every_instruction_set!(check);
+}
+
 /// Scores from 0 down to -140 octaves, in units of a quarter, and what `weights` makes of each as a number.
 fn weights_of<L: Lanes>(lanes: L, weights: impl Fn(L::Float) -> f64) -> Vec<(f64, f64)> {
     let scores = (0..=140_000).map(|at| f64::from(at) / -1000.0);

@@ -45,33 +45,39 @@ impl Chunk {
         (self.real - at * L::GROUPS).min(L::GROUPS)
     }
 
-    /// The first key of each half of vector `at`, where packed ones have `span` side by side: the same twice where that is
-    /// a whole vector.
+    /// The first key of each half of vector `at`.
     #[inline(always)]
-    pub(super) fn keys<L: Lanes>(&self, at: usize, span: usize) -> [usize; 2] {
+    pub(super) fn keys<L: Lanes>(&self, at: usize) -> [usize; 2] {
         let groups = self.groups_of::<L>(at);
-        let [first, second] = [groups[0], groups[L::GROUPS / 2]].map(|group| group as usize * GROUP);
-        if span == L::WIDTH { [first; 2] } else { [first, second] }
+        [groups[0], groups[L::GROUPS / 2]].map(|group| group as usize * GROUP)
+    }
+
+    /// Where the last key of the first `count` vectors ends; far away where they hold keys that do not exist. Keys ascend.
+    #[inline(always)]
+    pub(super) fn live_keys<L: Lanes>(&self, count: usize) -> usize {
+        let groups = count * L::GROUPS;
+        if groups <= self.real { (self.groups[groups - 1] as usize + 1) * GROUP } else { usize::MAX }
     }
 
     /// Takes as many live blocks from the front of `columns` as fit; false when there are none.
     #[inline(always)]
     pub(super) fn fill<L: Lanes, O: Operand>(&mut self, columns: &mut &[u32], job: &Job<'_>) -> bool {
-        let size = job.row.block_size;
-        self.real = 0;
-        while let Some((&column, rest)) = columns.split_first() {
-            if self.real + size / GROUP > O::CHUNK / GROUP {
-                break;
-            }
-            let key = column as usize * size;
-            let live = job.live_keys.saturating_sub(key).min(size).div_ceil(GROUP);
-            // All groups of the block, two at a time; those without a live key are not counted.
-            for (pair, two) in self.groups[self.real..][..size / GROUP].as_chunks_mut().0.iter_mut().enumerate() {
-                let first = (key / GROUP + 2 * pair) as u32;
+        let size = job.block_size;
+        let of_block = size / GROUP;
+        let (taken, rest) = columns.split_at(columns.len().min(O::CHUNK / size));
+        *columns = rest;
+        // All groups of a block, two at a time.
+        for (groups, &column) in self.groups.chunks_exact_mut(of_block).zip(taken) {
+            for (two, pair) in groups.as_chunks_mut().0.iter_mut().zip(0..) {
+                let first = column * of_block as u32 + 2 * pair;
                 *two = [first, first + 1];
             }
-            self.real += live;
-            *columns = rest;
+        }
+        // Those without a live key, which come last, are not counted.
+        self.real = taken.len() * of_block;
+        let live = job.live_keys.div_ceil(GROUP);
+        while self.real > 0 && self.groups[self.real - 1] as usize >= live {
+            self.real -= 1;
         }
         // A block that is half a vector may be the last one: it stands for the one that is not there.
         if size < L::WIDTH && self.real > 0 {

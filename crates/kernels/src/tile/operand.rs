@@ -14,8 +14,8 @@ pub(crate) trait Operand {
     /// What a weight of one is less than: a sum of weights, times this, is real.
     const WEIGHT_UNIT: f32;
 
-    /// Whether products may be infinite or NaN.
-    const FLOATS: bool;
+    /// Whether products may be infinite or NaN, and weights hide that.
+    const HIDES_NAN: bool;
     /// Whether the next head's numbers are asked for meanwhile: only where packing is a large part of a call.
     const FETCHES_AHEAD: bool = false;
 
@@ -51,7 +51,7 @@ impl Operand for Single {
     const PER_WORD: usize = 1;
     const CHUNK: usize = CHUNK / 2;
     const WEIGHT_UNIT: f32 = 1.0;
-    const FLOATS: bool = true;
+    const HIDES_NAN: bool = false;
 
     #[inline(always)]
     fn zero<L: Lanes>(lanes: L) -> L::Float {
@@ -101,7 +101,7 @@ impl Operand for Half {
     const PER_WORD: usize = 2;
     const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0;
-    const FLOATS: bool = true;
+    const HIDES_NAN: bool = true;
 
     #[inline(always)]
     fn zero<L: Lanes>(lanes: L) -> L::Float {
@@ -152,7 +152,7 @@ impl Operand for Int8 {
     const PER_WORD: usize = 4;
     const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0 / 255.0;
-    const FLOATS: bool = false;
+    const HIDES_NAN: bool = false;
     const FETCHES_AHEAD: bool = true;
 
     #[inline(always)]

@@ -21,7 +21,7 @@ pub(super) struct Keys<'a> {
 pub(super) struct Seen {
     /// Of each query, lane by lane.
     largest: Vectors,
-    /// Of all queries, lane by lane, where products are floats: NaN if one of them is.
+    /// Of all queries, lane by lane, where weights would hide it: NaN if one of them is.
     total: Vector,
 }
 
@@ -33,10 +33,13 @@ struct Vector([u32; MAX_WIDTH]);
 struct Vectors([Vector; MAX_QUERIES]);
 
 impl Seen {
+    /// For a tile with so many queries.
     #[inline(always)]
-    pub(super) fn nothing() -> Self {
-        let least = Vector([f32::MIN.to_bits(); MAX_WIDTH]);
-        Self { largest: Vectors([least; MAX_QUERIES]), total: Vector([0; MAX_WIDTH]) }
+    pub(super) fn nothing(queries: usize) -> Self {
+        let (least, none) = (Vector([f32::MIN.to_bits(); MAX_WIDTH]), Vector([0; MAX_WIDTH]));
+        let mut seen = Self { largest: Vectors([least; MAX_QUERIES]), total: none };
+        seen.largest.0[queries..].fill(none);
+        seen
     }
 
     #[inline(always)]
@@ -70,10 +73,10 @@ impl Seen {
         max
     }
 
-    /// Whether a product of floats was NaN, or may have been.
+    /// Whether a product was NaN, or may have been.
     #[inline(always)]
-    pub(super) fn any_nan<L: Lanes>(&self) -> bool {
-        self.total.0[..L::WIDTH].iter().any(|&bits| f32::from_bits(bits).is_nan())
+    pub(super) fn any_nan<L: Lanes>(&self, lanes: L) -> bool {
+        !lanes.all_within(lanes.floats(lanes.load(&self.total.0)), f32::INFINITY)
     }
 }
 
@@ -113,85 +116,81 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, '_, O, R,
         let Keys { packed, offsets, words, span } = operands.keys;
         let of_vector = L::WIDTH * L::WIDTH;
         let scores = &mut scores[at * of_vector..][..C * of_vector];
-        let (mut first_words, mut start) = ([[0; 2]; C], [O::zero(lanes); C]);
-        let mut whole = true;
+        let (mut first_words, mut start, mut end) = ([[0; 2]; C], [O::zero(lanes); C], 0);
         for c in 0..C {
-            let keys = chunk.keys::<L>(at + c, span);
+            let keys = chunk.keys::<L>(at + c);
             first_words[c] = keys.map(|key| key * words);
-            assert!(first_words[c][0].max(first_words[c][1]) + words * span <= packed.len(), "keys are packed");
             start[c] = O::start(lanes, offsets, keys, span);
-            whole &= chunk.real_of::<L>(at + c) == L::GROUPS && tile.visible_to_all(chunk.groups_of::<L>(at + c));
+            end = end.max(keys[0] + span).max(keys[1] + L::WIDTH / 2);
         }
+        assert!(0 < words && end * words <= packed.len(), "keys are packed");
+        let whole = tile.all_visible(chunk.live_keys::<L>(at + C));
         let mut positions = [splat(lanes, 0.0); C];
         if !whole {
             for c in 0..C {
                 positions[c] = tile.positions::<L>(lanes, chunk, at + c);
             }
         }
+        let queries = &operands.queries[tile.queries.start * words..tile.queries.end * words];
+        let count = tile.queries.len();
+        // Where there are fewer queries, the last one stands for others, whose results go nowhere.
+        let last_query = (count - 1) * words;
+        let mut of_queries = [0; R];
+        for r in 0..R {
+            of_queries[r] = (r * words).min(last_query);
+        }
+        let mut ahead = if O::FETCHES_AHEAD { tile.ahead.take(count.div_ceil(R) * words) } else { &[] };
         let mut total = lanes.floats(lanes.load(&seen.total.0));
         let mut first = 0;
-        while first < tile.queries.len() {
-            let mut queries = [&[][..]; R];
+        while first < count {
+            // SAFETY: `queries` has the words of `count` of them, and that all words of the keys are packed has been asserted.
+            let sums = unsafe {
+                multiply::<L, O, R, C>(lanes, queries, of_queries, packed, first_words, [words, span], start, ahead)
+            };
+            let mut products = [[splat(lanes, 0.0); C]; R];
             for r in 0..R {
-                queries[r] = tile.query(operands, first + r);
+                for c in 0..C {
+                    products[r][c] = O::float(lanes, sums[r][c]);
+                    if O::HIDES_NAN {
+                        total = lanes.add(total, products[r][c]);
+                    }
+                }
             }
-            let ahead = if O::FETCHES_AHEAD { tile.ahead(words) } else { &[] };
-            let sums = multiply::<L, O, R, C>(lanes, queries, packed, [words, span], first_words, start, ahead);
+            if !whole {
+                for r in 0..R {
+                    tile.hide(lanes, first + r, &positions, &mut products[r]);
+                }
+            }
             assert!(first + R <= L::WIDTH, "a tile has no more queries than a vector has lanes");
             for r in 0..R {
-                let mut of_query = [splat(lanes, 0.0); C];
-                for c in 0..C {
-                    of_query[c] = O::float(lanes, sums[r][c]);
-                }
-                if O::FLOATS {
-                    let mut sum = of_query[0];
-                    for c in 1..C {
-                        sum = lanes.add(sum, of_query[c]);
-                    }
-                    total = lanes.add(total, sum);
-                }
-                if !whole {
-                    tile.hide(lanes, first + r, &positions, &mut of_query);
-                }
                 for c in 0..C {
                     // SAFETY: within the vectors of the last of `C`, as has been asserted.
                     let scores = unsafe {
                         let to = c * of_vector + (first + r) * L::WIDTH;
                         scores.get_unchecked_mut(to..to + L::WIDTH)
                     };
-                    lanes.store(lanes.bits(of_query[c]), scores);
+                    lanes.store(lanes.bits(products[r][c]), scores);
                 }
-                seen.add(lanes, first + r, of_query);
+                seen.add(lanes, first + r, products[r]);
             }
+            for r in 0..R {
+                of_queries[r] = (of_queries[r] + R * words).min(last_query);
+            }
+            ahead = ahead.get(words..).unwrap_or(&[]);
             first += R;
         }
-        lanes.store(lanes.bits(total), &mut seen.total.0);
+        if O::HIDES_NAN {
+            lanes.store(lanes.bits(total), &mut seen.total.0);
+        }
     }
 }
 
-impl<'a> Tile<'a> {
-    /// The words of query `at` of the tile; of the last one where there are fewer, whose results then go nowhere.
+impl Tile<'_> {
+    /// Whether every key before `end` is live, and not later than any of the tile's queries under a causal mask.
     #[inline(always)]
-    fn query<'b>(&self, operands: &Operands<'b>, at: usize) -> &'b [u32] {
-        let query = (self.queries.start + at).min(self.queries.end - 1);
-        &operands.queries[query * operands.keys.words..][..operands.keys.words]
-    }
-
-    /// The next of the lines that are to be asked for, as many as `count` of them.
-    #[inline(always)]
-    fn ahead(&mut self, count: usize) -> &'a [Line] {
-        let Some(lines) = self.ahead.iter_mut().find(|lines| !lines.is_empty()) else { return &[] };
-        let (now, later) = lines.split_at(count.min(lines.len()));
-        *lines = later;
-        now
-    }
-
-    /// Whether all keys of `groups` are live, and not later than any of the tile's queries under a causal mask.
-    #[inline(always)]
-    fn visible_to_all(&self, groups: &[u32]) -> bool {
+    fn all_visible(&self, end: usize) -> bool {
         let past = if self.job.causal { self.queries.start + 1 } else { usize::MAX };
-        let last = groups.iter().fold(0, |last, &group| last.max(group));
-        (last as usize + 1) * GROUP <= past.min(self.job.live_keys)
+        end <= past.min(self.job.live_keys)
     }
 
     /// Where each key of vector `at` stands in the sequence; infinitely far away where it does not exist, because it only
@@ -228,66 +227,80 @@ impl<'a> Tile<'a> {
     }
 }
 
-/// Products of `R` queries, the words of each in turn, with `C` vectors of `span` keys, or of two halves, from `first` in
-/// `packed` on: `[query][vector]`. Asks for a line of `ahead` with each word.
+/// Products of `R` queries, whose words begin at `of_queries` in `queries`, with `C` vectors of `span` keys, or of two halves,
+/// from `first` in `packed` on: `[query][vector]`. Asks for a line of `ahead` with each word.
+///
+/// # Safety
+/// `queries` has `words` of each query, and `packed` those of each key, and there is one.
 #[inline(always)]
-fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
+#[expect(clippy::too_many_arguments, reason = "two operands, where they begin, and how long they are")]
+unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
     lanes: L,
-    queries: [&[u32]; R],
+    queries: &[u32],
+    of_queries: [usize; R],
     packed: &[u32],
-    [words, span]: [usize; 2],
     first: [[usize; 2]; C],
+    [words, span]: [usize; 2],
     start: [O::Sum<L>; C],
     ahead: &[Line],
 ) -> [[O::Sum<L>; C]; R] {
     let mut sums = [start; R];
-    for r in 0..R {
-        assert!(words <= queries[r].len(), "queries have all their words");
-    }
+    // SAFETY of all: t < words, and the caller's promise.
     if span == L::WIDTH {
-        for t in 0..words {
-            let mut vector = [lanes.splat(0); C];
+        let mut t = 0;
+        loop {
+            let mut keys = [lanes.splat(0); C];
             for c in 0..C {
                 let at = first[c][0] + t * L::WIDTH;
-                // SAFETY: t < words, and the caller has compared the end of all words with the length.
-                vector[c] = lanes.load(unsafe { packed.get_unchecked(at..at + L::WIDTH) });
+                keys[c] = lanes.load(unsafe { packed.get_unchecked(at..at + L::WIDTH) });
             }
             if let Some(line) = ahead.get(t) {
                 lanes.prefetch_for_later(line);
             }
-            multiply_word::<L, O, R, C>(lanes, &mut sums, &queries, t, vector);
+            unsafe { add_word::<L, O, R, C>(lanes, &mut sums, queries, of_queries, t, keys) };
+            t += 1;
+            if t == words {
+                break;
+            }
         }
     } else {
-        for t in 0..words {
-            let mut vector = [lanes.splat(0); C];
+        let mut t = 0;
+        loop {
+            let mut keys = [lanes.splat(0); C];
             for c in 0..C {
                 let [low, high] = first[c].map(|first| first + t * (L::WIDTH / 2));
-                // SAFETY: as above, for half as many keys.
                 let low = unsafe { packed.get_unchecked(low..low + L::WIDTH / 2) };
-                let high = unsafe { packed.get_unchecked(high..high + L::WIDTH / 2) };
-                vector[c] = lanes.load_halves(low, high);
+                keys[c] = lanes.load_halves(low, unsafe { packed.get_unchecked(high..high + L::WIDTH / 2) });
             }
             if let Some(line) = ahead.get(t) {
                 lanes.prefetch_for_later(line);
             }
-            multiply_word::<L, O, R, C>(lanes, &mut sums, &queries, t, vector);
+            unsafe { add_word::<L, O, R, C>(lanes, &mut sums, queries, of_queries, t, keys) };
+            t += 1;
+            if t == words {
+                break;
+            }
         }
     }
     sums
 }
 
 /// Adds the products of word `t` of each query.
+///
+/// # Safety
+/// `queries` has that word of each query.
 #[inline(always)]
-fn multiply_word<L: Lanes, O: Operand, const R: usize, const C: usize>(
+unsafe fn add_word<L: Lanes, O: Operand, const R: usize, const C: usize>(
     lanes: L,
     sums: &mut [[O::Sum<L>; C]; R],
-    queries: &[&[u32]; R],
+    queries: &[u32],
+    of_queries: [usize; R],
     t: usize,
     keys: [L::Word; C],
 ) {
     for r in 0..R {
-        // SAFETY: the caller has compared the number of words with the length.
-        let query = lanes.splat(unsafe { *queries[r].get_unchecked(t) });
+        // SAFETY: the caller's promise.
+        let query = lanes.splat(unsafe { *queries.get_unchecked(of_queries[r] + t) });
         for c in 0..C {
             sums[r][c] = O::add_product(lanes, sums[r][c], query, keys[c]);
         }

@@ -19,8 +19,13 @@ impl Values<'_> {
     /// For each word of a query's weights, where its values begin. A key of the last group that is not there has those of
     /// the last one that is: its weight is next to nothing.
     #[inline(always)]
-    pub(super) fn rows<'a, O: Operand>(&self, groups: &[u32], rows: &'a mut [u32; CHUNK]) -> &'a [u32] {
-        let (of_group, last) = ((GROUP / O::PER_WORD) as u32, (self.words.len() / self.head_dim - 1) as u32);
+    pub(super) fn rows<'a, O: Operand>(
+        &self,
+        groups: &[u32],
+        live_keys: usize,
+        rows: &'a mut [u32; CHUNK],
+    ) -> &'a [u32] {
+        let (of_group, last) = ((GROUP / O::PER_WORD) as u32, ((live_keys - 1) / O::PER_WORD) as u32);
         for (rows, &group) in rows.chunks_exact_mut(of_group as usize).zip(groups) {
             for (row, n) in rows.iter_mut().zip(0..) {
                 *row = (group * of_group + n).min(last) * self.head_dim as u32;
@@ -74,11 +79,15 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
     fn on<L: Lanes>(self, lanes: L) {
         let AddValues { tile, rows, values, at, weights, join } = self.sums;
         let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
-        let (queries, d) = (tile.queries.len(), values.head_dim);
+        let (queries, d, fresh) = (tile.queries.len(), values.head_dim, tile.fresh);
+        let values = &values.words[at..];
+        let last = rows.iter().fold(0, |last, &row| last.max(row));
+        assert!(last as usize + len <= values.len(), "every key has its values");
         let mut first = 0;
         while first < queries {
             let weights = &weights[first * L::WIDTH..];
-            let sums = multiply::<L, O, R, C, HALF>(lanes, rows, weights, &values.words[at..]);
+            // SAFETY: as has been asserted.
+            let sums = unsafe { multiply::<L, O, R, C, HALF>(lanes, rows, weights, values) };
             for r in 0..R {
                 if first + r >= queries {
                     continue;
@@ -88,7 +97,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
                 let (keep, unit) = (join.keep.splat(lanes, first + r), join.unit.splat(lanes, first + r));
                 for c in 0..C {
                     let mut sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
-                    if !tile.fresh {
+                    if !fresh {
                         let before = load::<L, HALF>(lanes, &out[c * L::WIDTH..]);
                         sum = lanes.mul_add(lanes.floats(before), keep, sum);
                     }
@@ -108,12 +117,30 @@ fn load<L: Lanes, const HALF: bool>(lanes: L, from: &[u32]) -> L::Word {
     if HALF { lanes.load_half(from) } else { lanes.load(from) }
 }
 
+struct WordsOf<L, O>(PhantomData<(L, O)>);
+
+impl<L: Lanes, O: Operand> WordsOf<L, O> {
+    /// Where, in weights of all queries, word n of one query's stands: a vector of keys has those of every query.
+    const OF_QUERY: &[u16; CHUNK] = &{
+        let (of_group, of_vector) = (GROUP / O::PER_WORD, L::WIDTH / O::PER_WORD);
+        let (mut words, mut n) = ([0; CHUNK], 0);
+        while n < CHUNK / O::PER_WORD {
+            words[n] = (n / of_vector * L::WIDTH * L::WIDTH + n % of_vector / of_group * GROUP + n % of_group) as u16;
+            n += 1;
+        }
+        words
+    };
+}
+
 /// Sums over words of weights times values, for `R` queries and `C` vectors of features: `[query][vector]`.
 ///
 /// `values` begin at the first of the features, and word n of a query's weights belongs to the row from `rows[n]` on;
 /// `weights` begin at the first of the queries.
+///
+/// # Safety
+/// From every row's beginning on, `values` has as many words as are multiplied.
 #[inline(always)]
-fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool>(
+unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool>(
     lanes: L,
     rows: &[u32],
     weights: &[u32],
@@ -122,14 +149,16 @@ fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bo
     // Words of one query's weights of a group, and of a vector, of keys.
     let (of_group, of_vector) = (GROUP / O::PER_WORD, L::WIDTH / O::PER_WORD);
     let vectors = rows.len().div_ceil(of_vector);
+    assert!(rows.len() <= CHUNK / O::PER_WORD, "no chunk has more words");
     assert!(vectors * L::WIDTH * L::WIDTH <= weights.len() + (L::WIDTH - R) * L::WIDTH, "every key has its weights");
     let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
     let mut sums = [[O::zero(lanes); C]; R];
     // Indices, not iterators: an adapter that is not inlined leaves no sum in a register. One loop, not one for the rows of
     // a group in another: unrolled, it would load all weights first, for which there are not enough registers.
     for n in 0..rows.len() {
-        let word = n / of_vector * L::WIDTH * L::WIDTH + n % of_vector / of_group * GROUP + n % of_group;
-        let row = &values[rows[n] as usize..][..len];
+        let word = WordsOf::<L, O>::OF_QUERY[n] as usize;
+        // SAFETY: the caller's promise.
+        let row = unsafe { values.get_unchecked(rows[n] as usize..rows[n] as usize + len) };
         let mut vector = [lanes.splat(0); C];
         for c in 0..C {
             vector[c] = load::<L, HALF>(lanes, &row[c * L::WIDTH..]);

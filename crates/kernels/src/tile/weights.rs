@@ -44,19 +44,18 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         let max = lanes.max(lanes.mul(seen.max(lanes), scale), before);
         let correction = lanes.exp2(lanes.sub(before, max), &EXP2);
         tile.max = Numbers::of(lanes, max);
-        // Weights may hide what is NaN, but not their sum. A difference of infinities is NaN, too.
+        // Where weights hide what is NaN, their sum must not. A difference of infinities is NaN, too.
         let mut poison = splat(lanes, 0.0);
-        if O::FLOATS {
+        if O::HIDES_NAN {
             poison = lanes.sub(max, max);
-            if seen.any_nan::<L>() {
+            if seen.any_nan(lanes) {
                 poison = lanes.add(poison, nan_by_query::<L>(tile.queries.len(), vectors, scores).load(lanes));
             }
         }
         let mut maxima = tile.max;
-        // Only of queries that are there: what stands for others may be anything.
-        let of_queries = &mut maxima.0[..tile.queries.len()];
-        if of_queries.iter().any(is_large) {
-            subtract::<L>(self.scale, of_queries, vectors, scores);
+        if !lanes.all_within(max, LARGE) {
+            // Only of queries that are there: what stands for others may be anything.
+            subtract::<L>(self.scale, &mut maxima.0[..tile.queries.len()], vectors, scores);
         }
         let mut sums = [O::zero(lanes); MAX_QUERIES];
         assert!(vectors * of_vector <= scores.len(), "a chunk fits its buffer");
