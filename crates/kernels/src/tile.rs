@@ -225,7 +225,8 @@ impl<'a> Tile<'a> {
         let (mut chunk, mut rest) = (Chunk::new(), columns);
         while chunk.fill::<L, O>(&mut rest, self.job) {
             watch.lap(|phases| &mut phases.rows);
-            let mut seen = Seen::nothing(self.queries.len());
+            let mut seen = Seen::nothing();
+            seen.end_at(self.queries.len());
             self.score::<L, O>(lanes, &chunk, operands, scores, &mut seen);
             watch.lap(|phases| &mut phases.scores);
             let correction = lanes.run(Weigh::<O>::new(self, &chunk, &seen, operands.score_scale, scores));

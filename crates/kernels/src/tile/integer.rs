@@ -28,7 +28,8 @@ impl Tile<'_> {
         let scores = &mut scratch.integers[..];
         // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
         let (mut chunk, mut rest, mut words) = (Chunk::new(), columns, 0);
-        let mut seen = Seen::nothing(self.queries.len());
+        let mut seen = Seen::nothing();
+        seen.end_at(self.queries.len());
         watch.lap(|phases| &mut phases.rows);
         while chunk.fill::<L, Int8>(&mut rest, self.job) {
             self.score::<L, Int8>(lanes, &chunk, operands, &mut scores[words..], &mut seen);

@@ -33,13 +33,16 @@ struct Vector([u32; MAX_WIDTH]);
 struct Vectors([Vector; MAX_QUERIES]);
 
 impl Seen {
-    /// For a tile with so many queries.
     #[inline(always)]
-    pub(super) fn nothing(queries: usize) -> Self {
-        let (least, none) = (Vector([f32::MIN.to_bits(); MAX_WIDTH]), Vector([0; MAX_WIDTH]));
-        let mut seen = Self { largest: Vectors([least; MAX_QUERIES]), total: none };
-        seen.largest.0[queries..].fill(none);
-        seen
+    pub(super) fn nothing() -> Self {
+        let least = Vector([f32::MIN.to_bits(); MAX_WIDTH]);
+        Self { largest: Vectors([least; MAX_QUERIES]), total: Vector([0; MAX_WIDTH]) }
+    }
+
+    /// Takes queries from this one on for ones that are not there: zero is no large score.
+    #[inline(always)]
+    pub(super) fn end_at(&mut self, queries: usize) {
+        self.largest.0[queries..].fill(Vector([0; MAX_WIDTH]));
     }
 
     #[inline(always)]
