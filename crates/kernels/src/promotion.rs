@@ -57,12 +57,12 @@ const AVX2: Rates = Rates {
     pack: [0.6, 3.0, 1.4],
 };
 const AVX512_VNNI: Rates = Rates {
-    product: [0.0183, 0.129, 0.073],
-    softmax: [0.75, 0.9, 1.57],
-    block: 79.0,
-    run: 600.0,
-    join: 7.8,
-    pack: [0.36, 2.0, 1.6],
+    product: [0.0195, 0.1265, 0.068],
+    softmax: [0.69, 1.15, 1.6],
+    block: 67.0,
+    run: 555.0,
+    join: 6.2,
+    pack: [0.29, 1.98, 1.67],
 };
 /// What blocks and runs cost is guessed from the kernel without BF16: since a lane is a key no CPU with it was at hand.
 const AVX512: Rates = Rates {
