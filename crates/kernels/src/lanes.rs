@@ -86,7 +86,7 @@ pub(crate) trait Lanes: Copy {
     fn max(self, new: Self::Float, running: Self::Float) -> Self::Float;
     /// The smaller one; `limit` where `new` is NaN.
     fn min(self, new: Self::Float, limit: Self::Float) -> Self::Float;
-    /// Whether no number is further from zero than `limit`, nor NaN.
+    /// Whether every number is at most `limit` in size, which NaN is not.
     fn all_within(self, x: Self::Float, limit: f32) -> bool;
     /// `2^x` for `x <= 0`, as [`Exp2`] has it: exactly 1 at 0, right down to -126, then at most 2^-126; NaN for NaN.
     fn exp2<const N: usize>(self, x: Self::Float, exp2: &Exp2<N>) -> Self::Float;

@@ -43,7 +43,6 @@ use crate::{
 pub(crate) const MAX_QUERIES: usize = MAX_WIDTH;
 
 /// A head; `q` and `v` are `[tokens][head_dim]`.
-#[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
     /// Tokens of one block.
     pub block_size: usize,
@@ -126,6 +125,7 @@ impl OnLanes for AttendRows<'_, '_> {
                 if !of_single.is_empty() {
                     lanes.prefetch(next_tile);
                 }
+                // A copy, and back: a reference would tie the lifetimes of all tiles together.
                 let mut tile = Tile::start(&job, queries, here, *ahead);
                 let last = !(more_halves || more_singles);
                 match job.int8_softmax {

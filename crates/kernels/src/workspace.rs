@@ -1,6 +1,6 @@
 use std::{
     ops::{Deref, DerefMut},
-    sync::{PoisonError, RwLock, atomic::AtomicUsize},
+    sync::{PoisonError, RwLock, TryLockError, atomic::AtomicUsize},
 };
 
 use crate::{
@@ -91,19 +91,24 @@ impl SharedHead {
     }
 
     /// Packs it if nobody has, and reads it.
-    pub(crate) fn with(&self, pack: impl FnOnce(&mut PackedHead), read: impl FnOnce(&PackedHead)) {
-        let once = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if once.done {
-            return read(&once.packed);
+    pub(crate) fn with(&self, pack: impl Fn(&mut PackedHead), read: impl FnOnce(&PackedHead)) {
+        loop {
+            let once = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if once.done {
+                return read(&once.packed);
+            }
+            drop(once);
+            // Nobody waits to write: it would be until the first reader is through with all its rows.
+            let mut once = match self.0.try_write() {
+                Ok(once) => once,
+                Err(TryLockError::Poisoned(once)) => once.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            if !once.done {
+                pack(&mut once.packed);
+                once.done = true;
+            }
         }
-        drop(once);
-        let mut once = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if !once.done {
-            pack(&mut once.packed);
-            once.done = true;
-        }
-        drop(once);
-        read(&self.0.read().unwrap_or_else(PoisonError::into_inner).packed);
     }
 }
 

@@ -206,17 +206,18 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         unsafe {
             // NaN, the second operand, stays.
             let x = _mm512_max_ps(_mm512_set1_ps(-126.0), x);
-            // With the bias of an exponent.
-            let rounder = _mm512_set1_ps(ROUNDER + 127.0);
+            // With the bias of an exponent and one more, which is even: ties go to even integers as elsewhere. So the power
+            // is twice too large, and the polynomial half as large.
+            let rounder = _mm512_set1_ps(ROUNDER + 128.0);
             let shifted = _mm512_add_ps(x, rounder);
             let f = _mm512_sub_ps(x, _mm512_sub_ps(shifted, rounder));
-            let mut q = _mm512_set1_ps(exp2.0[N - 1]);
+            let mut q = _mm512_set1_ps(0.5 * exp2.0[N - 1]);
             for &c in exp2.0[..N - 1].iter().rev() {
-                q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(c));
+                q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(0.5 * c));
             }
-            let power = _mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0));
-            let two_to_n = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
-            _mm512_mul_ps(power, _mm512_castsi512_ps(two_to_n))
+            let half_power = _mm512_fmadd_ps(q, f, _mm512_set1_ps(0.5));
+            let twice_two_to_n = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+            _mm512_mul_ps(half_power, _mm512_castsi512_ps(twice_two_to_n))
         }
     }
 

@@ -28,3 +28,25 @@ impl<'a> Ahead<'a> {
         &[]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_asked_for_once_and_none_of_two_tensors_together() {
+        let numbers: Vec<f32> = (0..16 * 12 + 5).map(|at| at as f32).collect();
+        // Five lines, none, and seven, of which a part of an eighth is left alone.
+        let mut ahead = Ahead::of([&numbers[..16 * 5], &[], &numbers[16 * 5..]]);
+        let mut taken = Vec::new();
+        loop {
+            let lines = ahead.take(4);
+            if lines.is_empty() {
+                break;
+            }
+            taken.push(lines.iter().map(|line| line[0] as usize / 16).collect::<Vec<_>>());
+        }
+        assert_eq!(taken, [vec![0, 1, 2, 3], vec![4], vec![5, 6, 7, 8], vec![9, 10, 11]]);
+        assert!(Ahead::default().take(4).is_empty());
+    }
+}

@@ -52,14 +52,15 @@ impl Chunk {
         [groups[0], groups[L::GROUPS / 2]].map(|group| group as usize * GROUP)
     }
 
-    /// Where the last key of the first `count` vectors ends; far away where they hold keys that do not exist. Keys ascend.
+    /// Where the last group of the first `count` vectors ends, and so where all of them have ended, for keys ascend; far away
+    /// where groups only fill up a vector.
     #[inline(always)]
-    pub(super) fn live_keys<L: Lanes>(&self, count: usize) -> usize {
+    pub(super) fn end_of<L: Lanes>(&self, count: usize) -> usize {
         let groups = count * L::GROUPS;
         if groups <= self.real { (self.groups[groups - 1] as usize + 1) * GROUP } else { usize::MAX }
     }
 
-    /// Takes as many live blocks from the front of `columns` as fit; false when there are none.
+    /// Takes as many blocks from the front of `columns` as fit; false when none of them has a live key.
     #[inline(always)]
     pub(super) fn fill<L: Lanes, O: Operand>(&mut self, columns: &mut &[u32], job: &Job<'_>) -> bool {
         let size = job.block_size;

@@ -39,7 +39,8 @@ impl Seen {
         Self { largest: Vectors([least; MAX_QUERIES]), total: Vector([0; MAX_WIDTH]) }
     }
 
-    /// Takes queries from this one on for ones that are not there: zero is no large score.
+    /// Takes queries from this one on for ones that are not there: zero is no large score, if another one does not stand for
+    /// them. Not part of making it, which the compiler would do elsewhere and then copy.
     #[inline(always)]
     pub(super) fn end_at(&mut self, queries: usize) {
         self.largest.0[queries..].fill(Vector([0; MAX_WIDTH]));
@@ -124,10 +125,11 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, '_, O, R,
             let keys = chunk.keys::<L>(at + c);
             first_words[c] = keys.map(|key| key * words);
             start[c] = O::start(lanes, offsets, keys, span);
+            // Of whole vectors the first is read, of halves both.
             end = end.max(keys[0] + span).max(keys[1] + L::WIDTH / 2);
         }
         assert!(0 < words && end * words <= packed.len(), "keys are packed");
-        let whole = tile.all_visible(chunk.live_keys::<L>(at + C));
+        let whole = tile.all_visible(chunk.end_of::<L>(at + C));
         let mut positions = [splat(lanes, 0.0); C];
         if !whole {
             for c in 0..C {
@@ -234,7 +236,8 @@ impl Tile<'_> {
 /// from `first` in `packed` on: `[query][vector]`. Asks for a line of `ahead` with each word.
 ///
 /// # Safety
-/// `queries` has `words` of each query, and `packed` those of each key, and there is one.
+/// There are `words`, above zero, from each of `of_queries` on in `queries`, and for each of `span` keys from `first` on in
+/// `packed`.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "two operands, where they begin, and how long they are")]
 unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
@@ -248,7 +251,7 @@ unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
     ahead: &[Line],
 ) -> [[O::Sum<L>; C]; R] {
     let mut sums = [start; R];
-    // SAFETY of all: t < words, and the caller's promise.
+    // SAFETY of all: t < words, and the caller's promise. No `for`: asking before the first word, too, it would set all sums twice.
     if span == L::WIDTH {
         let mut t = 0;
         loop {

@@ -117,6 +117,7 @@ fn load<L: Lanes, const HALF: bool>(lanes: L, from: &[u32]) -> L::Word {
     if HALF { lanes.load_half(from) } else { lanes.load(from) }
 }
 
+/// A table for each vector width and precision; small numbers, so that it takes half a kilobyte of the innermost cache.
 struct WordsOf<L, O>(PhantomData<(L, O)>);
 
 impl<L: Lanes, O: Operand> WordsOf<L, O> {

@@ -59,13 +59,14 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         }
         let mut sums = [O::zero(lanes); MAX_QUERIES];
         assert!(vectors * of_vector <= scores.len(), "a chunk fits its buffer");
+        assert!(tile.queries.len() <= L::WIDTH, "a tile has no more queries than a vector has lanes");
         let mut first = 0;
         while first < tile.queries.len().next_multiple_of(4) {
             let maxima = O::maxima(lanes, &maxima.0[first..]);
             let mut sum = O::zero(lanes);
             for at in 0..vectors {
                 let from = at * of_vector + first * L::WIDTH;
-                // SAFETY: every vector of keys has as many words in the buffer, as has been asserted.
+                // SAFETY: every vector of keys has the words of as many queries in the buffer, as has been asserted.
                 let of_queries = unsafe { scores.get_unchecked_mut(from..from + O::PER_WORD * L::WIDTH) };
                 let weights = O::weights(lanes, of_queries, scale, maxima);
                 sum = O::add_weights(lanes, sum, weights);

@@ -275,11 +275,10 @@ fn what_is_not_finite_stays_where_it_is_looked_at() {
 fn nan_is_found_beside_keys_that_are_not_there() {
     // Blocks of 8, one or two a row, and keys from 13 on do not exist: every vector of keys has some that are hidden.
     let glyphs = |glyph: char| "x..\n.x.\nxx.".replace('x', &glyph.to_string());
-    for (precision, kind) in [(Precision::Half, '2'), (Precision::Single, '4')]
+    for ((precision, glyph), kind) in [(Precision::Half, '2'), (Precision::Single, '4')]
         .into_iter()
         .flat_map(|of| [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention].map(|kind| (of, kind)))
     {
-        let (precision, glyph) = precision;
         let shape = AttentionShape { kind, heads: 1, queries: 24, keys: 24, head_dim: 8, windows: 1 };
         let mask = HeadMask { block_size: BlockSize::B8, blocks: glyphs(glyph).parse().unwrap() };
         let clean = Tensors::gaussian(&shape, 12);
@@ -297,6 +296,33 @@ fn nan_is_found_beside_keys_that_are_not_there() {
                     true => assert_eq!(found, without, "{case}"),
                     false => assert!(found.iter().all(|x| x.is_nan()), "{case}"),
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_outlasts_the_chunks_of_keys_that_follow() {
+    // 300 keys are two or three chunks; in the mixture, of each precision one after the other.
+    let shape = AttentionShape { heads: 1, queries: 300, keys: 300, head_dim: 8, ..SHAPE };
+    let clean = Tensors::gaussian(&shape, 13);
+    let columns = BlockSize::B16.cover(300) as usize;
+    for glyphs in [[2, 2, 2], [1, 1, 1], [2, 1, 2], [1, 2, 1], [2, 1, 0]] {
+        let cells = (0..columns * columns).map(|at| Some(Precision::ALL[glyphs[at % columns % 3]])).collect();
+        let mask = HeadMask { block_size: BlockSize::B16, blocks: BlockMask::new(columns, cells).unwrap() };
+        for (options, poison) in options().flat_map(|options| [f32::NAN, f32::INFINITY].map(|poison| (options, poison)))
+        {
+            let options = options.promotion(Promotion::Never);
+            for place in [3, 16 * 8 + 3, 290 * 8 + 3] {
+                let mut queries = clean.q.clone();
+                queries[place] = poison;
+                let found = run(options, std::slice::from_ref(&mask), shape, Inputs::new(&queries, &clean.k, &clean.v));
+                let of_query = &found[place / 8 * 8..][..8];
+                assert!(of_query.iter().all(|x| x.is_nan()), "{glyphs:?}, {poison} at {place}, {options:?}");
+                let mut keys = clean.k.clone();
+                keys[place] = f32::NAN;
+                let found = run(options, std::slice::from_ref(&mask), shape, Inputs::new(&clean.q, &keys, &clean.v));
+                assert!(found.iter().all(|x| x.is_nan()), "{glyphs:?}, NaN in key of {place}, {options:?}");
             }
         }
     }
