@@ -88,22 +88,25 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
             let weights = &weights[first * L::WIDTH..];
             // SAFETY: as has been asserted.
             let sums = unsafe { multiply::<L, O, R, C, HALF>(lanes, rows, weights, values) };
-            for r in 0..R {
-                if first + r >= queries {
-                    continue;
-                }
-                let from = (first + r) * d + at;
-                let out = words_mut(&mut tile.out[from..from + len]);
-                let (keep, unit) = (join.keep.splat(lanes, first + r), join.unit.splat(lanes, first + r));
-                for c in 0..C {
-                    let mut sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
-                    if !fresh {
-                        let before = load::<L, HALF>(lanes, &out[c * L::WIDTH..]);
-                        sum = lanes.mul_add(lanes.floats(before), keep, sum);
+            let count = R.min(queries - first);
+            // A loop for each: one with a condition inside would be compiled to multiply what is not there, too.
+            if fresh {
+                for r in 0..count {
+                    let unit = join.unit.splat(lanes, first + r);
+                    let out = words_mut(&mut tile.out[(first + r) * d + at..][..len]);
+                    for c in 0..C {
+                        let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
+                        store::<L, HALF>(lanes, lanes.bits(sum), &mut out[c * L::WIDTH..]);
                     }
-                    match HALF {
-                        true => lanes.store_half(lanes.bits(sum), out),
-                        false => lanes.store(lanes.bits(sum), &mut out[c * L::WIDTH..]),
+                }
+            } else {
+                for r in 0..count {
+                    let (keep, unit) = (join.keep.splat(lanes, first + r), join.unit.splat(lanes, first + r));
+                    let out = words_mut(&mut tile.out[(first + r) * d + at..][..len]);
+                    for c in 0..C {
+                        let before = lanes.floats(load::<L, HALF>(lanes, &out[c * L::WIDTH..]));
+                        let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
+                        store::<L, HALF>(lanes, lanes.bits(lanes.mul_add(before, keep, sum)), &mut out[c * L::WIDTH..]);
                     }
                 }
             }
@@ -115,6 +118,11 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
 #[inline(always)]
 fn load<L: Lanes, const HALF: bool>(lanes: L, from: &[u32]) -> L::Word {
     if HALF { lanes.load_half(from) } else { lanes.load(from) }
+}
+
+#[inline(always)]
+fn store<L: Lanes, const HALF: bool>(lanes: L, words: L::Word, to: &mut [u32]) {
+    if HALF { lanes.store_half(words, to) } else { lanes.store(words, to) }
 }
 
 /// A table for each vector width and precision; small numbers, so that it takes half a kilobyte of the innermost cache.

@@ -42,7 +42,11 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         let scale = splat(lanes, self.scale);
         let before = tile.max.load(lanes);
         let max = lanes.max(lanes.mul(seen.max(lanes), scale), before);
-        let correction = lanes.exp2(lanes.sub(before, max), &EXP2);
+        // Exactly zero where nothing has been summed: what a power of two would leave of it, slows every product that it meets.
+        let correction = match tile.fresh {
+            true => splat(lanes, 0.0),
+            false => lanes.exp2(lanes.sub(before, max), &EXP2),
+        };
         tile.max = Numbers::of(lanes, max);
         // Where weights hide what is NaN, their sum must not. A difference of infinities is NaN, too.
         let mut poison = splat(lanes, 0.0);
