@@ -30,6 +30,8 @@ pub(crate) trait Lanes: Copy {
     const GROUPS: usize;
     /// Words of one vector.
     const WIDTH: usize = 4 * Self::GROUPS;
+    /// Whether [`dot_bf16`](Self::dot_bf16) is one instruction, and not six with results of their own.
+    const HAS_BF16: bool;
     /// Vectors of sums that the innermost loops keep in registers at once: 8 or 16.
     const SUMS: usize;
 

@@ -257,7 +257,9 @@ impl<'a> Tile<'a> {
             let (tile, scores, seen) = (&mut *self, &mut *scores, &mut *seen);
             match at_once {
                 4 => lanes.run(Score::<O, 4, 4>::new(tile, chunk, at, operands, scores, seen)),
-                3 if halves => lanes.run(Score::<O, 8, 3>::new(tile, chunk, at, operands, scores, seen)),
+                3 if halves && O::is_one_instruction::<L>() => {
+                    lanes.run(Score::<O, 8, 3>::new(tile, chunk, at, operands, scores, seen))
+                }
                 3 => lanes.run(Score::<O, 4, 3>::new(tile, chunk, at, operands, scores, seen)),
                 2 if L::SUMS == 16 => lanes.run(Score::<O, 8, 2>::new(tile, chunk, at, operands, scores, seen)),
                 2 => lanes.run(Score::<O, 4, 2>::new(tile, chunk, at, operands, scores, seen)),

@@ -20,6 +20,7 @@ impl Avx2 {
 
 impl Lanes for Avx2 {
     const GROUPS: usize = 2;
+    const HAS_BF16: bool = false;
     const SUMS: usize = 8;
 
     type Word = __m256i;

@@ -28,6 +28,7 @@ impl<const BF16: bool> Avx512<BF16> {
 
 impl<const BF16: bool> Lanes for Avx512<BF16> {
     const GROUPS: usize = 4;
+    const HAS_BF16: bool = BF16;
     const SUMS: usize = 16;
 
     type Word = __m512i;

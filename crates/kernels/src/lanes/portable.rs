@@ -9,6 +9,7 @@ pub(crate) struct Portable;
 
 impl Lanes for Portable {
     const GROUPS: usize = 1;
+    const HAS_BF16: bool = false;
     const SUMS: usize = 8;
 
     type Word = [u32; WIDTH];

@@ -16,6 +16,12 @@ pub(crate) trait Operand {
 
     /// Whether products may be infinite or NaN, and weights hide that.
     const HIDES_NAN: bool;
+    /// Whether a product takes no registers but its operands' and its sum's.
+    #[inline(always)]
+    fn is_one_instruction<L: Lanes>() -> bool {
+        true
+    }
+
     /// Whether the next head's numbers are asked for meanwhile: only where packing is a large part of a call.
     const FETCHES_AHEAD: bool = false;
 
@@ -102,6 +108,11 @@ impl Operand for Half {
     const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0;
     const HIDES_NAN: bool = true;
+
+    #[inline(always)]
+    fn is_one_instruction<L: Lanes>() -> bool {
+        L::HAS_BF16
+    }
 
     #[inline(always)]
     fn zero<L: Lanes>(lanes: L) -> L::Float {
