@@ -65,6 +65,11 @@ const FAR_WORD: usize = 16;
 /// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
 const PADDING: f64 = 4.0;
 
+/// What scores of a lone vector of 16 keys take on top of their share, and those of fewer than two vectors in proportion:
+/// eight queries by one vector need nine loads for eight products. Half is measured; were it all, a finer block could be
+/// free beside one other, and raising a block to it would pay.
+const LONE: f64 = 0.5;
+
 /// What one head finds of a core's own caches: measured, masks of 1,024 tokens are predicted without bias so.
 const HEADS_SHARE: f64 = 0.9;
 
@@ -265,6 +270,10 @@ struct Row {
     size: BlockSize,
     /// Keys without a use in each run.
     padding: f64,
+    /// Keys, and features, of two vectors, which are multiplied as fast as any number of them.
+    pair: f64,
+    /// What a key counts on top for each that is missing to a pair of vectors.
+    lone: f64,
     tiles: f64,
     /// Those of whole tiles.
     queries: f64,
@@ -276,20 +285,30 @@ impl Row {
     fn of(machine: &Machine, size: BlockSize, queries: u32) -> Self {
         let tile = machine.tile_queries.min(size.tokens());
         let tiles = queries.div_ceil(tile);
-        let padding = if f64::from(size.tokens()) < machine.lanes { PADDING } else { 0.0 };
-        Self { size, padding, tiles: f64::from(tiles), queries: f64::from(tiles * tile), near: near_bytes(machine) }
+        // On narrower vectors a finer block costs little more than a coarser one, and nothing is left for a lone one to lose.
+        let wide = machine.lanes >= 16.0;
+        Self {
+            size,
+            padding: if f64::from(size.tokens()) < machine.lanes { PADDING } else { 0.0 },
+            pair: 2.0 * machine.lanes,
+            lone: if wide { LONE } else { 0.0 },
+            tiles: f64::from(tiles),
+            queries: f64::from(tiles * tile),
+            near: near_bytes(machine),
+        }
     }
 
     /// Nothing here is rounded up: then the price of a row, with [`Precision::PROMOTIONS`], never falls when a block is raised.
     fn count(self, keys: [u32; 3], shape: &AttentionShape, softmax: Softmax, counts: &mut [f64; RATES]) {
-        let Self { size, padding, tiles, queries, near } = self;
+        let Self { size, padding, pair, lone, tiles, queries, near } = self;
         let features = f64::from(shape.head_dim);
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
             let integer = precision == Precision::Int8 && softmax == Softmax::Integer;
-            // One of the two products is computed for the padding, too.
-            counts[at] += queries * (keys + padding / 2.0) * features;
+            // The first product is computed for the padding, too; the second for no fewer than two vectors of features.
+            let scored = keys + padding + lone * (pair - keys - padding).max(0.0);
+            counts[at] += queries * (scored * features + keys * features.max(pair)) / 2.0;
             counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;

@@ -130,6 +130,8 @@ struct Row {
     keys: [f64; 3],
     /// Keys without a use in each run.
     padding: f64,
+    /// Keys of two vectors where fewer take longer than their share.
+    pair: f64,
 }
 
 impl Row {
@@ -145,7 +147,10 @@ impl Row {
         // Two blocks of 8 share a vector of 16 keys.
         let half = mask.block_size == BlockSize::B8 && kernel.vector_words() > tokens;
         let padding = if half { 4.0 } else { 0.0 };
-        Self { block_size: f64::from(tokens), tiles: f64::from(tiles), queries: f64::from(tiles * tile), keys, padding }
+        // As the cost model counts them, and explains.
+        let pair = if kernel.vector_words() == 16 { 32.0 } else { 0.0 };
+        let (tiles, queries) = (f64::from(tiles), f64::from(tiles * tile));
+        Self { block_size: f64::from(tokens), tiles, queries, keys, padding, pair }
     }
 
     fn used(&self) -> [bool; 3] {
@@ -159,7 +164,8 @@ impl Row {
         }
         let d = f64::from(head_dim);
         let run = |at: usize| {
-            let product = rates.product[at] * (keys[at] + self.padding / 2.0) * d;
+            let scored = keys[at] + self.padding + 0.5 * (self.pair - keys[at] - self.padding).max(0.0);
+            let product = rates.product[at] * (scored * d + keys[at] * d.max(self.pair)) / 2.0;
             let softmax = rates.softmax[at] * (keys[at] + self.padding);
             let blocks = rates.block * keys[at] / self.block_size;
             self.tiles * (rates.run + rates.join * d + blocks) + self.queries * (product + softmax)

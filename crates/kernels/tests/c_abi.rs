@@ -128,9 +128,10 @@ type MakesPlan = unsafe extern "C" fn(
 #[test]
 fn plans_that_compute_blocks_as_masked_do_so() {
     // The 8-bit block does not pay for packing its head at 8 bit.
-    let blocks = [4, 4, 4, 1];
+    let mut blocks = [4; 16];
+    blocks[15] = 1;
     let module = maskwright_module { queries: 64, keys: 64, ..MODULE };
-    let mask = maskwright_mask { block_size: 32, blocks: blocks.as_ptr(), len: blocks.len() };
+    let mask = maskwright_mask { block_size: 16, blocks: blocks.as_ptr(), len: blocks.len() };
     let values: Vec<f32> = (0..64 * 8).map(|at| (at as f32).sin()).collect();
     let len = values.len();
     let of_c = |make: MakesPlan| {
@@ -151,7 +152,7 @@ fn plans_that_compute_blocks_as_masked_do_so() {
     let of_rust = |promotion| {
         let kind = AttentionKind::SelfAttention;
         let shape = AttentionShape { kind, heads: 1, queries: 64, keys: 64, head_dim: 8, windows: 1 };
-        let mask = HeadMask { block_size: BlockSize::B32, blocks: "44\n41".parse().unwrap() };
+        let mask = HeadMask { block_size: BlockSize::B16, blocks: "4444\n4444\n4444\n4441".parse().unwrap() };
         let options = PlanOptions::on(Kernel::from_environment().unwrap()).promotion(promotion);
         let plan = AttentionPlan::with_options(&[mask], shape, options).unwrap();
         let mut out = vec![f32::NAN; len];
