@@ -46,8 +46,8 @@ pub struct AttentionPlan {
     /// The bands that each thread begins with.
     shares: Vec<Range<usize>>,
     workspace: WorkspaceSize,
-    /// Whether a call's inputs and output are more than [`NEAR`].
-    output_is_far: bool,
+    /// Of a call's inputs and output.
+    bytes: usize,
 }
 
 /// How a plan computes.
@@ -139,8 +139,8 @@ impl AttentionPlan {
             integer_keys,
         };
         let tokens = 2 * (workspace.queries + workspace.keys); // of q and the output, of k and v
-        let output_is_far = tokens * shape.heads as usize * workspace.head_dim * size_of::<f32>() > NEAR;
-        Ok(Self { shape, options, instructions, rows, columns, bands, shares, workspace, output_is_far })
+        let bytes = tokens * shape.heads as usize * workspace.head_dim * size_of::<f32>();
+        Ok(Self { shape, options, instructions, rows, columns, bands, shares, workspace, bytes })
     }
 
     pub fn shape(&self) -> &AttentionShape {
@@ -225,7 +225,7 @@ impl<'a> Call<'a> {
             self.pack_head(first, packed);
             watch.lap(|phases| &mut phases.packing);
             let next = first.head + 1;
-            let mut ahead = match next < self.plan.shape.heads as usize {
+            let mut ahead = match next < self.plan.shape.heads as usize && self.plan.bytes > NEAREST {
                 true => Ahead::of(self.head(next).into()),
                 false => Ahead::default(),
             };
@@ -302,7 +302,7 @@ impl<'a> Call<'a> {
             live_keys: self.live_keys,
             causal: self.plan.shape.kind == AttentionKind::CausalSelfAttention,
             int8_softmax: self.plan.options.int8_softmax,
-            output_is_far: self.plan.output_is_far,
+            output_is_far: self.plan.bytes > NEAR,
             q,
             v,
             packed,
@@ -321,6 +321,10 @@ impl<'a> Call<'a> {
         (part(q, queries, queries as usize), part(k, keys, self.live_keys), part(v, keys, self.live_keys))
     }
 }
+
+/// Bytes of inputs and output up to which all of them are taken to stay in a core's own caches, so that nobody asks for the next
+/// head's.
+const NEAREST: usize = 1 << 20;
 
 /// Bytes of inputs and output up to which the output is written without asking for its cache lines first (docs/decisions/205).
 const NEAR: usize = 8 << 20;

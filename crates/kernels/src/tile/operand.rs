@@ -22,9 +22,6 @@ pub(crate) trait Operand {
         true
     }
 
-    /// Whether the next head's numbers are asked for meanwhile: only where packing is a large part of a call.
-    const FETCHES_AHEAD: bool = false;
-
     fn zero<L: Lanes>(lanes: L) -> Self::Sum<L>;
     fn add_product<L: Lanes>(lanes: L, sum: Self::Sum<L>, a: L::Word, b: L::Word) -> Self::Sum<L>;
     fn float<L: Lanes>(lanes: L, sum: Self::Sum<L>) -> L::Float;
@@ -164,7 +161,6 @@ impl Operand for Int8 {
     const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0 / 255.0;
     const HIDES_NAN: bool = false;
-    const FETCHES_AHEAD: bool = true;
 
     #[inline(always)]
     fn zero<L: Lanes>(lanes: L) -> L::Word {

@@ -144,7 +144,7 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, '_, O, R,
         for r in 0..R {
             of_queries[r] = (r * words).min(last_query);
         }
-        let mut ahead = if O::FETCHES_AHEAD { tile.ahead.take(count.div_ceil(R) * words) } else { &[] };
+        let mut ahead = tile.ahead.take(count.div_ceil(R) * words);
         let mut total = lanes.floats(lanes.load(&seen.total.0));
         let mut first = 0;
         while first < count {
