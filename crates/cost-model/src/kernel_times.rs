@@ -39,7 +39,7 @@ pub struct KernelTimes {
     pub pack_cycles: BTreeMap<Precision, Figure>,
     /// The same for each key on top, where a key's words are no whole vectors.
     pub pack_key_cycles: Figure,
-    /// A byte of inputs and outputs that comes from farther away than a core's own caches.
+    /// A byte of inputs and outputs that comes from farther away than a core's own caches, twice where it is packed.
     pub far_byte_cycles: Figure,
     /// A word of keys, and one of values, that a tile multiplies where a head alone, with what is packed of it at that
     /// precision, is more than those caches hold: from nine tenths of them on, and wholly at twice as much.
@@ -322,15 +322,18 @@ impl Row {
 /// What a head with blocks of some precisions costs beside its rows.
 fn count_head(machine: &Machine, used: [bool; 3], shape: &AttentionShape, counts: &mut [f64; RATES]) {
     let (queries, keys, features) = (f64::from(shape.queries), f64::from(shape.keys), f64::from(shape.head_dim));
+    let of_head = 4.0 * features * 2.0 * (queries + keys);
+    let held = f64::from(shape.heads) * of_head / (near_bytes(machine) * machine.cores);
+    let far = ((held - ALL_NEAR) / (ALL_FAR - ALL_NEAR)).clamp(0.0, 1.0);
+    counts[FAR_BYTE] += of_head * far;
     for (at, per_word) in PER_WORD.into_iter().enumerate().filter(|(at, _)| used[*at]) {
         let tokens = if per_word > 1.0 { queries + 2.0 * keys } else { keys };
         counts[PACK + at] += tokens * features;
+        // Nothing is multiplied while packing waits for them.
+        counts[FAR_BYTE] += 4.0 * tokens * features * far;
         counts[PACK_KEY] += if features / per_word % machine.lanes == 0.0 { 0.0 } else { keys };
     }
     counts[HEAD] += 1.0;
-    let of_head = 4.0 * features * 2.0 * (queries + keys);
-    let held = f64::from(shape.heads) * of_head / (near_bytes(machine) * machine.cores);
-    counts[FAR_BYTE] += of_head * ((held - ALL_NEAR) / (ALL_FAR - ALL_NEAR)).clamp(0.0, 1.0);
 }
 
 /// Bytes of a head's inputs and outputs, and of what is packed of it at one precision.

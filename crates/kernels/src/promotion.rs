@@ -57,12 +57,12 @@ const AVX2: Rates = Rates {
     pack: [0.6, 3.0, 1.4],
 };
 const AVX512_VNNI: Rates = Rates {
-    product: [0.0195, 0.1265, 0.068],
-    softmax: [0.69, 1.15, 1.6],
-    block: 67.0,
-    run: 555.0,
-    join: 6.2,
-    pack: [0.29, 1.98, 1.67],
+    product: [0.0226, 0.127, 0.0815],
+    softmax: [0.52, 0.02, 1.02],
+    block: 44.0,
+    run: 563.0,
+    join: 5.4,
+    pack: [0.44, 2.02, 1.45],
 };
 /// What blocks and runs cost is guessed, .56 times that of the kernel without BF16 before it did less beside the products: since a
 /// lane is a key no CPU with it was at hand.

@@ -23,7 +23,8 @@ pub(super) struct Measured {
     pub(super) rounds: u32,
 }
 
-const LEAST_ROUNDS: u32 = 40;
+/// With half as many, masks of like times change places.
+const LEAST_ROUNDS: u32 = 96;
 const MOST_ROUNDS: u32 = 240;
 
 /// Rounds stop when the sum of all times has changed by less than this share in the last [`LOOK_BACK`] of them.
