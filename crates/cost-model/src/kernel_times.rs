@@ -66,8 +66,7 @@ const FAR_WORD: usize = 16;
 const PADDING: f64 = 4.0;
 
 /// What scores of a lone vector of 16 keys take on top of their share, and those of fewer than two vectors in proportion:
-/// eight queries by one vector need nine loads for eight products. Half is measured; were it all, a finer block could be
-/// free beside one other, and raising a block to it would pay.
+/// eight queries by one vector need nine loads for eight products.
 const LONE: f64 = 0.5;
 
 /// What one head finds of a core's own caches: measured, masks of 1,024 tokens are predicted without bias so.
@@ -203,7 +202,7 @@ fn cheapest(
     let rows: Vec<_> = head.bands[0]
         .iter()
         .map(|band| {
-            let row = Row::of(machine, head.block_size, band.queries);
+            let row = Row::of(machine, head.block_size, band.queries).without_dips(rates, shape, softmax);
             let keys = band.keys_by_precision();
             let ways = Precision::PROMOTIONS.map(|promotion| {
                 let mut counts = [0.0; RATES];
@@ -270,10 +269,10 @@ struct Row {
     size: BlockSize,
     /// Keys without a use in each run.
     padding: f64,
-    /// Keys, and features, of two vectors, which are multiplied as fast as any number of them.
+    /// Keys, and features, of two vectors of 16, which count as much as their share; no narrower vector is told apart.
     pair: f64,
-    /// What a key counts on top for each that is missing to a pair of vectors.
-    lone: f64,
+    /// At each precision, what a key counts on top for each that is missing to a pair of vectors.
+    lone: [f64; 3],
     tiles: f64,
     /// Those of whole tiles.
     queries: f64,
@@ -285,36 +284,63 @@ impl Row {
     fn of(machine: &Machine, size: BlockSize, queries: u32) -> Self {
         let tile = machine.tile_queries.min(size.tokens());
         let tiles = queries.div_ceil(tile);
-        // On narrower vectors a finer block costs little more than a coarser one, and nothing is left for a lone one to lose.
-        let wide = machine.lanes >= 16.0;
         Self {
             size,
             padding: if f64::from(size.tokens()) < machine.lanes { PADDING } else { 0.0 },
-            pair: 2.0 * machine.lanes,
-            lone: if wide { LONE } else { 0.0 },
+            pair: if machine.lanes >= 16.0 { 2.0 * machine.lanes } else { 0.0 },
+            lone: [LONE; 3],
             tiles: f64::from(tiles),
             queries: f64::from(tiles * tile),
             near: near_bytes(machine),
         }
     }
 
-    /// Nothing here is rounded up: then the price of a row, with [`Precision::PROMOTIONS`], never falls when a block is raised.
+    /// The share of a head's words at one precision that come from afar.
+    fn far(self, at: usize, shape: &AttentionShape) -> f64 {
+        (head_bytes(shape, PER_WORD[at]) / (HEADS_SHARE * self.near) - 1.0).clamp(0.0, 1.0)
+    }
+
+    /// With a lone vector counted only where the price cannot fall for it: a block that is raised adds at least a lone key's
+    /// price and saves at most a whole key's of its own precision. That is no less at any precision whose whole keys are
+    /// cheaper, and where they are dearer, raising all of them costs least.
+    fn without_dips(self, rates: &Rates, shape: &AttentionShape, softmax: Softmax) -> Self {
+        let (features, mut lone) = (f64::from(shape.head_dim), self.lone);
+        // For each query of the row: the second product with a key, its softmax and its words from afar, and the first product.
+        let of_key = |at: usize, lone: f64| {
+            let softmax = if at == 0 && softmax == Softmax::Integer { INTEGER_SOFTMAX } else { SOFTMAX + at };
+            let far = self.tiles / self.queries * features / PER_WORD[at] * self.far(at, shape);
+            let products = rates.0[at] * ((1.0 - lone) * features + features.max(self.pair)) / 2.0;
+            products + rates.0[softmax] + rates.0[FAR_WORD] * far
+        };
+        for fine in 0..3 {
+            let dips = (0..fine).any(|coarse| {
+                let saved = of_key(coarse, 0.0);
+                of_key(fine, lone[fine]) < saved && saved < of_key(fine, 0.0)
+            });
+            if dips {
+                lone[fine] = 0.0;
+            }
+        }
+        Self { lone, ..self }
+    }
+
+    /// Nothing here is rounded up: then the price of a row, with [`Precision::PROMOTIONS`] and
+    /// [`without_dips`](Self::without_dips), never falls when a block is raised.
     fn count(self, keys: [u32; 3], shape: &AttentionShape, softmax: Softmax, counts: &mut [f64; RATES]) {
-        let Self { size, padding, pair, lone, tiles, queries, near } = self;
+        let Self { size, padding, pair, lone, tiles, queries, .. } = self;
         let features = f64::from(shape.head_dim);
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
             let integer = precision == Precision::Int8 && softmax == Softmax::Integer;
             // The first product is computed for the padding, too; the second for no fewer than two vectors of features.
-            let scored = keys + padding + lone * (pair - keys - padding).max(0.0);
+            let scored = keys + padding + lone[at] * (pair - keys - padding).max(0.0);
             counts[at] += queries * (scored * features + keys * features.max(pair)) / 2.0;
             counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;
             counts[JOIN] += tiles * features;
-            let far = (head_bytes(shape, PER_WORD[at]) / (HEADS_SHARE * near) - 1.0).clamp(0.0, 1.0);
-            counts[FAR_WORD] += tiles * keys * features / PER_WORD[at] * far;
+            counts[FAR_WORD] += tiles * keys * features / PER_WORD[at] * self.far(at, shape);
         }
     }
 }
@@ -325,12 +351,12 @@ fn count_head(machine: &Machine, used: [bool; 3], shape: &AttentionShape, counts
     let of_head = 4.0 * features * 2.0 * (queries + keys);
     let held = f64::from(shape.heads) * of_head / (near_bytes(machine) * machine.cores);
     let far = ((held - ALL_NEAR) / (ALL_FAR - ALL_NEAR)).clamp(0.0, 1.0);
-    counts[FAR_BYTE] += of_head * far;
+    // What is packed, in all its forms in turn, is waited for once more.
+    let packed = if used[0] || used[1] { queries + 2.0 * keys } else { keys };
+    counts[FAR_BYTE] += (of_head + 4.0 * features * packed) * far;
     for (at, per_word) in PER_WORD.into_iter().enumerate().filter(|(at, _)| used[*at]) {
         let tokens = if per_word > 1.0 { queries + 2.0 * keys } else { keys };
         counts[PACK + at] += tokens * features;
-        // Nothing is multiplied while packing waits for them.
-        counts[FAR_BYTE] += 4.0 * tokens * features * far;
         counts[PACK_KEY] += if features / per_word % machine.lanes == 0.0 { 0.0 } else { keys };
     }
     counts[HEAD] += 1.0;

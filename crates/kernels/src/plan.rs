@@ -46,8 +46,7 @@ pub struct AttentionPlan {
     /// The bands that each thread begins with.
     shares: Vec<Range<usize>>,
     workspace: WorkspaceSize,
-    /// Of a call's inputs and output.
-    bytes: usize,
+    input_and_output_bytes: usize,
 }
 
 /// How a plan computes.
@@ -139,8 +138,8 @@ impl AttentionPlan {
             integer_keys,
         };
         let tokens = 2 * (workspace.queries + workspace.keys); // of q and the output, of k and v
-        let bytes = tokens * shape.heads as usize * workspace.head_dim * size_of::<f32>();
-        Ok(Self { shape, options, instructions, rows, columns, bands, shares, workspace, bytes })
+        let input_and_output_bytes = tokens * shape.heads as usize * workspace.head_dim * size_of::<f32>();
+        Ok(Self { shape, options, instructions, rows, columns, bands, shares, workspace, input_and_output_bytes })
     }
 
     pub fn shape(&self) -> &AttentionShape {
@@ -225,10 +224,11 @@ impl<'a> Call<'a> {
             self.pack_head(first, packed);
             watch.lap(|phases| &mut phases.packing);
             let next = first.head + 1;
-            let mut ahead = match next < self.plan.shape.heads as usize && self.plan.bytes > NEAREST {
-                true => Ahead::of(self.head(next).into()),
-                false => Ahead::default(),
-            };
+            let mut ahead =
+                match next < self.plan.shape.heads as usize && self.plan.input_and_output_bytes > ASKS_AHEAD_ABOVE {
+                    true => Ahead::of(self.head(next).into()),
+                    false => Ahead::default(),
+                };
             let queries: usize = rows.iter().map(|row| row.queries.len()).sum();
             let (here, rest) = out.split_at_mut(queries * d);
             self.attend_rows(rows, packed, here, &mut ahead, scratch, watch);
@@ -302,7 +302,7 @@ impl<'a> Call<'a> {
             live_keys: self.live_keys,
             causal: self.plan.shape.kind == AttentionKind::CausalSelfAttention,
             int8_softmax: self.plan.options.int8_softmax,
-            output_is_far: self.plan.bytes > NEAR,
+            output_is_far: self.plan.input_and_output_bytes > ASKS_TO_WRITE_ABOVE,
             q,
             v,
             packed,
@@ -323,11 +323,11 @@ impl<'a> Call<'a> {
 }
 
 /// Bytes of inputs and output up to which all of them are taken to stay in a core's own caches, so that nobody asks for the next
-/// head's.
-const NEAREST: usize = 1 << 20;
+/// head's (docs/decisions/208).
+const ASKS_AHEAD_ABOVE: usize = 1 << 20;
 
 /// Bytes of inputs and output up to which the output is written without asking for its cache lines first (docs/decisions/205).
-const NEAR: usize = 8 << 20;
+const ASKS_TO_WRITE_ABOVE: usize = 8 << 20;
 
 /// Bands that there are about for each thread, so that one that started late still finds work.
 const BANDS_A_THREAD: usize = 8;

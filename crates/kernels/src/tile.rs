@@ -257,7 +257,7 @@ impl<'a> Tile<'a> {
             let (tile, scores, seen) = (&mut *self, &mut *scores, &mut *seen);
             match at_once {
                 4 => lanes.run(Score::<O, 4, 4>::new(tile, chunk, at, operands, scores, seen)),
-                3 if halves && O::is_one_instruction::<L>() => {
+                3 if halves && O::product_needs_no_registers::<L>() => {
                     lanes.run(Score::<O, 8, 3>::new(tile, chunk, at, operands, scores, seen))
                 }
                 3 => lanes.run(Score::<O, 4, 3>::new(tile, chunk, at, operands, scores, seen)),

@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
+
 use maskwright_blueprint::{
     AttentionKind, AttentionShape, BlockMask, BlockSize, Blueprint, Digest, HeadId, HeadMask, Linear, ModelShape,
     ModuleShape, Precision, Provenance,
 };
-use maskwright_cost_model::{Cost, CostModel, Dataflow, DeviceProfile, Softmax, Work};
+use maskwright_cost_model::{Cost, CostModel, Dataflow, DeviceProfile, Figure, Softmax, Work};
 use proptest::{prelude::*, sample::select};
 
 use crate::self_attention;
@@ -91,6 +93,48 @@ fn compulsory(mask: &HeadMask, shape: &AttentionShape) -> f64 {
         })
         .sum();
     2.0 * (rows + columns) * f64::from(shape.head_dim)
+}
+
+#[test]
+fn raising_one_block_of_a_long_row_never_pays_whatever_kernels_take() {
+    let figures = |of: [f64; 3]| {
+        let figure = |value| Figure { value, source: "a test".into(), verified: false };
+        Precision::ALL.into_iter().zip(of.map(figure)).collect::<BTreeMap<_, _>>()
+    };
+    // 16 bit is emulated; a little faster than 32 bit; and as fast as 8 bit.
+    for (product, softmax) in [
+        ([0.045, 0.254, 0.163], [1.04, 0.04, 2.04]),
+        ([0.045, 0.14, 0.163], [1.0, 1.6, 2.0]),
+        ([0.12, 0.122, 0.13], [1.6, 2.0, 1.55]),
+    ] {
+        let mut core = crate::calibration::core_with_kernels();
+        let kernels = core.kernels.as_mut().unwrap();
+        (kernels.product_cycles, kernels.softmax_cycles) = (figures(product), figures(softmax));
+        (kernels.run_cycles.value, kernels.pack_cycles) = (1100.0, figures([0.8, 1.0, 2.8]));
+        let model = CostModel::new(&core, Dataflow::Flash, 1).unwrap();
+        for (tokens, head_dim, block_size) in
+            [(1536, 8, BlockSize::B16), (256, 64, BlockSize::B16), (256, 64, BlockSize::B8)]
+        {
+            let shape = self_attention(1, tokens, head_dim);
+            let columns = block_size.cover(tokens) as usize;
+            for [coarse, fine] in [[0, 1], [0, 2], [1, 2]] {
+                for already in 0..5 {
+                    let cost = |of_first: usize| {
+                        let row = |row: usize| if row == 0 { of_first } else { already };
+                        let level = |at: usize| if at % columns < row(at / columns) { fine } else { coarse };
+                        let cells = (0..columns * columns).map(|at| Some(Precision::ALL[level(at)])).collect();
+                        let mask = HeadMask { block_size, blocks: BlockMask::new(columns, cells).unwrap() };
+                        price(&model, &mask, &shape, Softmax::Float).seconds.0
+                    };
+                    let (less, more) = (cost(already), cost(already + 1));
+                    assert!(
+                        less <= more * (1.0 + ROUNDING),
+                        "{product:?} {shape:?} {coarse} {fine} {already}: {less} > {more}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 proptest! {

@@ -16,9 +16,9 @@ pub(crate) trait Operand {
 
     /// Whether products may be infinite or NaN, and weights hide that.
     const HIDES_NAN: bool;
-    /// Whether a product takes no registers but its operands' and its sum's.
+    /// Whether a product takes no registers but its operands' and its sum's, where vectors may have halves.
     #[inline(always)]
-    fn is_one_instruction<L: Lanes>() -> bool {
+    fn product_needs_no_registers<L: Lanes>() -> bool {
         true
     }
 
@@ -107,7 +107,7 @@ impl Operand for Half {
     const HIDES_NAN: bool = true;
 
     #[inline(always)]
-    fn is_one_instruction<L: Lanes>() -> bool {
+    fn product_needs_no_registers<L: Lanes>() -> bool {
         L::HAS_BF16
     }
 

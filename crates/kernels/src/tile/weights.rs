@@ -42,7 +42,8 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         let scale = splat(lanes, self.scale);
         let before = tile.max.load(lanes);
         let max = lanes.max(lanes.mul(seen.max(lanes), scale), before);
-        // Exactly zero where nothing has been summed: what a power of two would leave of it, slows every product that it meets.
+        // Exactly zero where nothing has been summed: the least power of two over a sum is a denormal number, which slows
+        // every product that it meets.
         let correction = match tile.fresh {
             true => splat(lanes, 0.0),
             false => lanes.exp2(lanes.sub(before, max), &EXP2),

@@ -23,7 +23,7 @@ pub(super) struct Measured {
     pub(super) rounds: u32,
 }
 
-/// With half as many, masks of like times change places.
+/// Where time allows. With half as many, masks of like times change places.
 const LEAST_ROUNDS: u32 = 96;
 const MOST_ROUNDS: u32 = 240;
 
