@@ -57,12 +57,12 @@ const AVX2: Rates = Rates {
     pack: [0.6, 3.0, 1.4],
 };
 const AVX512_VNNI: Rates = Rates {
-    product: [0.0226, 0.127, 0.0815],
-    softmax: [0.52, 0.02, 1.02],
-    block: 44.0,
-    run: 563.0,
-    join: 5.4,
-    pack: [0.44, 2.02, 1.45],
+    product: [0.0222, 0.124, 0.0857],
+    softmax: [0.54, 0.12, 0.95],
+    block: 40.0,
+    run: 556.0,
+    join: 5.8,
+    pack: [0.42, 1.96, 1.43],
 };
 /// What blocks and runs cost is guessed, .56 times that of the kernel without BF16 before it did less beside the products; all of
 /// it was fitted before a lone vector counted more. Since a lane is a key no CPU with BF16 was at hand.
