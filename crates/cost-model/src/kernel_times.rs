@@ -312,13 +312,13 @@ impl Row {
             let products = rates.0[at] * ((1.0 - lone) * features + features.max(self.pair)) / 2.0;
             products + rates.0[softmax] + rates.0[FAR_WORD] * far
         };
-        for fine in 0..3 {
+        for (fine, lone) in lone.iter_mut().enumerate() {
             let dips = (0..fine).any(|coarse| {
                 let saved = of_key(coarse, 0.0);
-                of_key(fine, lone[fine]) < saved && saved < of_key(fine, 0.0)
+                of_key(fine, *lone) < saved && saved < of_key(fine, 0.0)
             });
             if dips {
-                lone[fine] = 0.0;
+                *lone = 0.0;
             }
         }
         Self { lone, ..self }
