@@ -72,7 +72,7 @@ pub(crate) trait Lanes: Copy {
     fn prefetch(self, _: &[u32]) {}
     /// Asks for a cache line that will be read, but not soon: it need not come nearer than the second cache.
     #[inline(always)]
-    fn prefetch_for_later(self, _: &[f32; 16]) {}
+    fn prefetch_for_later(self, _: *const u32) {}
     /// Asks for cache lines that will be written.
     #[inline(always)]
     fn prefetch_to_write(self, _: &mut [f32]) {}

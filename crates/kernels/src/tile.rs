@@ -255,16 +255,23 @@ impl<'a> Tile<'a> {
             let halves = operands.keys.span < L::WIDTH;
             let at_once = vectors_at_once::<L>(vectors - at).min(if halves { 3 } else { 4 });
             let (tile, scores, seen) = (&mut *self, &mut *scores, &mut *seen);
-            match at_once {
-                4 => lanes.run(Score::<O, 4, 4>::new(tile, chunk, at, operands, scores, seen)),
-                3 if halves && O::product_needs_no_registers::<L>() => {
-                    lanes.run(Score::<O, 8, 3>::new(tile, chunk, at, operands, scores, seen))
-                }
-                3 => lanes.run(Score::<O, 4, 3>::new(tile, chunk, at, operands, scores, seen)),
-                2 if L::SUMS == 16 => lanes.run(Score::<O, 8, 2>::new(tile, chunk, at, operands, scores, seen)),
-                2 => lanes.run(Score::<O, 4, 2>::new(tile, chunk, at, operands, scores, seen)),
-                _ if L::SUMS == 16 => lanes.run(Score::<O, 8, 1>::new(tile, chunk, at, operands, scores, seen)),
-                _ => lanes.run(Score::<O, 4, 1>::new(tile, chunk, at, operands, scores, seen)),
+            macro_rules! score {
+                ($r:literal, $c:literal, $halves:literal) => {
+                    lanes.run(Score::<O, $r, $c, $halves>::new(tile, chunk, at, operands, scores, seen))
+                };
+            }
+            match (at_once, halves) {
+                (3, true) if O::product_needs_no_registers::<L>() => score!(8, 3, true),
+                (3, false) if O::product_needs_no_registers::<L>() => score!(8, 3, false),
+                (3, true) => score!(4, 3, true),
+                (2, true) => score!(8, 2, true),
+                (_, true) => score!(8, 1, true),
+                (4, false) => score!(4, 4, false),
+                (3, false) => score!(4, 3, false),
+                (2, false) if L::SUMS == 16 => score!(8, 2, false),
+                (2, false) => score!(4, 2, false),
+                (_, false) if L::SUMS == 16 => score!(8, 1, false),
+                (_, false) => score!(4, 1, false),
             }
             at += at_once;
         }
@@ -306,6 +313,7 @@ impl<'a> Tile<'a> {
             let sums = AddValues { tile: &mut *self, rows, values, at, weights, join };
             match at_once {
                 4 => lanes.run(sums.of::<O, 4, 4>()),
+                3 if O::product_needs_no_registers::<L>() => lanes.run(sums.of::<O, 8, 3>()),
                 3 => lanes.run(sums.of::<O, 4, 3>()),
                 2 if L::SUMS == 16 => lanes.run(sums.of::<O, 8, 2>()),
                 2 => lanes.run(sums.of::<O, 4, 2>()),
@@ -322,13 +330,13 @@ impl<'a> Tile<'a> {
 /// Maxima below this are none: they come from the least number that a maximum starts with, times a scale of scores.
 const NO_SCORE: f32 = f32::MIN / 32.0;
 
-/// Of as many vectors as are `left`, those that are multiplied at once: together with 4 or 8 queries, as leaves the most
-/// products to a load, and every sum in a register.
+/// Of as many vectors as are `left`, those that are multiplied at once, together with 4 or 8 queries: every sum in a register,
+/// and as many products to a load. One or two vectors wait for loads, which a core does hardly more than one a cycle of.
 #[inline(always)]
 fn vectors_at_once<L: Lanes>(left: usize) -> usize {
     match left {
         _ if L::SUMS < 16 => left.min(2),
-        5 => 3, // and then 2, not 4 and 1
+        5.. if left % 4 == 1 || left % 4 == 2 => 3,
         _ => left.min(4),
     }
 }

@@ -17,6 +17,9 @@ pub(super) struct Keys<'a> {
     pub span: usize,
 }
 
+/// Words of a cache line.
+const LINE: usize = size_of::<Line>() / size_of::<u32>();
+
 /// What the scores of a chunk have been.
 pub(super) struct Seen {
     /// Of each query, lane by lane.
@@ -84,9 +87,10 @@ impl Seen {
     }
 }
 
-/// Products of all queries of a tile, `R` at a time, with `C` vectors of keys of a chunk from vector `at` on. Queries are
-/// repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C` multiply-adds is left.
-pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize> {
+/// Products of all queries of a tile, `R` at a time, with `C` vectors of keys of a chunk from vector `at` on, each of two
+/// halves if `HALVES`. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
+/// multiply-adds is left.
+pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool> {
     tile: &'a mut Tile<'b>,
     chunk: &'a Chunk,
     at: usize,
@@ -97,7 +101,7 @@ pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize> {
     operand: PhantomData<O>,
 }
 
-impl<'a, 'b, O: Operand, const R: usize, const C: usize> Score<'a, 'b, O, R, C> {
+impl<'a, 'b, O: Operand, const R: usize, const C: usize, const HALVES: bool> Score<'a, 'b, O, R, C, HALVES> {
     #[inline(always)]
     pub(super) fn new(
         tile: &'a mut Tile<'b>,
@@ -111,7 +115,7 @@ impl<'a, 'b, O: Operand, const R: usize, const C: usize> Score<'a, 'b, O, R, C> 
     }
 }
 
-impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, '_, O, R, C> {
+impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for Score<'_, '_, O, R, C, HALVES> {
     type Output = ();
 
     #[inline(always)]
@@ -130,62 +134,96 @@ impl<O: Operand, const R: usize, const C: usize> OnLanes for Score<'_, '_, O, R,
         }
         assert!(0 < words && end * words <= packed.len(), "keys are packed");
         let whole = tile.all_visible(chunk.end_of::<L>(at + C));
-        let mut positions = [splat(lanes, 0.0); C];
-        if !whole {
-            for c in 0..C {
-                positions[c] = tile.positions::<L>(lanes, chunk, at + c);
-            }
-        }
         let queries = &operands.queries[tile.queries.start * words..tile.queries.end * words];
         let count = tile.queries.len();
+        assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
         // Where there are fewer queries, the last one stands for others, whose results go nowhere.
-        let last_query = (count - 1) * words;
         let mut of_queries = [0; R];
         for r in 0..R {
-            of_queries[r] = (r * words).min(last_query);
+            of_queries[r] = r.min(count - 1) * words;
         }
-        let mut ahead = tile.ahead.take(count.div_ceil(R) * words);
+        let ahead = tile.ahead.take(count.div_ceil(R) * words);
+        // What has to be read soon, anyway, where there are not that many.
+        let (mut asked, step) = match ahead.len() == count.div_ceil(R) * words {
+            true => (ahead.as_ptr().cast(), words * LINE),
+            false => (packed[first_words[0][0]..].as_ptr(), 0),
+        };
         let mut total = lanes.floats(lanes.load(&seen.total.0));
-        let mut first = 0;
-        while first < count {
+        let (mut first, last) = (0, count.saturating_sub(R));
+        loop {
             // SAFETY: `queries` has the words of `count` of them, and that all words of the keys are packed has been asserted.
             let sums = unsafe {
-                multiply::<L, O, R, C>(lanes, queries, of_queries, packed, first_words, [words, span], start, ahead)
+                let queries = queries.get_unchecked(first * words..);
+                multiply::<L, O, R, C, HALVES>(lanes, queries, of_queries, packed, first_words, words, start, asked)
             };
-            let mut products = [[splat(lanes, 0.0); C]; R];
             for r in 0..R {
+                let mut products = [splat(lanes, 0.0); C];
                 for c in 0..C {
-                    products[r][c] = O::float(lanes, sums[r][c]);
+                    products[c] = O::float(lanes, sums[r][c]);
                     if O::HIDES_NAN {
-                        total = lanes.add(total, products[r][c]);
+                        total = lanes.add(total, products[c]);
                     }
-                }
-            }
-            if !whole {
-                for r in 0..R {
-                    tile.hide(lanes, first + r, &positions, &mut products[r]);
-                }
-            }
-            assert!(first + R <= L::WIDTH, "a tile has no more queries than a vector has lanes");
-            for r in 0..R {
-                for c in 0..C {
                     // SAFETY: within the vectors of the last of `C`, as has been asserted.
                     let scores = unsafe {
                         let to = c * of_vector + (first + r) * L::WIDTH;
                         scores.get_unchecked_mut(to..to + L::WIDTH)
                     };
-                    lanes.store(lanes.bits(products[r][c]), scores);
+                    lanes.store(lanes.bits(products[c]), scores);
                 }
-                seen.add(lanes, first + r, products[r]);
+                if whole {
+                    seen.add(lanes, first + r, products);
+                }
             }
-            for r in 0..R {
-                of_queries[r] = (of_queries[r] + R * words).min(last_query);
+            if first == last {
+                break;
             }
-            ahead = ahead.get(words..).unwrap_or(&[]);
-            first += R;
+            asked = asked.wrapping_add(step);
+            // The last ones overlap with those before where there is no whole number of times `R`.
+            first = last.min(first + R);
         }
         if O::HIDES_NAN {
             lanes.store(lanes.bits(total), &mut seen.total.0);
+        }
+        if !whole {
+            lanes.run(Hide::<C> { tile, chunk, at, scores, seen });
+        }
+    }
+}
+
+/// Hides scores, of `C` vectors of keys from vector `at` on, of keys that do not exist or are later than a causal query.
+struct Hide<'a, 'b, const C: usize> {
+    tile: &'a Tile<'b>,
+    chunk: &'a Chunk,
+    at: usize,
+    /// `[C][queries]`
+    scores: &'a mut [u32],
+    seen: &'a mut Seen,
+}
+
+impl<const C: usize> OnLanes for Hide<'_, '_, C> {
+    type Output = ();
+
+    /// Minus infinity for each of them. What is not a number becomes infinite where it stays: then the maximum still tells.
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) {
+        let Self { tile, chunk, at, scores, seen } = self;
+        let of_vector = L::WIDTH * L::WIDTH;
+        let mut positions = [splat(lanes, 0.0); C];
+        for c in 0..C {
+            positions[c] = tile.positions::<L>(lanes, chunk, at + c);
+        }
+        for query in 0..tile.queries.len() {
+            // Exact below 2^23 tokens; a causal mask of more has 10^10 blocks.
+            let past = if tile.job.causal { (tile.queries.start + query) as f32 + 0.5 } else { f32::MAX };
+            let mut shown = [splat(lanes, 0.0); C];
+            for c in 0..C {
+                let scores = &mut scores[c * of_vector + query * L::WIDTH..][..L::WIDTH];
+                let room = lanes.sub(splat(lanes, past), positions[c]);
+                let limit = lanes.mul(room, splat(lanes, f32::INFINITY));
+                shown[c] = lanes.min(lanes.floats(lanes.load(scores)), limit);
+                lanes.store(lanes.bits(shown[c]), scores);
+            }
+            seen.add(lanes, query, shown);
         }
     }
 }
@@ -212,103 +250,55 @@ impl Tile<'_> {
         }
         lanes.floats(lanes.load(&positions))
     }
-
-    /// Minus infinity for scores of keys that do not exist, and of those later than a causal query. What is not a number
-    /// becomes infinite where it stays: then the maximum still tells.
-    #[inline(always)]
-    fn hide<L: Lanes, const C: usize>(
-        &self,
-        lanes: L,
-        query: usize,
-        positions: &[L::Float; C],
-        scores: &mut [L::Float; C],
-    ) {
-        // Exact below 2^23 tokens; a causal mask of more has 10^10 blocks.
-        let past = if self.job.causal { (self.queries.start + query) as f32 + 0.5 } else { f32::MAX };
-        for c in 0..C {
-            let room = lanes.sub(splat(lanes, past), positions[c]);
-            scores[c] = lanes.min(scores[c], lanes.mul(room, splat(lanes, f32::INFINITY)));
-        }
-    }
 }
 
-/// Products of `R` queries, whose words begin at `of_queries` in `queries`, with `C` vectors of `span` keys, or of two halves,
-/// from `first` in `packed` on: `[query][vector]`. Asks for a line of `ahead` with each word.
+/// Products of `R` queries, whose words begin at `of_queries` in `queries`, with `C` vectors of keys, or of two halves, from
+/// `first` in `packed` on: `[query][vector]`. Asks for a line from `asked` on with each word.
 ///
 /// # Safety
-/// There are `words`, above zero, from each of `of_queries` on in `queries`, and for each of `span` keys from `first` on in
-/// `packed`.
+/// There are `words`, above zero, from each of `of_queries` on in `queries`, and for each key of a vector, or of its halves,
+/// from `first` on in `packed`.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "two operands, where they begin, and how long they are")]
-unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize>(
+unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALVES: bool>(
     lanes: L,
     queries: &[u32],
     of_queries: [usize; R],
     packed: &[u32],
     first: [[usize; 2]; C],
-    [words, span]: [usize; 2],
+    words: usize,
     start: [O::Sum<L>; C],
-    ahead: &[Line],
+    asked: *const u32,
 ) -> [[O::Sum<L>; C]; R] {
     let mut sums = [start; R];
-    // SAFETY of all: t < words, and the caller's promise. No `for`: asking before the first word, too, it would set all sums twice.
-    if span == L::WIDTH {
-        let mut t = 0;
-        loop {
-            let mut keys = [lanes.splat(0); C];
-            for c in 0..C {
-                let at = first[c][0] + t * L::WIDTH;
-                keys[c] = lanes.load(unsafe { packed.get_unchecked(at..at + L::WIDTH) });
-            }
-            if let Some(line) = ahead.get(t) {
-                lanes.prefetch_for_later(line);
-            }
-            unsafe { add_word::<L, O, R, C>(lanes, &mut sums, queries, of_queries, t, keys) };
-            t += 1;
-            if t == words {
-                break;
-            }
-        }
-    } else {
-        let mut t = 0;
-        loop {
-            let mut keys = [lanes.splat(0); C];
-            for c in 0..C {
-                let [low, high] = first[c].map(|first| first + t * (L::WIDTH / 2));
-                let low = unsafe { packed.get_unchecked(low..low + L::WIDTH / 2) };
-                keys[c] = lanes.load_halves(low, unsafe { packed.get_unchecked(high..high + L::WIDTH / 2) });
-            }
-            if let Some(line) = ahead.get(t) {
-                lanes.prefetch_for_later(line);
-            }
-            unsafe { add_word::<L, O, R, C>(lanes, &mut sums, queries, of_queries, t, keys) };
-            t += 1;
-            if t == words {
-                break;
-            }
-        }
-    }
-    sums
-}
-
-/// Adds the products of word `t` of each query.
-///
-/// # Safety
-/// `queries` has that word of each query.
-#[inline(always)]
-unsafe fn add_word<L: Lanes, O: Operand, const R: usize, const C: usize>(
-    lanes: L,
-    sums: &mut [[O::Sum<L>; C]; R],
-    queries: &[u32],
-    of_queries: [usize; R],
-    t: usize,
-    keys: [L::Word; C],
-) {
-    for r in 0..R {
-        // SAFETY: the caller's promise.
-        let query = lanes.splat(unsafe { *queries.get_unchecked(of_queries[r] + t) });
+    let mut t = 0;
+    // No `for`: it would set all sums twice.
+    loop {
+        let mut keys = [lanes.splat(0); C];
         for c in 0..C {
-            sums[r][c] = O::add_product(lanes, sums[r][c], query, keys[c]);
+            let [low, high] = first[c];
+            // SAFETY: t < words, and the caller's promise.
+            keys[c] = unsafe {
+                if HALVES {
+                    let half = L::WIDTH / 2;
+                    let low = packed.get_unchecked(low + t * half..low + (t + 1) * half);
+                    lanes.load_halves(low, packed.get_unchecked(high + t * half..high + (t + 1) * half))
+                } else {
+                    lanes.load(packed.get_unchecked(low + t * L::WIDTH..low + (t + 1) * L::WIDTH))
+                }
+            };
+        }
+        lanes.prefetch_for_later(asked.wrapping_add(t * LINE));
+        for r in 0..R {
+            // SAFETY: likewise.
+            let query = lanes.splat(unsafe { *queries.get_unchecked(of_queries[r] + t) });
+            for c in 0..C {
+                sums[r][c] = O::add_product(lanes, sums[r][c], query, keys[c]);
+            }
+        }
+        t += 1;
+        if t == words {
+            return sums;
         }
     }
 }

@@ -83,6 +83,8 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
         let values = &values.words[at..];
         let last = rows.iter().fold(0, |last, &row| last.max(row));
         assert!(last as usize + len <= values.len(), "every key has its values");
+        let out = words_mut(tile.out);
+        assert!(at + len <= d && queries * d <= out.len(), "every query has its output");
         let mut first = 0;
         while first < queries {
             let weights = &weights[first * L::WIDTH..];
@@ -93,7 +95,8 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
             if fresh {
                 for r in 0..count {
                     let unit = join.unit.splat(lanes, first + r);
-                    let out = words_mut(&mut tile.out[(first + r) * d + at..][..len]);
+                    // SAFETY: as has been asserted.
+                    let out = unsafe { out.get_unchecked_mut((first + r) * d + at..(first + r) * d + at + len) };
                     for c in 0..C {
                         let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
                         store::<L, HALF>(lanes, lanes.bits(sum), &mut out[c * L::WIDTH..]);
@@ -102,7 +105,8 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
             } else {
                 for r in 0..count {
                     let (keep, unit) = (join.keep.splat(lanes, first + r), join.unit.splat(lanes, first + r));
-                    let out = words_mut(&mut tile.out[(first + r) * d + at..][..len]);
+                    // SAFETY: as has been asserted.
+                    let out = unsafe { out.get_unchecked_mut((first + r) * d + at..(first + r) * d + at + len) };
                     for c in 0..C {
                         let before = lanes.floats(load::<L, HALF>(lanes, &out[c * L::WIDTH..]));
                         let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
