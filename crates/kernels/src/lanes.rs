@@ -30,6 +30,10 @@ pub(crate) trait Lanes: Copy {
     const GROUPS: usize;
     /// Words of one vector.
     const WIDTH: usize = 4 * Self::GROUPS;
+    /// Words from the scores of one vector of keys, a vector for each of `WIDTH` queries, to those of the next. With nothing
+    /// between, those of four would be 4 KiB, and a core that compares no more than the last 12 bits of addresses would let
+    /// the scores that are read wait for weights that are still to be written.
+    const OF_VECTOR: usize = (Self::WIDTH + 1) * Self::WIDTH;
     /// Whether [`dot_bf16`](Self::dot_bf16) is one instruction, and not six with results of their own.
     const HAS_BF16: bool;
     /// Vectors of sums that the innermost loops keep in registers at once: 8 or 16.

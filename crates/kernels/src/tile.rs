@@ -248,16 +248,20 @@ impl<'a> Tile<'a> {
         scores: &mut [u32],
         seen: &mut Seen,
     ) {
-        let vectors = chunk.vectors::<L>();
+        let (vectors, halves) = (chunk.vectors::<L>(), operands.keys.span < L::WIDTH);
         let mut at = 0;
         while at < vectors {
-            // Vectors of two halves take two loads each: with more queries there are fewer of them to a product.
-            let halves = operands.keys.span < L::WIDTH;
-            let at_once = vectors_at_once::<L>(vectors - at).min(if halves { 3 } else { 4 });
+            let of = |at| vectors_at_once::<L>(vectors - at, halves);
+            let at_once = of(at);
+            let mut end = at + at_once;
+            while end < vectors && of(end) == at_once {
+                end += at_once;
+            }
+            let group = at..end;
             let (tile, scores, seen) = (&mut *self, &mut *scores, &mut *seen);
             macro_rules! score {
                 ($r:literal, $c:literal, $halves:literal) => {
-                    lanes.run(Score::<O, $r, $c, $halves>::new(tile, chunk, at, operands, scores, seen))
+                    lanes.run(Score::<O, $r, $c, $halves>::new(tile, chunk, group, operands, scores, seen))
                 };
             }
             match (at_once, halves) {
@@ -273,7 +277,7 @@ impl<'a> Tile<'a> {
                 (_, false) if L::SUMS == 16 => score!(8, 1, false),
                 (_, false) => score!(4, 1, false),
             }
-            at += at_once;
+            at = end;
         }
     }
 
@@ -309,7 +313,7 @@ impl<'a> Tile<'a> {
         let rows = values.rows::<O>(chunk.real(), self.job.live_keys, &mut rows);
         let mut at = 0;
         while at < values.head_dim {
-            let at_once = vectors_at_once::<L>((values.head_dim - at) / L::WIDTH);
+            let at_once = vectors_at_once::<L>((values.head_dim - at) / L::WIDTH, false);
             let sums = AddValues { tile: &mut *self, rows, values, at, weights, join };
             match at_once {
                 4 => lanes.run(sums.of::<O, 4, 4>()),
@@ -333,10 +337,12 @@ const NO_SCORE: f32 = f32::MIN / 32.0;
 /// Of as many vectors as are `left`, those that are multiplied at once, together with 4 or 8 queries: every sum in a register,
 /// and as many products to a load. One or two vectors wait for loads, which a core does hardly more than one a cycle of.
 #[inline(always)]
-fn vectors_at_once<L: Lanes>(left: usize) -> usize {
+fn vectors_at_once<L: Lanes>(left: usize, halves: bool) -> usize {
     match left {
         _ if L::SUMS < 16 => left.min(2),
-        5.. if left % 4 == 1 || left % 4 == 2 => 3,
+        // Vectors of two halves take two loads each: with 8 queries there are fewer of them to a product.
+        4 if halves => 2,
+        4.. if halves || left % 4 == 1 || left % 4 == 2 => 3,
         _ => left.min(4),
     }
 }

@@ -123,7 +123,8 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     fn new(size: &WorkspaceSize) -> Self {
-        let keys = |keys: usize| AlignedWords::zeroed(keys * MAX_QUERIES);
+        // As `Lanes::OF_VECTOR` says.
+        let keys = |keys: usize| AlignedWords::zeroed(keys * (MAX_QUERIES + 1));
         Self { scores: keys(CHUNK), integers: keys(size.integer_keys.next_multiple_of(MAX_QUERIES)) }
     }
 }

@@ -8,10 +8,10 @@ use std::{
     mem::transmute,
 };
 
-use super::{Avx2, Exp2, Lanes, OnLanes, ROUNDER, TIES_UP};
+use super::{Avx2, Exp2, Lanes, OnLanes, TIES_UP};
 use crate::IntegerSoftmax;
 
-/// AVX-512 F, BW and VL with VNNI, AVX2 and FMA, and BF16 where it says so: the proof that this CPU has them all.
+/// AVX-512 F, BW, DQ and VL with VNNI, AVX2 and FMA, and BF16 where it says so: the proof that this CPU has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx512<const BF16: bool>(Avx2);
 
@@ -19,6 +19,7 @@ impl<const BF16: bool> Avx512<BF16> {
     pub(crate) fn detect() -> Option<Self> {
         let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni")
             && (!BF16 || is_x86_feature_detected!("avx512bf16"));
@@ -43,12 +44,12 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     #[inline(always)]
     fn run<T: OnLanes>(self, task: T) -> T::Output {
         #[inline(never)]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
         fn with_bf16<L: Lanes, T: OnLanes>(lanes: L, task: T) -> T::Output {
             task.on(lanes)
         }
         #[inline(never)]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
         fn without<L: Lanes, T: OnLanes>(lanes: L, task: T) -> T::Output {
             task.on(lanes)
         }
@@ -207,18 +208,13 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         unsafe {
             // NaN, the second operand, stays.
             let x = _mm512_max_ps(_mm512_set1_ps(-126.0), x);
-            // With the bias of an exponent and one more, which is even: ties go to even integers as elsewhere. So the power
-            // is twice too large, and the polynomial half as large.
-            let rounder = _mm512_set1_ps(ROUNDER + 128.0);
-            let shifted = _mm512_add_ps(x, rounder);
-            let f = _mm512_sub_ps(x, _mm512_sub_ps(shifted, rounder));
-            let mut q = _mm512_set1_ps(0.5 * exp2.0[N - 1]);
+            // What is left when the nearest integer, or the even one of two, is taken away.
+            let f = _mm512_reduce_ps::<0>(x);
+            let mut q = _mm512_set1_ps(exp2.0[N - 1]);
             for &c in exp2.0[..N - 1].iter().rev() {
-                q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(0.5 * c));
+                q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(c));
             }
-            let half_power = _mm512_fmadd_ps(q, f, _mm512_set1_ps(0.5));
-            let twice_two_to_n = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
-            _mm512_mul_ps(half_power, _mm512_castsi512_ps(twice_two_to_n))
+            _mm512_scalef_ps(_mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0)), _mm512_sub_ps(x, f))
         }
     }
 

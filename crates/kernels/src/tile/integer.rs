@@ -33,7 +33,7 @@ impl Tile<'_> {
         watch.lap(|phases| &mut phases.rows);
         while chunk.fill::<L, Int8>(&mut rest, self.job) {
             self.score::<L, Int8>(lanes, &chunk, operands, &mut scores[words..], &mut seen);
-            words += chunk.vectors::<L>() * L::WIDTH * L::WIDTH;
+            words += chunk.vectors::<L>() * L::OF_VECTOR;
         }
         if words == 0 {
             return;
@@ -53,7 +53,7 @@ impl Tile<'_> {
             // The division comes with the last chunk, and then applies to the others' sums, too.
             let join = self.join(lanes, Numbers::all(1.0), unit, last && !self.job.live(rest));
             self.add_values::<L, Int8>(lanes, &chunk, &operands.values, &scores[words..], &join);
-            words += chunk.vectors::<L>() * L::WIDTH * L::WIDTH;
+            words += chunk.vectors::<L>() * L::OF_VECTOR;
         }
         watch.lap(|phases| &mut phases.values);
     }
@@ -75,12 +75,11 @@ impl OnLanes for WeighIntegers<'_, '_> {
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
         let Self { tile, seen, operands, softmax, normalisation, scores } = self;
-        let of_vector = L::WIDTH * L::WIDTH;
         let max = seen.max(lanes);
         let maxima = Numbers::of(lanes, max);
         let mut sums = [lanes.splat(0); MAX_QUERIES];
         for first in (0..tile.queries.len()).step_by(4) {
-            for scores in scores.chunks_exact_mut(of_vector) {
+            for scores in scores.chunks_exact_mut(L::OF_VECTOR) {
                 let scores = &mut scores[first * L::WIDTH..][..4 * L::WIDTH];
                 let mut exponentials = [lanes.splat(0); 4];
                 for n in 0..4 {
@@ -96,7 +95,7 @@ impl OnLanes for WeighIntegers<'_, '_> {
         let sum = sum_by_query::<L, Int8>(lanes, &sums);
         if normalisation == Normalisation::Paper {
             let sums = Numbers::of(lanes, sum);
-            for scores in scores.chunks_exact_mut(of_vector) {
+            for scores in scores.chunks_exact_mut(L::OF_VECTOR) {
                 for first in (0..tile.queries.len()).step_by(4) {
                     // Word n of a group is of query n; the sum is a whole number below 2^24.
                     for (at, word) in scores[first * L::WIDTH..][..L::WIDTH].iter_mut().enumerate() {

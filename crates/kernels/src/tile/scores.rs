@@ -1,6 +1,6 @@
 //! The first product: queries with keys.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, ops::Range};
 
 use super::{Chunk, GROUP, Line, MAX_QUERIES, Operand, Operands, Tile, splat};
 use crate::lanes::{Lanes, MAX_WIDTH, OnLanes, transpose_groups};
@@ -87,13 +87,14 @@ impl Seen {
     }
 }
 
-/// Products of all queries of a tile, `R` at a time, with `C` vectors of keys of a chunk from vector `at` on, each of two
-/// halves if `HALVES`. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
+/// Products of all queries of a tile, `R` at a time, with vectors of keys of a chunk, `C` at a time, each of two halves if
+/// `HALVES`. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
 /// multiply-adds is left.
 pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool> {
     tile: &'a mut Tile<'b>,
     chunk: &'a Chunk,
-    at: usize,
+    /// A multiple of `C`.
+    vectors: Range<usize>,
     operands: &'a Operands<'a>,
     /// Of the chunk, `[vectors][queries]`.
     scores: &'a mut [u32],
@@ -106,12 +107,12 @@ impl<'a, 'b, O: Operand, const R: usize, const C: usize, const HALVES: bool> Sco
     pub(super) fn new(
         tile: &'a mut Tile<'b>,
         chunk: &'a Chunk,
-        at: usize,
+        vectors: Range<usize>,
         operands: &'a Operands<'a>,
         scores: &'a mut [u32],
         seen: &'a mut Seen,
     ) -> Self {
-        Self { tile, chunk, at, operands, scores, seen, operand: PhantomData }
+        Self { tile, chunk, vectors, operands, scores, seen, operand: PhantomData }
     }
 }
 
@@ -120,20 +121,8 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { tile, chunk, at, operands, scores, seen, .. } = self;
+        let Self { tile, chunk, vectors, operands, scores, seen, .. } = self;
         let Keys { packed, offsets, words, span } = operands.keys;
-        let of_vector = L::WIDTH * L::WIDTH;
-        let scores = &mut scores[at * of_vector..][..C * of_vector];
-        let (mut first_words, mut start, mut end) = ([[0; 2]; C], [O::zero(lanes); C], 0);
-        for c in 0..C {
-            let keys = chunk.keys::<L>(at + c);
-            first_words[c] = keys.map(|key| key * words);
-            start[c] = O::start(lanes, offsets, keys, span);
-            // Of whole vectors the first is read, of halves both.
-            end = end.max(keys[0] + span).max(keys[1] + L::WIDTH / 2);
-        }
-        assert!(0 < words && end * words <= packed.len(), "keys are packed");
-        let whole = tile.all_visible(chunk.end_of::<L>(at + C));
         let queries = &operands.queries[tile.queries.start * words..tile.queries.end * words];
         let count = tile.queries.len();
         assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
@@ -142,50 +131,63 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
         for r in 0..R {
             of_queries[r] = r.min(count - 1) * words;
         }
-        let ahead = tile.ahead.take(count.div_ceil(R) * words);
-        // What has to be read soon, anyway, where there are not that many.
-        let (mut asked, step) = match ahead.len() == count.div_ceil(R) * words {
-            true => (ahead.as_ptr().cast(), words * LINE),
-            false => (packed[first_words[0][0]..].as_ptr(), 0),
-        };
         let mut total = lanes.floats(lanes.load(&seen.total.0));
-        let (mut first, last) = (0, count.saturating_sub(R));
-        loop {
-            // SAFETY: `queries` has the words of `count` of them, and that all words of the keys are packed has been asserted.
-            let sums = unsafe {
-                let queries = queries.get_unchecked(first * words..);
-                multiply::<L, O, R, C, HALVES>(lanes, queries, of_queries, packed, first_words, words, start, asked)
+        for at in vectors.step_by(C) {
+            let scores = &mut scores[at * L::OF_VECTOR..][..C * L::OF_VECTOR];
+            let (mut first_words, mut start, mut end) = ([[0; 2]; C], [O::zero(lanes); C], 0);
+            for c in 0..C {
+                let keys = chunk.keys::<L>(at + c);
+                first_words[c] = keys.map(|key| key * words);
+                start[c] = O::start(lanes, offsets, keys, span);
+                // Of whole vectors the first is read, of halves both.
+                end = end.max(keys[0] + span).max(keys[1] + L::WIDTH / 2);
+            }
+            assert!(0 < words && end * words <= packed.len(), "keys are packed");
+            let whole = tile.all_visible(chunk.end_of::<L>(at + C));
+            let ahead = tile.ahead.take(count.div_ceil(R) * words);
+            // What has to be read soon, anyway, where nothing is left to be asked for.
+            let (mut asked, step) = match ahead.is_empty() {
+                false => (ahead.as_ptr().cast(), words * LINE),
+                true => (packed[first_words[0][0]..].as_ptr(), 0),
             };
-            for r in 0..R {
-                let mut products = [splat(lanes, 0.0); C];
-                for c in 0..C {
-                    products[c] = O::float(lanes, sums[r][c]);
-                    if O::HIDES_NAN {
-                        total = lanes.add(total, products[c]);
+            let (mut first, last) = (0, count.saturating_sub(R));
+            loop {
+                // SAFETY: `queries` has the words of `count` of them; that all words of the keys are packed has been asserted.
+                let sums = unsafe {
+                    let queries = queries.get_unchecked(first * words..);
+                    multiply::<L, O, R, C, HALVES>(lanes, queries, of_queries, packed, first_words, words, start, asked)
+                };
+                for r in 0..R {
+                    let mut products = [splat(lanes, 0.0); C];
+                    for c in 0..C {
+                        products[c] = O::float(lanes, sums[r][c]);
+                        if O::HIDES_NAN {
+                            total = lanes.add(total, products[c]);
+                        }
+                        // SAFETY: within the vectors of the last of `C`, as has been asserted.
+                        let scores = unsafe {
+                            let to = c * L::OF_VECTOR + (first + r) * L::WIDTH;
+                            scores.get_unchecked_mut(to..to + L::WIDTH)
+                        };
+                        lanes.store(lanes.bits(products[c]), scores);
                     }
-                    // SAFETY: within the vectors of the last of `C`, as has been asserted.
-                    let scores = unsafe {
-                        let to = c * of_vector + (first + r) * L::WIDTH;
-                        scores.get_unchecked_mut(to..to + L::WIDTH)
-                    };
-                    lanes.store(lanes.bits(products[c]), scores);
+                    if whole {
+                        seen.add(lanes, first + r, products);
+                    }
                 }
-                if whole {
-                    seen.add(lanes, first + r, products);
+                if first == last {
+                    break;
                 }
+                asked = asked.wrapping_add(step);
+                // The last ones overlap with those before where there is no whole number of times `R`.
+                first = last.min(first + R);
             }
-            if first == last {
-                break;
+            if !whole {
+                lanes.run(Hide::<C> { tile, chunk, at, scores, seen });
             }
-            asked = asked.wrapping_add(step);
-            // The last ones overlap with those before where there is no whole number of times `R`.
-            first = last.min(first + R);
         }
         if O::HIDES_NAN {
             lanes.store(lanes.bits(total), &mut seen.total.0);
-        }
-        if !whole {
-            lanes.run(Hide::<C> { tile, chunk, at, scores, seen });
         }
     }
 }
@@ -207,7 +209,6 @@ impl<const C: usize> OnLanes for Hide<'_, '_, C> {
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
         let Self { tile, chunk, at, scores, seen } = self;
-        let of_vector = L::WIDTH * L::WIDTH;
         let mut positions = [splat(lanes, 0.0); C];
         for c in 0..C {
             positions[c] = tile.positions::<L>(lanes, chunk, at + c);
@@ -217,7 +218,7 @@ impl<const C: usize> OnLanes for Hide<'_, '_, C> {
             let past = if tile.job.causal { (tile.queries.start + query) as f32 + 0.5 } else { f32::MAX };
             let mut shown = [splat(lanes, 0.0); C];
             for c in 0..C {
-                let scores = &mut scores[c * of_vector + query * L::WIDTH..][..L::WIDTH];
+                let scores = &mut scores[c * L::OF_VECTOR + query * L::WIDTH..][..L::WIDTH];
                 let room = lanes.sub(splat(lanes, past), positions[c]);
                 let limit = lanes.mul(room, splat(lanes, f32::INFINITY));
                 shown[c] = lanes.min(lanes.floats(lanes.load(scores)), limit);

@@ -138,7 +138,7 @@ impl<L: Lanes, O: Operand> WordsOf<L, O> {
         let (of_group, of_vector) = (GROUP / O::PER_WORD, L::WIDTH / O::PER_WORD);
         let (mut words, mut n) = ([0; CHUNK], 0);
         while n < CHUNK / O::PER_WORD {
-            words[n] = (n / of_vector * L::WIDTH * L::WIDTH + n % of_vector / of_group * GROUP + n % of_group) as u16;
+            words[n] = (n / of_vector * L::OF_VECTOR + n % of_vector / of_group * GROUP + n % of_group) as u16;
             n += 1;
         }
         words
@@ -163,7 +163,7 @@ unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const H
     let (of_group, of_vector) = (GROUP / O::PER_WORD, L::WIDTH / O::PER_WORD);
     let vectors = rows.len().div_ceil(of_vector);
     assert!(rows.len() <= CHUNK / O::PER_WORD, "no chunk has more words");
-    assert!(vectors * L::WIDTH * L::WIDTH <= weights.len() + (L::WIDTH - R) * L::WIDTH, "every key has its weights");
+    assert!(vectors * L::OF_VECTOR <= weights.len() + (L::WIDTH - R) * L::WIDTH, "every key has its weights");
     let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
     let mut sums = [[O::zero(lanes); C]; R];
     // Indices, not iterators: an adapter that is not inlined leaves no sum in a register. One loop, not one for the rows of

@@ -38,7 +38,7 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> Numbers {
         let Self { tile, chunk, seen, scores, .. } = self;
-        let (of_vector, vectors) = (L::WIDTH * L::WIDTH, chunk.vectors::<L>());
+        let vectors = chunk.vectors::<L>();
         let scale = splat(lanes, self.scale);
         let before = tile.max.load(lanes);
         let max = lanes.max(lanes.mul(seen.max(lanes), scale), before);
@@ -63,14 +63,14 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
             subtract::<L>(self.scale, &mut maxima.0[..tile.queries.len()], vectors, scores);
         }
         let mut sums = [O::zero(lanes); MAX_QUERIES];
-        assert!(vectors * of_vector <= scores.len(), "a chunk fits its buffer");
+        assert!(vectors * L::OF_VECTOR <= scores.len(), "a chunk fits its buffer");
         assert!(tile.queries.len() <= L::WIDTH, "a tile has no more queries than a vector has lanes");
         let mut first = 0;
         while first < tile.queries.len().next_multiple_of(4) {
             let maxima = O::maxima(lanes, &maxima.0[first..]);
             let mut sum = O::zero(lanes);
             for at in 0..vectors {
-                let from = at * of_vector + first * L::WIDTH;
+                let from = at * L::OF_VECTOR + first * L::WIDTH;
                 // SAFETY: every vector of keys has the words of as many queries in the buffer, as has been asserted.
                 let of_queries = unsafe { scores.get_unchecked_mut(from..from + O::PER_WORD * L::WIDTH) };
                 let weights = O::weights(lanes, of_queries, scale, maxima);
@@ -99,7 +99,7 @@ fn is_large(max: &u32) -> bool {
 /// of them keeps its weight of one; what is left to be taken away is nothing.
 #[cold]
 fn subtract<L: Lanes>(scale: f32, maxima: &mut [u32], vectors: usize, scores: &mut [u32]) {
-    for of_vector in scores.chunks_exact_mut(L::WIDTH * L::WIDTH).take(vectors) {
+    for of_vector in scores.chunks_exact_mut(L::OF_VECTOR).take(vectors) {
         for (of_query, max) in of_vector.chunks_exact_mut(L::WIDTH).zip(&*maxima).filter(|(_, max)| is_large(max)) {
             for score in of_query {
                 *score = ((f32::from_bits(*score) * scale - f32::from_bits(*max)) / scale).to_bits();
@@ -113,7 +113,7 @@ fn subtract<L: Lanes>(scale: f32, maxima: &mut [u32], vectors: usize, scores: &m
 #[cold]
 fn nan_by_query<L: Lanes>(queries: usize, vectors: usize, scores: &[u32]) -> Numbers {
     let mut numbers = Numbers::all(0.0);
-    for of_vector in scores.chunks_exact(L::WIDTH * L::WIDTH).take(vectors) {
+    for of_vector in scores.chunks_exact(L::OF_VECTOR).take(vectors) {
         for (number, of_query) in numbers.0.iter_mut().zip(of_vector.chunks_exact(L::WIDTH)).take(queries) {
             if of_query.iter().any(|&bits| f32::from_bits(bits).is_nan()) {
                 *number = f32::NAN.to_bits();
