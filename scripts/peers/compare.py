@@ -37,11 +37,20 @@ def draw(tokens, density, shares, rng):
     return np.ascontiguousarray(mask)
 
 
+def on_a_line(numbers, offset=0):
+    """The same numbers where a cache line begins, as a tensor of torch does, or `offset` bytes later: numpy's own begin 16 later."""
+    room = np.empty(numbers.size + 32, np.float32)
+    first = (-room.ctypes.data % 64 + offset) // 4
+    moved = room[first : first + numbers.size].reshape(numbers.shape)
+    moved[:] = numbers
+    return moved
+
+
 def ours(library, mask, q, k, v):
     library.maskwright_error_message.restype = c.c_char_p
     tokens = q.shape[1]
     masks = (Mask * HEADS)(*[Mask(BLOCK, m.ctypes.data_as(c.POINTER(c.c_uint8)), m.size) for m in mask])
-    plan, workspace, out = c.c_void_p(), c.c_void_p(), np.empty_like(q)
+    plan, workspace, out = c.c_void_p(), c.c_void_p(), on_a_line(np.zeros_like(q), q.ctypes.data % 64)
 
     def check(status):
         if status:
@@ -120,11 +129,12 @@ def main():
     parse.add_argument("--densities", default="0.5,0.1")
     parse.add_argument("--repetitions", type=int, default=20, help="turns of each library")
     parse.add_argument("--calls", type=int, default=5, help="timed calls of a turn, after one that is not")
+    parse.add_argument("--offset", type=int, default=0, help="bytes past a cache line where inputs begin, a multiple of 4; numpy's own: 16")
     parse.add_argument("--json", action="store_true")
     given = parse.parse_args()
     library, rng, rows = c.CDLL(given.library), np.random.default_rng(1), []
     for tokens in map(int, given.tokens.split(",")):
-        q, k, v = (rng.standard_normal((HEADS, tokens, WIDTH), np.float32) for _ in range(3))
+        q, k, v = (on_a_line(rng.standard_normal((HEADS, tokens, WIDTH), np.float32), given.offset) for _ in range(3))
         dense = {}
         peer("torch SDPA fp32, dense", lambda: torch_sdpa(q, k, v), dense)
         peer(f"OpenVINO {openvino_precision()}, dense", lambda: openvino(q, k, v), dense)

@@ -35,7 +35,7 @@ def main():
         for precision in given.precisions.split(",")
     ]
     for tokens, compare.BLOCK, density, precision in cases:
-        q, k, v = (rng.standard_normal((compare.HEADS, tokens, compare.WIDTH), np.float32) for _ in range(3))
+        q, k, v = (compare.on_a_line(rng.standard_normal((compare.HEADS, tokens, compare.WIDTH), np.float32)) for _ in range(3))
         mask = compare.draw(tokens, density, compare.SHARES[precision], rng)
         runs = [compare.ours(library, mask, q, k, v) for library in libraries]
         outputs = [run().copy() for run in runs]
