@@ -44,13 +44,16 @@ pub struct KernelTimes {
     /// A word of keys, and one of values, that a tile multiplies where a head alone, with what is packed of it at that
     /// precision, is more than those caches hold: from nine tenths of them on, and wholly at twice as much.
     pub far_word_cycles: Figure,
+    /// A word of keys or of values that fewer than three vectors of 16 of them are multiplied too few for, so that products
+    /// wait for loads: for each query, and each key or feature that is missing.
+    pub load_cycles: Figure,
 }
 
 /// Every coefficient of [`KernelTimes`] in one list, in the order of its fields.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rates([f64; RATES]);
 
-pub(crate) const RATES: usize = 17;
+pub(crate) const RATES: usize = 18;
 const SOFTMAX: usize = 3;
 const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
@@ -61,13 +64,14 @@ const PACK: usize = 11;
 const PACK_KEY: usize = 14;
 const FAR_BYTE: usize = 15;
 const FAR_WORD: usize = 16;
+const LOAD: usize = 17;
 
 /// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
 const PADDING: f64 = 4.0;
 
-/// What scores of a lone vector of 16 keys take on top of their share, and those of fewer than two vectors in proportion:
-/// eight queries by one vector need nine loads for eight products.
-const LONE: f64 = 0.5;
+/// What is missing to a third vector counts so much of what is missing to a second: eight queries take nine loads for eight
+/// products with one vector, ten for 16 with two, and 11 for 24 with three.
+const TO_THREE: f64 = 0.2;
 
 /// What one head finds of a core's own caches: measured, masks of 1,024 tokens are predicted without bias so.
 const HEADS_SHARE: f64 = 0.9;
@@ -98,6 +102,7 @@ impl KernelTimes {
             ("kernels.pack_key_cycles".into(), &self.pack_key_cycles),
             ("kernels.far_byte_cycles".into(), &self.far_byte_cycles),
             ("kernels.far_word_cycles".into(), &self.far_word_cycles),
+            ("kernels.load_cycles".into(), &self.load_cycles),
         ]);
         all
     }
@@ -141,6 +146,7 @@ impl Rates {
         rates[PACK_KEY] = times.pack_key_cycles.value;
         rates[FAR_BYTE] = times.far_byte_cycles.value;
         rates[FAR_WORD] = times.far_word_cycles.value;
+        rates[LOAD] = times.load_cycles.value;
         Self(rates)
     }
 
@@ -159,6 +165,7 @@ impl Rates {
             pack_key_cycles: figure(rates[PACK_KEY]),
             far_byte_cycles: figure(rates[FAR_BYTE]),
             far_word_cycles: figure(rates[FAR_WORD]),
+            load_cycles: figure(rates[LOAD]),
         }
     }
 
@@ -269,10 +276,10 @@ struct Row {
     size: BlockSize,
     /// Keys without a use in each run.
     padding: f64,
-    /// Keys, and features, of two vectors of 16, which count as much as their share; no narrower vector is told apart.
-    pair: f64,
-    /// At each precision, what a key counts on top for each that is missing to a pair of vectors.
-    lone: [f64; 3],
+    /// Lanes of a vector of 16; zero where they are fewer, which no loads are counted for.
+    wide: f64,
+    /// At each precision, whether loads are counted that products with too few keys wait for.
+    waits: [bool; 3],
     tiles: f64,
     /// Those of whole tiles.
     queries: f64,
@@ -287,8 +294,8 @@ impl Row {
         Self {
             size,
             padding: if f64::from(size.tokens()) < machine.lanes { PADDING } else { 0.0 },
-            pair: if machine.lanes >= 16.0 { 2.0 * machine.lanes } else { 0.0 },
-            lone: [LONE; 3],
+            wide: if machine.lanes >= 16.0 { machine.lanes } else { 0.0 },
+            waits: [true; 3],
             tiles: f64::from(tiles),
             queries: f64::from(tiles * tile),
             near: near_bytes(machine),
@@ -300,42 +307,45 @@ impl Row {
         (head_bytes(shape, PER_WORD[at]) / (HEADS_SHARE * self.near) - 1.0).clamp(0.0, 1.0)
     }
 
-    /// With a lone vector counted only where the price cannot fall for it: a block that is raised adds at least a lone key's
-    /// price and saves at most a whole key's of its own precision. That is no less at any precision whose whole keys are
-    /// cheaper, and where they are dearer, raising all of them costs least.
+    /// Of so many keys or features, those that are missing.
+    fn missing(self, of: f64) -> f64 {
+        let two = 2.0 * self.wide;
+        (two - of).max(0.0) + TO_THREE * (two + self.wide - of.max(two)).max(0.0)
+    }
+
+    /// With loads that few keys wait for counted only where the price cannot fall for it: a block that is raised adds at least
+    /// a key's price less the loads that it saves others, and saves at most a whole key's of its own precision. That is no less
+    /// at any precision whose whole keys are cheaper, and where they are dearer, raising all of them costs least. A block that
+    /// was left out saves nothing.
     fn without_dips(self, rates: &Rates, shape: &AttentionShape, softmax: Softmax) -> Self {
-        let (features, mut lone) = (f64::from(shape.head_dim), self.lone);
-        // For each query of the row: the second product with a key, its softmax and its words from afar, and the first product.
-        let of_key = |at: usize, lone: f64| {
+        let (features, mut waits) = (f64::from(shape.head_dim), self.waits);
+        // For each query of the row: products with a key, its softmax and its words from afar.
+        let of_key = |at: usize, saves: bool| {
             let softmax = if at == 0 && softmax == Softmax::Integer { INTEGER_SOFTMAX } else { SOFTMAX + at };
             let far = self.tiles / self.queries * features / PER_WORD[at] * self.far(at, shape);
-            let products = rates.0[at] * ((1.0 - lone) * features + features.max(self.pair)) / 2.0;
-            products + rates.0[softmax] + rates.0[FAR_WORD] * far
+            let loads = (self.missing(features) - if saves { features } else { 0.0 }) / (2.0 * PER_WORD[at]);
+            rates.0[at] * features + rates.0[softmax] + rates.0[FAR_WORD] * far + rates.0[LOAD] * loads
         };
-        for (fine, lone) in lone.iter_mut().enumerate() {
-            let dips = (0..fine).any(|coarse| {
-                let saved = of_key(coarse, 0.0);
-                of_key(fine, *lone) < saved && saved < of_key(fine, 0.0)
-            });
-            if dips {
-                *lone = 0.0;
-            }
+        for (fine, waits) in waits.iter_mut().enumerate() {
+            let saved = (0..fine).map(|coarse| of_key(coarse, false)).chain([0.0]);
+            *waits &= !saved.into_iter().any(|saved| of_key(fine, true) < saved && saved < of_key(fine, false));
         }
-        Self { lone, ..self }
+        Self { waits, ..self }
     }
 
     /// Nothing here is rounded up: then the price of a row, with [`Precision::PROMOTIONS`] and
     /// [`without_dips`](Self::without_dips), never falls when a block is raised.
     fn count(self, keys: [u32; 3], shape: &AttentionShape, softmax: Softmax, counts: &mut [f64; RATES]) {
-        let Self { size, padding, pair, lone, tiles, queries, .. } = self;
+        let Self { size, padding, waits, tiles, queries, .. } = self;
         let features = f64::from(shape.head_dim);
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
             let integer = precision == Precision::Int8 && softmax == Softmax::Integer;
-            // The first product is computed for the padding, too; the second for no fewer than two vectors of features.
-            let scored = keys + padding + lone[at] * (pair - keys - padding).max(0.0);
-            counts[at] += queries * (scored * features + keys * features.max(pair)) / 2.0;
+            // The first product is computed for the padding, too.
+            counts[at] += queries * (keys + padding / 2.0) * features;
+            let few = if waits[at] { self.missing(keys + padding) } else { 0.0 };
+            counts[LOAD] += queries * (few * features + keys * self.missing(features)) / (2.0 * PER_WORD[at]);
             counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;

@@ -38,6 +38,8 @@ struct Rates {
     join: f64,
     /// Packing a number.
     pack: [f64; 3],
+    /// A word of keys or values that is missing to three vectors of 16, for each query.
+    load: f64,
 }
 
 const PORTABLE: Rates = Rates {
@@ -47,6 +49,7 @@ const PORTABLE: Rates = Rates {
     run: 400.0,
     join: 0.0,
     pack: [3.1, 2.0, 4.5],
+    load: 0.0,
 };
 const AVX2: Rates = Rates {
     product: [0.142, 0.184, 0.166],
@@ -55,17 +58,19 @@ const AVX2: Rates = Rates {
     run: 460.0,
     join: 2.8,
     pack: [0.6, 3.0, 1.4],
+    load: 0.0,
 };
 const AVX512_VNNI: Rates = Rates {
-    product: [0.0222, 0.124, 0.0857],
-    softmax: [0.54, 0.12, 0.95],
-    block: 40.0,
-    run: 556.0,
-    join: 5.8,
-    pack: [0.42, 1.96, 1.43],
+    product: [0.0207, 0.113, 0.0845],
+    softmax: [0.51, 0.73, 0.80],
+    block: 41.5,
+    run: 540.0,
+    join: 6.0,
+    pack: [0.44, 2.03, 1.36],
+    load: 0.067,
 };
-/// What blocks and runs cost is guessed, .56 times that of the kernel without BF16 before it did less beside the products; all of
-/// it was fitted before a lone vector counted more. Since a lane is a key no CPU with BF16 was at hand.
+/// What blocks and runs cost is guessed, .56 times that of the kernel without BF16 before it did less beside the products, and
+/// so are loads, of which these CPUs do two a cycle. Since a lane is a key no CPU with BF16 was at hand.
 const AVX512: Rates = Rates {
     product: [0.0185, 0.037, 0.07],
     softmax: [0.12, 0.1, 0.25],
@@ -73,11 +78,15 @@ const AVX512: Rates = Rates {
     run: 340.0,
     join: 4.4,
     pack: [0.28, 0.2, 0.35],
+    load: 0.007,
 };
 
 /// What the cost model's `kernel_times` counts, and explains, under these names.
 const PADDING: f64 = 4.0;
-const LONE: f64 = 0.5;
+const TO_THREE: f64 = 0.2;
+
+/// Numbers of one word, by precision.
+const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
 
 /// Tensors that are packed, by precision.
 const PACKED: [f64; 3] = [3.0, 3.0, 1.0];
@@ -134,8 +143,8 @@ struct Row {
     keys: [f64; 3],
     /// Keys without a use in each run.
     padding: f64,
-    /// Keys of two vectors where fewer take longer than their share.
-    pair: f64,
+    /// Keys of a vector of 16; zero where vectors are narrower.
+    wide: f64,
 }
 
 impl Row {
@@ -151,9 +160,15 @@ impl Row {
         // Two blocks of 8 share a vector of 16 keys.
         let half = mask.block_size == BlockSize::B8 && kernel.vector_words() > tokens;
         let padding = if half { PADDING } else { 0.0 };
-        let pair = if kernel.vector_words() == 16 { 32.0 } else { 0.0 };
+        let wide = if kernel.vector_words() == 16 { 16.0 } else { 0.0 };
         let (tiles, queries) = (f64::from(tiles), f64::from(tiles * tile));
-        Self { block_size: f64::from(tokens), tiles, queries, keys, padding, pair }
+        Self { block_size: f64::from(tokens), tiles, queries, keys, padding, wide }
+    }
+
+    /// Of so many keys or features, those that are missing to three vectors.
+    fn missing(&self, of: f64) -> f64 {
+        let two = 2.0 * self.wide;
+        (two - of).max(0.0) + TO_THREE * (two + self.wide - of.max(two)).max(0.0)
     }
 
     fn used(&self) -> [bool; 3] {
@@ -167,9 +182,11 @@ impl Row {
         }
         let d = f64::from(head_dim);
         let run = |at: usize| {
-            let scored = keys[at] + self.padding + LONE * (self.pair - keys[at] - self.padding).max(0.0);
-            let product = rates.product[at] * (scored * d + keys[at] * d.max(self.pair)) / 2.0;
-            let softmax = rates.softmax[at] * (keys[at] + self.padding);
+            let scored = keys[at] + self.padding;
+            let product = rates.product[at] * (scored + keys[at]) * d / 2.0;
+            let loads = (self.missing(scored) * d + keys[at] * self.missing(d)) / (2.0 * PER_WORD[at]);
+            let product = product + rates.load * loads;
+            let softmax = rates.softmax[at] * scored;
             let blocks = rates.block * keys[at] / self.block_size;
             self.tiles * (rates.run + rates.join * d + blocks) + self.queries * (product + softmax)
         };

@@ -138,6 +138,7 @@ pub(crate) fn core_with_kernels() -> DeviceProfile {
         pack_key_cycles: figure(5.0),
         far_byte_cycles: figure(0.01),
         far_word_cycles: figure(0.5),
+        load_cycles: figure(0.05),
     });
     core
 }
