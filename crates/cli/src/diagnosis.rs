@@ -1,6 +1,7 @@
 //! Errors as people see them: what is wrong, the place in the file, the way out. All on stderr.
 
 use std::{
+    env,
     error::Error,
     fmt,
     io::{self, IsTerminal},
@@ -89,29 +90,47 @@ impl Diagnosis {
             None => Self {
                 message: error.to_string(),
                 cause: error.source().map(|cause| Box::new(Self::of(cause))),
-                help: [DOWNLOADS, DEBIAN]
-                    .iter()
-                    .any(|place| error.to_string().contains(place))
-                    .then(|| WAY_TO_SETS.into()),
+                help: help(error),
                 place: None,
             },
         }
     }
 }
 
+/// The way out of errors that do not say it themselves.
+fn help(error: &(dyn Error + 'static)) -> Option<String> {
+    if [DOWNLOADS, DEBIAN].iter().any(|place| error.to_string().contains(place)) {
+        return Some(WAY_TO_SETS.into());
+    }
+    // Said once, of the error that names the file.
+    let cause = error.source()?.downcast_ref::<io::Error>()?;
+    let folder = env::current_dir().ok().filter(|_| cause.kind() == io::ErrorKind::NotFound)?;
+    Some(format!("paths begin at the folder that the command runs in, {}", folder.display()))
+}
+
+/// The way out where a profile that another version calibrated is not understood.
+fn calibrate_anew(text: &str) -> Option<String> {
+    let calibrated = text.lines().any(|line| line.starts_with("  calibrated: Some("));
+    calibrated.then(|| {
+        "a calibrated profile is read by the version that wrote it: `maskwright device calibrate` writes one anew"
+            .into()
+    })
+}
+
 /// The syntax error that this error is or only wraps.
 fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
     let mut at = Some(error);
     while let Some(cause) = at {
-        if let Some(RonError::Syntax { path, text, at, column, message, help, .. }) = ron_error(cause) {
-            let (here, text, at) = match excerpt(text, at.clone()) {
+        if let Some(RonError::Syntax { path, text: source_text, at, column, message, help, .. }) = ron_error(cause) {
+            let (here, text, at) = match excerpt(source_text, at.clone()) {
                 Some((text, at)) => (format!("here, at column {column}"), text, at),
-                None => ("here".into(), text.to_string(), at.clone()),
+                None => ("here".into(), source_text.to_string(), at.clone()),
             };
             let label = LabeledSpan::new(Some(here), at.start, at.len());
             let source = NamedSource::new(path.display().to_string(), text);
             let place = Some(Place { source, label });
-            return Some(Diagnosis { message: message.to_string(), cause: None, help: help.clone(), place });
+            let help = calibrate_anew(source_text).or_else(|| help.clone());
+            return Some(Diagnosis { message: message.to_string(), cause: None, help, place });
         }
         at = cause.source();
     }

@@ -61,13 +61,13 @@ const AVX2: Rates = Rates {
     load: 0.0,
 };
 const AVX512_VNNI: Rates = Rates {
-    product: [0.0207, 0.113, 0.0845],
-    softmax: [0.51, 0.73, 0.80],
-    block: 41.5,
-    run: 540.0,
-    join: 6.0,
-    pack: [0.44, 2.03, 1.36],
-    load: 0.067,
+    product: [0.0208, 0.1165, 0.0808],
+    softmax: [0.52, 0.70, 0.935],
+    block: 42.0,
+    run: 579.0,
+    join: 5.0,
+    pack: [0.44, 2.07, 0.91],
+    load: 0.058,
 };
 /// What blocks and runs cost is guessed, .56 times that of the kernel without BF16 before it did less beside the products, and
 /// so are loads, of which these CPUs do two a cycle. Since a lane is a key no CPU with BF16 was at hand.

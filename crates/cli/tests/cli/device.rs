@@ -35,6 +35,18 @@ fn an_inconsistent_profile_is_refused_with_the_place() {
 }
 
 #[test]
+fn a_calibrated_profile_of_another_version_says_how_to_get_one() {
+    let folder = Folder::new();
+    let ron = folder.run(["device", "show", "rk3588s2", "--ron"]).good();
+    // What another version counted is unknown here, and read first.
+    let old = ron.replacen("clock_hz:", "clock_herz:", 1) + "//\n";
+    let old = old.replacen("\n)\n//\n", "\n  calibrated: Some(()),\n)\n", 1);
+    let stderr = folder.with("host.ron", &old).run(["device", "check", "host.ron"]).refused();
+    assert!(stderr.contains("unknown key `clock_herz`"), "{stderr}");
+    assert!(stderr.contains("`maskwright device calibrate`"), "{stderr}");
+}
+
+#[test]
 fn a_missing_number_and_a_negative_one_are_shown_where_they_stand() {
     let folder = Folder::new();
     let ron = folder.run(["device", "show", "rk3588s2", "--ron"]).good();

@@ -67,6 +67,7 @@ fn a_missing_file_is_named_with_its_cause() {
     let stderr = Folder::new().run(["mask", "show", "gone.ron"]).refused();
     assert!(stderr.contains("gone.ron cannot be read"), "{stderr}");
     assert!(stderr.contains("No such file or directory"), "{stderr}");
+    assert!(stderr.contains("paths begin at the folder that the command runs in"), "{stderr}");
 }
 
 #[test]
