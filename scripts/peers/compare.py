@@ -132,6 +132,8 @@ def main():
     parse.add_argument("--offset", type=int, default=0, help="bytes past a cache line where inputs begin, a multiple of 4; numpy's own: 16")
     parse.add_argument("--json", action="store_true")
     given = parse.parse_args()
+    if given.offset % 4 or not 0 <= given.offset < 64:
+        parse.error("--offset is a multiple of 4 from 0 to 60")
     library, rng, rows = c.CDLL(given.library), np.random.default_rng(1), []
     for tokens in map(int, given.tokens.split(",")):
         q, k, v = (on_a_line(rng.standard_normal((HEADS, tokens, WIDTH), np.float32), given.offset) for _ in range(3))

@@ -104,7 +104,8 @@ fn help(error: &(dyn Error + 'static)) -> Option<String> {
     }
     // Said once, of the error that names the file.
     let cause = error.source()?.downcast_ref::<io::Error>()?;
-    let folder = env::current_dir().ok().filter(|_| cause.kind() == io::ErrorKind::NotFound)?;
+    let relative = !error.to_string().starts_with('/');
+    let folder = env::current_dir().ok().filter(|_| relative && cause.kind() == io::ErrorKind::NotFound)?;
     Some(format!("paths begin at the folder that the command runs in, {}", folder.display()))
 }
 
@@ -129,7 +130,8 @@ fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
             let label = LabeledSpan::new(Some(here), at.start, at.len());
             let source = NamedSource::new(path.display().to_string(), text);
             let place = Some(Place { source, label });
-            let help = calibrate_anew(source_text).or_else(|| help.clone());
+            let help: Vec<String> = help.iter().cloned().chain(calibrate_anew(source_text)).collect();
+            let help = (!help.is_empty()).then(|| help.join("; "));
             return Some(Diagnosis { message: message.to_string(), cause: None, help, place });
         }
         at = cause.source();

@@ -44,8 +44,8 @@ pub struct KernelTimes {
     /// A word of keys, and one of values, that a tile multiplies where a head alone, with what is packed of it at that
     /// precision, is more than those caches hold: from nine tenths of them on, and wholly at twice as much.
     pub far_word_cycles: Figure,
-    /// A word of keys or of values that fewer than three vectors of 16 of them are multiplied too few for, so that products
-    /// wait for loads: for each query, and each key or feature that is missing.
+    /// For each query, a word of keys or features that is missing to two vectors of 16, and a fifth of one that is missing to a
+    /// third: products with so few wait for loads.
     pub load_cycles: Figure,
 }
 
@@ -69,8 +69,8 @@ const LOAD: usize = 17;
 /// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
 const PADDING: f64 = 4.0;
 
-/// What is missing to a third vector counts so much of what is missing to a second: eight queries take nine loads for eight
-/// products with one vector, ten for 16 with two, and 11 for 24 with three.
+/// What is missing to a third vector counts so much of what is missing to a second: measured on a core that waits, eight
+/// queries take 8.0 cycles a word with one vector and 8.9 with two, of which products are 4 and 8.
 const TO_THREE: f64 = 0.2;
 
 /// What one head finds of a core's own caches: measured, masks of 1,024 tokens are predicted without bias so.
@@ -307,7 +307,7 @@ impl Row {
         (head_bytes(shape, PER_WORD[at]) / (HEADS_SHARE * self.near) - 1.0).clamp(0.0, 1.0)
     }
 
-    /// Of so many keys or features, those that are missing.
+    /// Of so many keys or features, those that are missing, as [`KernelTimes::load_cycles`] has it.
     fn missing(self, of: f64) -> f64 {
         let two = 2.0 * self.wide;
         (two - of).max(0.0) + TO_THREE * (two + self.wide - of.max(two)).max(0.0)

@@ -18,7 +18,7 @@ pub enum Kernel {
     Portable,
     /// x86-64 with AVX2 and FMA; 16-bit and 8-bit products are put together from wider ones.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, VL and VNNI: dot products of four bytes in one instruction; 16-bit products are put
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI: dot products of four bytes in one instruction; 16-bit products are put
     /// together from f32 ones.
     Avx512Vnni,
     /// The same with BF16: dot products of bf16 pairs in one instruction, too.

@@ -143,7 +143,8 @@ pub(crate) trait Lanes: Copy {
         self.pack_u8(integers)
     }
 
-    /// [`IntegerSoftmax::exponential`] of distances that are whole numbers below 2^24, or infinite.
+    /// [`IntegerSoftmax::exponential`] of distances that are whole numbers below 2^24, or infinite; of anything else, that of
+    /// some distance.
     fn integer_exponentials(self, distance: Self::Float, softmax: &IntegerSoftmax) -> Self::Word;
 }
 

@@ -38,7 +38,7 @@ struct Rates {
     join: f64,
     /// Packing a number.
     pack: [f64; 3],
-    /// A word of keys or values that is missing to three vectors of 16, for each query.
+    /// For each query, a word of keys or features that is missing to two vectors of 16, and a fifth of one to a third.
     load: f64,
 }
 
@@ -165,7 +165,7 @@ impl Row {
         Self { block_size: f64::from(tokens), tiles, queries, keys, padding, wide }
     }
 
-    /// Of so many keys or features, those that are missing to three vectors.
+    /// Of so many keys or features, those that are missing, as `load` has it.
     fn missing(&self, of: f64) -> f64 {
         let two = 2.0 * self.wide;
         (two - of).max(0.0) + TO_THREE * (two + self.wide - of.max(two)).max(0.0)

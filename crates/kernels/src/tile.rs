@@ -334,8 +334,8 @@ impl<'a> Tile<'a> {
 /// Maxima below this are none: they come from the least number that a maximum starts with, times a scale of scores.
 const NO_SCORE: f32 = f32::MIN / 32.0;
 
-/// Of as many vectors as are `left`, those that are multiplied at once, together with 4 or 8 queries: every sum in a register,
-/// and as many products to a load. One or two vectors wait for loads, which a core does hardly more than one a cycle of.
+/// Of as many vectors as are `left`, those that are multiplied at once, together with 4 or 8 queries: with every sum in a
+/// register and few loads to a product. One or two vectors wait for loads, where a core does hardly more than one a cycle.
 #[inline(always)]
 fn vectors_at_once<L: Lanes>(left: usize, halves: bool) -> usize {
     match left {

@@ -42,7 +42,7 @@ fn a_calibrated_profile_of_another_version_says_how_to_get_one() {
     let old = ron.replacen("clock_hz:", "clock_herz:", 1) + "//\n";
     let old = old.replacen("\n)\n//\n", "\n  calibrated: Some(()),\n)\n", 1);
     let stderr = folder.with("host.ron", &old).run(["device", "check", "host.ron"]).refused();
-    assert!(stderr.contains("unknown key `clock_herz`"), "{stderr}");
+    assert!(stderr.contains("unknown key `clock_herz`") && stderr.contains("did you mean `clock_hz`?"), "{stderr}");
     assert!(stderr.contains("`maskwright device calibrate`"), "{stderr}");
 }
 

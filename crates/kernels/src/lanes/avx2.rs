@@ -253,7 +253,8 @@ impl Lanes for Avx2 {
             let low = _mm256_cvttpd_epi32(_mm256_fmadd_pd(low, steps, _mm256_set1_pd(TIES_UP)));
             let high = _mm256_cvttpd_epi32(_mm256_fmadd_pd(high, steps, _mm256_set1_pd(TIES_UP)));
             let index = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high);
-            // Indices are from 0 to 31, as the distance is clipped.
+            // From 0 to 31 as the distance is clipped, but for queries that are not there, which may have any distance.
+            let index = _mm256_and_si256(index, _mm256_set1_epi32(31));
             _mm256_i32gather_epi32::<4>(IntegerSoftmax::WORDS.as_ptr().cast(), index)
         }
     }

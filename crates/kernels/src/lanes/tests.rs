@@ -277,6 +277,14 @@ fn integer_exponentials_are_those_of_one_score_at_a_time() {
             }
             let beyond = lanes.integer_exponentials(splat(lanes, f32::INFINITY), &softmax);
             assert_eq!(words(lanes, beyond), vec![0; L::WIDTH], "of {clip}");
+            // What stands for a query that is not there may be any number.
+            for nothing in [-1.0, -1e30, f32::MIN, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+                let found = words(lanes, lanes.integer_exponentials(splat(lanes, nothing), &softmax));
+                assert!(
+                    found.iter().all(|word| IntegerSoftmax::WORDS.contains(word)),
+                    "{nothing} of {clip}: {found:?}"
+                );
+            }
         }
     }
     on_every_instruction_set!(check);

@@ -16,7 +16,7 @@ pub(crate) trait Operand {
 
     /// Whether products may be infinite or NaN, and weights hide that.
     const HIDES_NAN: bool;
-    /// Whether a product takes no registers but its operands' and its sum's, where vectors may have halves.
+    /// Whether a product takes no registers but its operands' and its sum's.
     #[inline(always)]
     fn product_needs_no_registers<L: Lanes>() -> bool {
         true

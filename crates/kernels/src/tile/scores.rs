@@ -93,7 +93,7 @@ impl Seen {
 pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool> {
     tile: &'a mut Tile<'b>,
     chunk: &'a Chunk,
-    /// A multiple of `C`.
+    /// As many as a multiple of `C`.
     vectors: Range<usize>,
     operands: &'a Operands<'a>,
     /// Of the chunk, `[vectors][queries]`.
@@ -126,7 +126,9 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
         let queries = &operands.queries[tile.queries.start * words..tile.queries.end * words];
         let count = tile.queries.len();
         assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
-        // Where there are fewer queries, the last one stands for others, whose results go nowhere.
+        assert!(HALVES == (span < L::WIDTH), "vectors have halves where a block has fewer keys");
+        // Where there are fewer queries than `R`, the last one stands for others, whose results go nowhere. Beyond those, scores
+        // stay what an earlier tile has left there.
         let mut of_queries = [0; R];
         for r in 0..R {
             of_queries[r] = r.min(count - 1) * words;
@@ -192,7 +194,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
     }
 }
 
-/// Hides scores, of `C` vectors of keys from vector `at` on, of keys that do not exist or are later than a causal query.
+/// Of `C` vectors of keys from vector `at` on, hides scores of keys that do not exist or are later than a causal query.
 struct Hide<'a, 'b, const C: usize> {
     tile: &'a Tile<'b>,
     chunk: &'a Chunk,

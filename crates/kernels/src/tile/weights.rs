@@ -65,7 +65,7 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         let mut sums = [O::zero(lanes); MAX_QUERIES];
         assert!(vectors * L::OF_VECTOR <= scores.len(), "a chunk fits its buffer");
         assert!(tile.queries.len() <= L::WIDTH, "a tile has no more queries than a vector has lanes");
-        // Loops of products ask for a line with each word of keys, which are too few where rows are short.
+        // Loops of products ask for a line with each word of keys, which are too few where chunks are short.
         let short = 2 * vectors * L::WIDTH < O::CHUNK;
         let mut ahead = if short { tile.ahead.take(tile.queries.len().next_multiple_of(4) * vectors) } else { &[] };
         let mut first = 0;
@@ -76,11 +76,10 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
                 let from = at * L::OF_VECTOR + first * L::WIDTH;
                 // SAFETY: every vector of keys has the words of as many queries in the buffer, as has been asserted.
                 let of_queries = unsafe { scores.get_unchecked_mut(from..from + O::PER_WORD * L::WIDTH) };
-                if let Some((lines, rest)) = ahead.split_at_checked(O::PER_WORD) {
-                    for line in lines {
-                        lanes.prefetch_for_later(line.as_ptr().cast());
-                    }
-                    ahead = rest;
+                let (lines, rest) = ahead.split_at(O::PER_WORD.min(ahead.len()));
+                ahead = rest;
+                for line in lines {
+                    lanes.prefetch_for_later(line.as_ptr().cast());
                 }
                 let weights = O::weights(lanes, of_queries, scale, maxima);
                 sum = O::add_weights(lanes, sum, weights);
