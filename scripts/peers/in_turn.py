@@ -5,7 +5,7 @@ how many times faster than the first each of the others is: by tenth percentile,
     cargo build --release -p maskwright-kernels    # at each commit; copy target/release/libmaskwright_kernels.so away
     /somewhere/bin/python scripts/peers/in_turn.py before.so after.so [--tokens 512] [--blocks 8,16] [--densities 0.5,0.1]
 
-Who begins changes with every turn. One thread, 12 heads of 64, hot; needs numpy. Outputs that differ are told, not judged.
+Who begins changes with every turn. One thread, heads of 64, hot; needs numpy. Outputs that differ are told, not judged.
 """
 import argparse, ctypes as c, time
 
@@ -23,9 +23,11 @@ def main():
     parse.add_argument("--blocks", default="16")
     parse.add_argument("--densities", default="0.5,0.1")
     parse.add_argument("--precisions", default="fp32,int8,40/40/20")
+    parse.add_argument("--heads", type=int, default=compare.HEADS)
     parse.add_argument("--repetitions", type=int, default=60, help="turns of each library")
     parse.add_argument("--calls", type=int, default=5, help="timed calls of a turn, after one that is not")
     given = parse.parse_args()
+    compare.HEADS = given.heads
     libraries, rng = [c.CDLL(path) for path in given.libraries], np.random.default_rng(1)
     cases = [
         (int(tokens), int(block), float(density), precision)

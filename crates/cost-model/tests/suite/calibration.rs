@@ -165,6 +165,40 @@ fn a_fit_to_timings_of_kernels_finds_what_they_take() {
 }
 
 #[test]
+fn products_with_fewer_than_three_vectors_wait_for_loads() {
+    // Of one row of 16 queries at 32 bit, all that loads cost, in words of one query.
+    let words = |blocks: usize, head_dim: u32| {
+        let shape = AttentionShape {
+            kind: AttentionKind::CrossAttention,
+            heads: 1,
+            queries: 16,
+            keys: 64,
+            head_dim,
+            windows: 1,
+        };
+        let cells = (0..4).map(|at| (at < blocks).then_some(Precision::Single)).collect();
+        let mask = HeadMask { block_size: BlockSize::B16, blocks: BlockMask::new(4, cells).unwrap() };
+        let seconds = |load: f64| {
+            let mut core = core_with_kernels();
+            core.kernels.as_mut().unwrap().load_cycles.value = load;
+            let heads = vec![Arc::new(HeadWork::of(&mask, &shape))];
+            let module = ModuleWork { name: "one row".into(), shape, softmax: Softmax::Float, heads };
+            let work = Work { modules: vec![module], linears: vec![], elementwise: 0 };
+            CostModel::new(&core, Dataflow::Flash, 1).unwrap().attention(&work).unwrap().seconds.0
+        };
+        let machine = core_with_kernels();
+        (seconds(0.05) - seconds(0.0)) * machine.clock_hz.value / 0.05 / 16.0
+    };
+    // Half of each product's: 16 keys are missing to two vectors, 16 more, at a fifth, to a third.
+    for (blocks, missing) in [(1, 16.0 + 3.2), (2, 3.2), (3, 0.0), (4, 0.0)] {
+        let expected = missing * 64.0 / 2.0;
+        assert!((words(blocks, 64) - expected).abs() < 1e-3, "{blocks} blocks: {}", words(blocks, 64));
+    }
+    // 32 features are two vectors, too, for each of 64 keys.
+    assert!((words(4, 32) - 64.0 * 3.2 / 2.0).abs() < 1e-3, "{}", words(4, 32));
+}
+
+#[test]
 fn what_lies_in_the_caches_does_not_wait_for_memory() {
     let core = core_with_kernels();
     let bound = |tokens: u32| {
