@@ -131,7 +131,7 @@ fn syntax_error(error: &(dyn Error + 'static)) -> Option<Diagnosis> {
             let source = NamedSource::new(path.display().to_string(), text);
             let place = Some(Place { source, label });
             let help: Vec<String> = help.iter().cloned().chain(calibrate_anew(source_text)).collect();
-            let help = (!help.is_empty()).then(|| help.join("; "));
+            let help = (!help.is_empty()).then(|| help.join("\n"));
             return Some(Diagnosis { message: message.to_string(), cause: None, help, place });
         }
         at = cause.source();
