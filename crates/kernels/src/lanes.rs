@@ -71,9 +71,6 @@ pub(crate) trait Lanes: Copy {
     fn bits(self, floats: Self::Float) -> Self::Word;
     fn floats(self, bits: Self::Word) -> Self::Float;
 
-    /// Asks for cache lines that will be read.
-    #[inline(always)]
-    fn prefetch(self, _: &[u32]) {}
     /// Asks for a cache line that will be read, but not soon: it need not come nearer than the second cache.
     #[inline(always)]
     fn prefetch_for_later(self, _: *const u32) {}
@@ -94,8 +91,9 @@ pub(crate) trait Lanes: Copy {
     fn min(self, new: Self::Float, limit: Self::Float) -> Self::Float;
     /// Whether every number is at most `limit` in size, which NaN is not.
     fn all_within(self, x: Self::Float, limit: f32) -> bool;
-    /// `2^x` for `x <= 0`, as [`Exp2`] has it: exactly 1 at 0, right down to -126, then at most 2^-126; NaN for NaN.
-    fn exp2<const N: usize>(self, x: Self::Float, exp2: &Exp2<N>) -> Self::Float;
+    /// `2^x` for `x <= 0`, as [`Exp2`] has it: exactly 1 at 0, right down to -126, then at most 2^-126; NaN for NaN. Of several
+    /// vectors step by step: one waits for its own last step, and a core sees only so many steps of the next.
+    fn exp2<const M: usize, const N: usize>(self, x: [Self::Float; M], exp2: &Exp2<N>) -> [Self::Float; M];
 
     /// `sum + a.0 * b.0 + a.1 * b.1` for pairs of bf16, summed in f32.
     fn dot_bf16(self, sum: Self::Float, a: Self::Word, b: Self::Word) -> Self::Float;
@@ -124,9 +122,8 @@ pub(crate) trait Lanes: Copy {
     /// rounding takes; each `score * scale` is at most its `max`, but for rounding. At most 2^-126 for minus infinity, anything
     /// for NaN.
     #[inline(always)]
-    fn weights_bf16(self, [first, second]: [Self::Float; 2], scale: Self::Float, max: [Self::Float; 2]) -> Self::Word {
-        let first = self.exp2(self.mul_sub(first, scale, max[0]), &EXP2_COARSE);
-        let second = self.exp2(self.mul_sub(second, scale, max[1]), &EXP2_COARSE);
+    fn weights_bf16(self, scores: [Self::Float; 2], scale: Self::Float, max: [Self::Float; 2]) -> Self::Word {
+        let [first, second] = self.exp2(self.below(scores, scale, max), &EXP2_COARSE);
         self.pack_bf16(first, second)
     }
 
@@ -135,12 +132,26 @@ pub(crate) trait Lanes: Copy {
     #[inline(always)]
     fn weights_u8(self, scores: [Self::Float; 4], scale: Self::Float, max: [Self::Float; 4]) -> Self::Word {
         let full = self.floats(self.splat(255_f32.to_bits()));
+        let weights = self.exp2(self.below(scores, scale, max), &EXP2_COARSE);
         let mut integers = [self.splat(0); 4];
         for n in 0..4 {
-            let weight = self.exp2(self.mul_sub(scores[n], scale, max[n]), &EXP2_COARSE);
-            integers[n] = self.round(self.mul(weight, full));
+            integers[n] = self.round(self.mul(weights[n], full));
         }
         self.pack_u8(integers)
+    }
+
+    /// `score * scale - max`.
+    #[inline(always)]
+    fn below<const M: usize>(
+        self,
+        mut scores: [Self::Float; M],
+        scale: Self::Float,
+        max: [Self::Float; M],
+    ) -> [Self::Float; M] {
+        for m in 0..M {
+            scores[m] = self.mul_sub(scores[m], scale, max[m]);
+        }
+        scores
     }
 
     /// [`IntegerSoftmax::exponential`] of distances that are whole numbers below 2^24, or infinite; of anything else, that of

@@ -140,14 +140,6 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
-    fn prefetch(self, words: &[u32]) {
-        for line in words.chunks(16) {
-            // SAFETY: a hint, which reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-        }
-    }
-
-    #[inline(always)]
     fn prefetch_for_later(self, line: *const u32) {
         // SAFETY: a hint, which reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
@@ -204,17 +196,30 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
-    fn exp2<const N: usize>(self, x: __m512, exp2: &Exp2<N>) -> __m512 {
+    fn exp2<const M: usize, const N: usize>(self, mut x: [__m512; M], exp2: &Exp2<N>) -> [__m512; M] {
         unsafe {
-            // NaN, the second operand, stays.
-            let x = _mm512_max_ps(_mm512_set1_ps(-126.0), x);
-            // What is left when the nearest integer, or the even one of two, is taken away.
-            let f = _mm512_reduce_ps::<0>(x);
-            let mut q = _mm512_set1_ps(exp2.0[N - 1]);
-            for &c in exp2.0[..N - 1].iter().rev() {
-                q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(c));
+            let mut f = x;
+            for m in 0..M {
+                // NaN, the second operand, stays.
+                x[m] = _mm512_max_ps(_mm512_set1_ps(-126.0), x[m]);
             }
-            _mm512_scalef_ps(_mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0)), _mm512_sub_ps(x, f))
+            for m in 0..M {
+                // What is left when the nearest integer, or the even one of two, is taken away.
+                f[m] = _mm512_reduce_ps::<0>(x[m]);
+            }
+            let mut q = [_mm512_set1_ps(exp2.0[N - 1]); M];
+            for &c in exp2.0[..N - 1].iter().rev() {
+                for m in 0..M {
+                    q[m] = _mm512_fmadd_ps(q[m], f[m], _mm512_set1_ps(c));
+                }
+            }
+            for m in 0..M {
+                q[m] = _mm512_fmadd_ps(q[m], f[m], _mm512_set1_ps(1.0));
+            }
+            for m in 0..M {
+                q[m] = _mm512_scalef_ps(q[m], _mm512_sub_ps(x[m], f[m]));
+            }
+            q
         }
     }
 

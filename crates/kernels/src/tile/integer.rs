@@ -1,12 +1,14 @@
 //! 8-bit blocks of a row under the integer softmax: all their scores are kept, because the maximum and the exponentials
 //! are those of the whole group, as the definition has it.
 
-use super::{Chunk, GROUP, Int8, Numbers, Operand, Operands, Seen, Tile, splat, weights::sum_by_query};
+use super::{
+    Chunk, GROUP, Int8, Numbers, Operand, Operands, Seen, Tile, splat,
+    weights::{QUAD, sum_by_query},
+};
 use crate::{
     IntegerSoftmax, Normalisation,
     lanes::{Lanes, OnLanes},
     phases::Stopwatch,
-    tile::MAX_QUERIES,
     workspace::Scratch,
 };
 
@@ -77,26 +79,28 @@ impl OnLanes for WeighIntegers<'_, '_> {
         let Self { tile, seen, operands, softmax, normalisation, scores } = self;
         let max = seen.max(lanes);
         let maxima = Numbers::of(lanes, max);
-        let mut sums = [lanes.splat(0); MAX_QUERIES];
-        for first in (0..tile.queries.len()).step_by(4) {
+        let mut sums = [lanes.splat(0); QUAD];
+        for quad in 0..tile.queries.len().div_ceil(QUAD) {
+            let mut of_quad = Int8::zero(lanes);
             for scores in scores.chunks_exact_mut(L::OF_VECTOR) {
-                let scores = &mut scores[first * L::WIDTH..][..4 * L::WIDTH];
-                let mut exponentials = [lanes.splat(0); 4];
-                for n in 0..4 {
-                    let distance =
-                        lanes.sub(maxima.splat(lanes, first + n), lanes.floats(lanes.load(&scores[n * L::WIDTH..])));
+                let scores = &mut scores[quad * QUAD * L::WIDTH..][..QUAD * L::WIDTH];
+                let mut exponentials = [lanes.splat(0); QUAD];
+                for n in 0..QUAD {
+                    let max = maxima.splat(lanes, QUAD * quad + n);
+                    let distance = lanes.sub(max, lanes.floats(lanes.load(&scores[n * L::WIDTH..])));
                     exponentials[n] = lanes.integer_exponentials(distance, softmax);
                 }
                 let packed = lanes.pack_u8(exponentials);
-                sums[first / 4] = Int8::add_weights(lanes, sums[first / 4], packed);
+                of_quad = Int8::add_weights(lanes, of_quad, packed);
                 lanes.store(packed, scores);
             }
+            sums[quad] = lanes.bits(lanes.convert(of_quad));
         }
-        let sum = sum_by_query::<L, Int8>(lanes, &sums);
+        let sum = sum_by_query(lanes, sums);
         if normalisation == Normalisation::Paper {
             let sums = Numbers::of(lanes, sum);
             for scores in scores.chunks_exact_mut(L::OF_VECTOR) {
-                for first in (0..tile.queries.len()).step_by(4) {
+                for first in (0..tile.queries.len()).step_by(QUAD) {
                     // Word n of a group is of query n; the sum is a whole number below 2^24.
                     for (at, word) in scores[first * L::WIDTH..][..L::WIDTH].iter_mut().enumerate() {
                         let sum = f32::from_bits(sums.0[first + at % GROUP]) as u32;

@@ -4,8 +4,6 @@ use crate::lanes::{EXP2, Lanes, transpose_groups};
 /// How one precision multiplies: words of queries with words of keys, then words of weights with words of values.
 pub(crate) trait Operand {
     type Sum<L: Lanes>: Copy;
-    /// A number for each of as many queries as there are numbers in a word.
-    type Maxima<L: Lanes>: Copy;
     /// Numbers in one word.
     const PER_WORD: usize;
     /// Keys that one step of the online softmax takes at most. Their scores of 16 queries and their values, of 64 features,
@@ -32,25 +30,21 @@ pub(crate) trait Operand {
         Self::zero(lanes)
     }
 
-    /// Each of the first numbers of `max`, in every lane.
-    fn maxima<L: Lanes>(lanes: L, max: &[u32]) -> Self::Maxima<L>;
-
-    /// The weights `2^(score * scale - max)` of as many queries as there are numbers in a word, whose scores are vectors
-    /// that follow each other: in each group, `4 / PER_WORD` words of each query.
-    fn weights<L: Lanes>(lanes: L, scores: &[u32], scale: L::Float, max: Self::Maxima<L>) -> L::Word;
+    /// The weights `2^(score * scale - max)` of four queries, in the first `4 / PER_WORD` vectors. Each has those of as many
+    /// queries as there are numbers in a word: in each group, `4 / PER_WORD` words of each of them.
+    fn weights<L: Lanes>(lanes: L, scores: [L::Float; 4], scale: L::Float, max: [L::Float; 4]) -> [L::Word; 4];
 
     /// Adds weights, as they have been rounded, so that they add up to one after the division.
     fn add_weights<L: Lanes>(lanes: L, sum: Self::Sum<L>, weights: L::Word) -> Self::Sum<L>;
 
     /// Word n of each group is what `sums`, of weights of four queries, have in that group for query n.
-    fn sums_of_four<L: Lanes>(lanes: L, sums: &[Self::Sum<L>]) -> L::Float;
+    fn sums_of_four<L: Lanes>(lanes: L, sums: [Self::Sum<L>; 4]) -> L::Float;
 }
 
 pub(crate) struct Single;
 
 impl Operand for Single {
     type Sum<L: Lanes> = L::Float;
-    type Maxima<L: Lanes> = L::Float;
     const PER_WORD: usize = 1;
     const CHUNK: usize = CHUNK / 2;
     const WEIGHT_UNIT: f32 = 1.0;
@@ -72,13 +66,9 @@ impl Operand for Single {
     }
 
     #[inline(always)]
-    fn maxima<L: Lanes>(lanes: L, max: &[u32]) -> L::Float {
-        lanes.floats(lanes.splat(max[0]))
-    }
-
-    #[inline(always)]
-    fn weights<L: Lanes>(lanes: L, scores: &[u32], scale: L::Float, max: L::Float) -> L::Word {
-        lanes.bits(lanes.exp2(lanes.mul_sub(load(lanes, scores, 0), scale, max), &EXP2))
+    fn weights<L: Lanes>(lanes: L, scores: [L::Float; 4], scale: L::Float, max: [L::Float; 4]) -> [L::Word; 4] {
+        let [a, b, c, d] = lanes.exp2(lanes.below(scores, scale, max), &EXP2);
+        [lanes.bits(a), lanes.bits(b), lanes.bits(c), lanes.bits(d)]
     }
 
     #[inline(always)]
@@ -87,9 +77,8 @@ impl Operand for Single {
     }
 
     #[inline(always)]
-    fn sums_of_four<L: Lanes>(lanes: L, sums: &[L::Float]) -> L::Float {
-        let of = |query: usize| lanes.bits(sums[query]);
-        let [a, b, c, d] = transpose_groups(lanes, [of(0), of(1), of(2), of(3)]);
+    fn sums_of_four<L: Lanes>(lanes: L, [a, b, c, d]: [L::Float; 4]) -> L::Float {
+        let [a, b, c, d] = transpose_groups(lanes, [lanes.bits(a), lanes.bits(b), lanes.bits(c), lanes.bits(d)]);
         let (ab, cd) = (lanes.add(lanes.floats(a), lanes.floats(b)), lanes.add(lanes.floats(c), lanes.floats(d)));
         lanes.add(ab, cd)
     }
@@ -100,7 +89,6 @@ pub(crate) struct Half;
 
 impl Operand for Half {
     type Sum<L: Lanes> = L::Float;
-    type Maxima<L: Lanes> = [L::Float; 2];
     const PER_WORD: usize = 2;
     const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0;
@@ -127,13 +115,10 @@ impl Operand for Half {
     }
 
     #[inline(always)]
-    fn maxima<L: Lanes>(lanes: L, max: &[u32]) -> [L::Float; 2] {
-        [lanes.floats(lanes.splat(max[0])), lanes.floats(lanes.splat(max[1]))]
-    }
-
-    #[inline(always)]
-    fn weights<L: Lanes>(lanes: L, scores: &[u32], scale: L::Float, max: [L::Float; 2]) -> L::Word {
-        lanes.weights_bf16([load(lanes, scores, 0), load(lanes, scores, 1)], scale, max)
+    fn weights<L: Lanes>(lanes: L, [a, b, c, d]: [L::Float; 4], scale: L::Float, max: [L::Float; 4]) -> [L::Word; 4] {
+        let first = lanes.weights_bf16([a, b], scale, [max[0], max[1]]);
+        let second = lanes.weights_bf16([c, d], scale, [max[2], max[3]]);
+        [first, second, lanes.splat(0), lanes.splat(0)]
     }
 
     #[inline(always)]
@@ -143,9 +128,9 @@ impl Operand for Half {
     }
 
     #[inline(always)]
-    fn sums_of_four<L: Lanes>(lanes: L, sums: &[L::Float]) -> L::Float {
+    fn sums_of_four<L: Lanes>(lanes: L, [first, second, ..]: [L::Float; 4]) -> L::Float {
         // Two words of each query, [a0, a1, b0, b1] and [c0, c1, d0, d1]: first [a0, c0, a1, c1] and [b0, d0, b1, d1].
-        let [first, second] = lanes.interleave(lanes.bits(sums[0]), lanes.bits(sums[1]));
+        let [first, second] = lanes.interleave(lanes.bits(first), lanes.bits(second));
         let [low, high] = lanes.interleave(first, second);
         lanes.add(lanes.floats(low), lanes.floats(high))
     }
@@ -156,7 +141,6 @@ pub(crate) struct Int8;
 
 impl Operand for Int8 {
     type Sum<L: Lanes> = L::Word;
-    type Maxima<L: Lanes> = [L::Float; 4];
     const PER_WORD: usize = 4;
     const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0 / 255.0;
@@ -186,16 +170,8 @@ impl Operand for Int8 {
     }
 
     #[inline(always)]
-    fn maxima<L: Lanes>(lanes: L, max: &[u32]) -> [L::Float; 4] {
-        let of = |query: usize| lanes.floats(lanes.splat(max[query]));
-        [of(0), of(1), of(2), of(3)]
-    }
-
-    #[inline(always)]
-    fn weights<L: Lanes>(lanes: L, scores: &[u32], scale: L::Float, max: [L::Float; 4]) -> L::Word {
-        let [a, b] = [load(lanes, scores, 0), load(lanes, scores, 1)];
-        let [c, d] = [load(lanes, scores, 2), load(lanes, scores, 3)];
-        lanes.weights_u8([a, b, c, d], scale, max)
+    fn weights<L: Lanes>(lanes: L, scores: [L::Float; 4], scale: L::Float, max: [L::Float; 4]) -> [L::Word; 4] {
+        [lanes.weights_u8(scores, scale, max), lanes.splat(0), lanes.splat(0), lanes.splat(0)]
     }
 
     #[inline(always)]
@@ -204,16 +180,10 @@ impl Operand for Int8 {
     }
 
     #[inline(always)]
-    fn sums_of_four<L: Lanes>(lanes: L, sums: &[L::Word]) -> L::Float {
-        lanes.convert(sums[0])
+    fn sums_of_four<L: Lanes>(lanes: L, [sums, ..]: [L::Word; 4]) -> L::Float {
+        lanes.convert(sums)
     }
 }
 
 /// Four bytes of one: a product with it is the sum of four bytes.
 const FOUR_ONES: u32 = 0x0101_0101;
-
-/// Vector `at` of scores.
-#[inline(always)]
-fn load<L: Lanes>(lanes: L, scores: &[u32], at: usize) -> L::Float {
-    lanes.floats(lanes.load(&scores[at * L::WIDTH..]))
-}

@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use super::{Chunk, GROUP, Line, MAX_QUERIES, Operand, Operands, Tile, splat};
+use super::{AT_ONCE, Chunk, GROUP, Line, MAX_QUERIES, Operand, Operands, Tile, in_three, splat};
 use crate::lanes::{Lanes, MAX_WIDTH, OnLanes, transpose_groups};
 
 /// Keys of one head in one precision, `[keys / span][words][span]`.
@@ -127,69 +127,157 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
         let count = tile.queries.len();
         assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
         assert!(HALVES == (span < L::WIDTH), "vectors have halves where a block has fewer keys");
-        // Where there are fewer queries than `R`, the last one stands for others, whose results go nowhere. Beyond those, scores
-        // stay what an earlier tile has left there.
-        let mut of_queries = [0; R];
-        for r in 0..R {
+        // Where there are fewer queries than are multiplied at once, the last one stands for others, whose results go nowhere.
+        // Beyond those, scores stay what an earlier tile has left there.
+        let mut of_queries = [0; AT_ONCE];
+        for r in 0..AT_ONCE {
             of_queries[r] = r.min(count - 1) * words;
         }
+        let loops = if in_three::<L, O, R, C>(count) { 3 } else { count.div_ceil(R) };
         let mut total = lanes.floats(lanes.load(&seen.total.0));
         for at in vectors.step_by(C) {
             let scores = &mut scores[at * L::OF_VECTOR..][..C * L::OF_VECTOR];
-            let (mut first_words, mut start, mut end) = ([[0; 2]; C], [O::zero(lanes); C], 0);
+            let (mut of_keys, mut start, mut end) = ([[0; 2]; C], [O::zero(lanes); C], 0);
             for c in 0..C {
                 let keys = chunk.keys::<L>(at + c);
-                first_words[c] = keys.map(|key| key * words);
+                of_keys[c] = keys.map(|key| key * words);
                 start[c] = O::start(lanes, offsets, keys, span);
                 // Of whole vectors the first is read, of halves both.
                 end = end.max(keys[0] + span).max(keys[1] + L::WIDTH / 2);
             }
             assert!(0 < words && end * words <= packed.len(), "keys are packed");
             let whole = tile.all_visible(chunk.end_of::<L>(at + C));
-            let ahead = tile.ahead.take(count.div_ceil(R) * words);
+            let ahead = tile.ahead.take(loops * words);
             // What has to be read soon, anyway, where nothing is left to be asked for.
             let (mut asked, step) = match ahead.is_empty() {
                 false => (ahead.as_ptr().cast(), words * LINE),
-                true => (packed[first_words[0][0]..].as_ptr(), 0),
+                true => (packed[of_keys[0][0]..].as_ptr(), 0),
             };
-            let (mut first, last) = (0, count.saturating_sub(R));
-            loop {
-                // SAFETY: `queries` has the words of `count` of them; that all words of the keys are packed has been asserted.
-                let sums = unsafe {
-                    let queries = queries.get_unchecked(first * words..);
-                    multiply::<L, O, R, C, HALVES>(lanes, queries, of_queries, packed, first_words, words, start, asked)
-                };
-                for r in 0..R {
-                    let mut products = [splat(lanes, 0.0); C];
-                    for c in 0..C {
-                        products[c] = O::float(lanes, sums[r][c]);
-                        if O::HIDES_NAN {
-                            total = lanes.add(total, products[c]);
+            let mut products =
+                Products::<L, O, C> { queries, of_queries, packed, of_keys, words, start, scores, seen, whole, total };
+            // SAFETY: `queries` has the words of `count` of them; that all words of the keys are packed has been asserted.
+            unsafe {
+                if in_three::<L, O, R, C>(count) {
+                    products.of::<6, HALVES>(lanes, 0, asked);
+                    products.of::<5, HALVES>(lanes, 6, asked.wrapping_add(step));
+                    products.of::<5, HALVES>(lanes, 11, asked.wrapping_add(2 * step));
+                } else {
+                    let (mut first, last) = (0, count.saturating_sub(R));
+                    loop {
+                        products.of::<R, HALVES>(lanes, first, asked);
+                        if first == last {
+                            break;
                         }
-                        // SAFETY: within the vectors of the last of `C`, as has been asserted.
-                        let scores = unsafe {
-                            let to = c * L::OF_VECTOR + (first + r) * L::WIDTH;
-                            scores.get_unchecked_mut(to..to + L::WIDTH)
-                        };
-                        lanes.store(lanes.bits(products[c]), scores);
-                    }
-                    if whole {
-                        seen.add(lanes, first + r, products);
+                        asked = asked.wrapping_add(step);
+                        // The last ones overlap with those before where there is no whole number of times `R`.
+                        first = last.min(first + R);
                     }
                 }
-                if first == last {
-                    break;
-                }
-                asked = asked.wrapping_add(step);
-                // The last ones overlap with those before where there is no whole number of times `R`.
-                first = last.min(first + R);
             }
+            total = products.total;
             if !whole {
                 lanes.run(Hide::<C> { tile, chunk, at, scores, seen });
             }
         }
         if O::HIDES_NAN {
             lanes.store(lanes.bits(total), &mut seen.total.0);
+        }
+    }
+}
+
+/// All queries of a tile and `C` vectors of keys, and what becomes of their products.
+struct Products<'a, L: Lanes, O: Operand, const C: usize> {
+    /// `[queries][words]`
+    queries: &'a [u32],
+    /// Where the words of queries that are multiplied at once begin, from the first of them on.
+    of_queries: [usize; AT_ONCE],
+    packed: &'a [u32],
+    /// Where those of keys begin in `packed`.
+    of_keys: [[usize; 2]; C],
+    words: usize,
+    start: [O::Sum<L>; C],
+    /// `[C][queries]`
+    scores: &'a mut [u32],
+    seen: &'a mut Seen,
+    /// Whether none of them is to be hidden.
+    whole: bool,
+    total: L::Float,
+}
+
+impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
+    /// Those of `R` queries from `first` on.
+    ///
+    /// # Safety
+    /// There are `words`, above zero, from each of `of_queries` on in those of query `first` and the following, and for each key
+    /// of a vector, or of its halves, from `of_keys` on in `packed`.
+    #[inline(always)]
+    unsafe fn of<const R: usize, const HALVES: bool>(&mut self, lanes: L, first: usize, asked: *const u32) {
+        // SAFETY: the caller's promise.
+        let sums = unsafe { self.multiply::<R, HALVES>(lanes, first, asked) };
+        for r in 0..R {
+            let mut products = [splat(lanes, 0.0); C];
+            for c in 0..C {
+                products[c] = O::float(lanes, sums[r][c]);
+                if O::HIDES_NAN {
+                    self.total = lanes.add(self.total, products[c]);
+                }
+                // SAFETY: a vector of keys has a vector of scores of each of as many queries as a vector has lanes.
+                let scores = unsafe {
+                    let to = c * L::OF_VECTOR + (first + r) * L::WIDTH;
+                    self.scores.get_unchecked_mut(to..to + L::WIDTH)
+                };
+                lanes.store(lanes.bits(products[c]), scores);
+            }
+            if self.whole {
+                self.seen.add(lanes, first + r, products);
+            }
+        }
+    }
+
+    /// `[query][vector]`. Asks for a line from `asked` on with each word.
+    ///
+    /// # Safety
+    /// As for [`of`](Self::of).
+    #[inline(always)]
+    unsafe fn multiply<const R: usize, const HALVES: bool>(
+        &self,
+        lanes: L,
+        first: usize,
+        asked: *const u32,
+    ) -> [[O::Sum<L>; C]; R] {
+        let Self { queries, of_queries, packed, of_keys, words, start, .. } = *self;
+        // SAFETY: the caller's promise.
+        let queries = unsafe { queries.get_unchecked(first * words..) };
+        let mut sums = [start; R];
+        let mut t = 0;
+        // No `for`: it would set all sums twice.
+        loop {
+            let mut keys = [lanes.splat(0); C];
+            for c in 0..C {
+                let [low, high] = of_keys[c];
+                // SAFETY: t < words, and the caller's promise.
+                keys[c] = unsafe {
+                    if HALVES {
+                        let half = L::WIDTH / 2;
+                        let low = packed.get_unchecked(low + t * half..low + (t + 1) * half);
+                        lanes.load_halves(low, packed.get_unchecked(high + t * half..high + (t + 1) * half))
+                    } else {
+                        lanes.load(packed.get_unchecked(low + t * L::WIDTH..low + (t + 1) * L::WIDTH))
+                    }
+                };
+            }
+            lanes.prefetch_for_later(asked.wrapping_add(t * LINE));
+            for r in 0..R {
+                // SAFETY: likewise.
+                let query = lanes.splat(unsafe { *queries.get_unchecked(of_queries[r] + t) });
+                for c in 0..C {
+                    sums[r][c] = O::add_product(lanes, sums[r][c], query, keys[c]);
+                }
+            }
+            t += 1;
+            if t == words {
+                return sums;
+            }
         }
     }
 }
@@ -252,56 +340,5 @@ impl Tile<'_> {
             }
         }
         lanes.floats(lanes.load(&positions))
-    }
-}
-
-/// Products of `R` queries, whose words begin at `of_queries` in `queries`, with `C` vectors of keys, or of two halves, from
-/// `first` in `packed` on: `[query][vector]`. Asks for a line from `asked` on with each word.
-///
-/// # Safety
-/// There are `words`, above zero, from each of `of_queries` on in `queries`, and for each key of a vector, or of its halves,
-/// from `first` on in `packed`.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "two operands, where they begin, and how long they are")]
-unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALVES: bool>(
-    lanes: L,
-    queries: &[u32],
-    of_queries: [usize; R],
-    packed: &[u32],
-    first: [[usize; 2]; C],
-    words: usize,
-    start: [O::Sum<L>; C],
-    asked: *const u32,
-) -> [[O::Sum<L>; C]; R] {
-    let mut sums = [start; R];
-    let mut t = 0;
-    // No `for`: it would set all sums twice.
-    loop {
-        let mut keys = [lanes.splat(0); C];
-        for c in 0..C {
-            let [low, high] = first[c];
-            // SAFETY: t < words, and the caller's promise.
-            keys[c] = unsafe {
-                if HALVES {
-                    let half = L::WIDTH / 2;
-                    let low = packed.get_unchecked(low + t * half..low + (t + 1) * half);
-                    lanes.load_halves(low, packed.get_unchecked(high + t * half..high + (t + 1) * half))
-                } else {
-                    lanes.load(packed.get_unchecked(low + t * L::WIDTH..low + (t + 1) * L::WIDTH))
-                }
-            };
-        }
-        lanes.prefetch_for_later(asked.wrapping_add(t * LINE));
-        for r in 0..R {
-            // SAFETY: likewise.
-            let query = lanes.splat(unsafe { *queries.get_unchecked(of_queries[r] + t) });
-            for c in 0..C {
-                sums[r][c] = O::add_product(lanes, sums[r][c], query, keys[c]);
-            }
-        }
-        t += 1;
-        if t == words {
-            return sums;
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{CHUNK, GROUP, Numbers, Operand, Tile};
+use super::{CHUNK, GROUP, Numbers, Operand, Tile, in_three};
 use crate::{
     lanes::{Lanes, OnLanes},
     packed::words_mut,
@@ -85,36 +85,78 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
         assert!(last as usize + len <= values.len(), "every key has its values");
         let out = words_mut(tile.out);
         assert!(at + len <= d && queries * d <= out.len(), "every query has its output");
-        let mut first = 0;
-        while first < queries {
-            let weights = &weights[first * L::WIDTH..];
-            // SAFETY: as has been asserted.
-            let sums = unsafe { multiply::<L, O, R, C, HALF>(lanes, rows, weights, values) };
-            let count = R.min(queries - first);
-            // A loop for each: one with a condition inside would be compiled to multiply what is not there, too.
-            if fresh {
-                for r in 0..count {
-                    let unit = join.unit.splat(lanes, first + r);
-                    // SAFETY: as has been asserted.
-                    let out = unsafe { out.get_unchecked_mut((first + r) * d + at..(first + r) * d + at + len) };
-                    for c in 0..C {
-                        let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
-                        store::<L, HALF>(lanes, lanes.bits(sum), &mut out[c * L::WIDTH..]);
-                    }
-                }
-            } else {
-                for r in 0..count {
-                    let (keep, unit) = (join.keep.splat(lanes, first + r), join.unit.splat(lanes, first + r));
-                    // SAFETY: as has been asserted.
-                    let out = unsafe { out.get_unchecked_mut((first + r) * d + at..(first + r) * d + at + len) };
-                    for c in 0..C {
-                        let before = lanes.floats(load::<L, HALF>(lanes, &out[c * L::WIDTH..]));
-                        let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
-                        store::<L, HALF>(lanes, lanes.bits(lanes.mul_add(before, keep, sum)), &mut out[c * L::WIDTH..]);
-                    }
+        let mut sums = Sums { rows, weights, values, at, join, fresh, out, head_dim: d };
+        // SAFETY: every key has its values, and every query its output, as has been asserted.
+        unsafe {
+            if in_three::<L, O, R, C>(queries) {
+                sums.of::<L, O, 6, C, HALF, 0>(lanes, 0, 6);
+                sums.of::<L, O, 5, C, HALF, 6>(lanes, 6, 5);
+                sums.of::<L, O, 5, C, HALF, 11>(lanes, 11, 5);
+                return;
+            }
+            for first in (0..queries).step_by(R) {
+                sums.of::<L, O, R, C, HALF, 0>(lanes, first, R.min(queries - first));
+            }
+        }
+    }
+}
+
+/// What [`AddValues`] has, taken apart.
+struct Sums<'a> {
+    rows: &'a [u32],
+    weights: &'a [u32],
+    /// From feature `at` on.
+    values: &'a [u32],
+    at: usize,
+    join: &'a Join,
+    fresh: bool,
+    /// `[queries][head_dim]`
+    out: &'a mut [u32],
+    head_dim: usize,
+}
+
+impl Sums<'_> {
+    /// Those of `count` queries from `first` on, which is `OFFSET` after one whose words of weights begin a vector.
+    ///
+    /// # Safety
+    /// From every row's beginning on `values`, and from feature `at` of every query on `out`, has as many words as are
+    /// multiplied.
+    #[inline(always)]
+    unsafe fn of<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool, const OFFSET: usize>(
+        &mut self,
+        lanes: L,
+        first: usize,
+        count: usize,
+    ) {
+        let weights = &self.weights[(first - OFFSET) * L::WIDTH..];
+        // SAFETY: the caller's promise.
+        let sums = unsafe { multiply::<L, O, R, C, HALF, OFFSET>(lanes, self.rows, weights, self.values) };
+        let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
+        // A loop for each: one with a condition inside would be compiled to multiply what is not there, too.
+        if self.fresh {
+            for r in 0..count {
+                let unit = self.join.unit.splat(lanes, first + r);
+                let from = (first + r) * self.head_dim + self.at;
+                // SAFETY: the caller's promise.
+                let out = unsafe { self.out.get_unchecked_mut(from..from + len) };
+                for c in 0..C {
+                    let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
+                    store::<L, HALF>(lanes, lanes.bits(sum), &mut out[c * L::WIDTH..]);
                 }
             }
-            first += R;
+        } else {
+            for r in 0..count {
+                let keep = self.join.keep.splat(lanes, first + r);
+                let unit = self.join.unit.splat(lanes, first + r);
+                let from = (first + r) * self.head_dim + self.at;
+                // SAFETY: the caller's promise.
+                let out = unsafe { self.out.get_unchecked_mut(from..from + len) };
+                for c in 0..C {
+                    let before = lanes.floats(load::<L, HALF>(lanes, &out[c * L::WIDTH..]));
+                    let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
+                    store::<L, HALF>(lanes, lanes.bits(lanes.mul_add(before, keep, sum)), &mut out[c * L::WIDTH..]);
+                }
+            }
         }
     }
 }
@@ -148,12 +190,12 @@ impl<L: Lanes, O: Operand> WordsOf<L, O> {
 /// Sums over words of weights times values, for `R` queries and `C` vectors of features: `[query][vector]`.
 ///
 /// `values` begin at the first of the features, and word n of a query's weights belongs to the row from `rows[n]` on;
-/// `weights` begin at the first of the queries.
+/// `weights` begin `OFFSET` queries before the first of them.
 ///
 /// # Safety
 /// From every row's beginning on, `values` has as many words as are multiplied.
 #[inline(always)]
-unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool>(
+unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool, const OFFSET: usize>(
     lanes: L,
     rows: &[u32],
     weights: &[u32],
@@ -163,7 +205,10 @@ unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const H
     let (of_group, of_vector) = (GROUP / O::PER_WORD, L::WIDTH / O::PER_WORD);
     let vectors = rows.len().div_ceil(of_vector);
     assert!(rows.len() <= CHUNK / O::PER_WORD, "no chunk has more words");
-    assert!(vectors * L::OF_VECTOR <= weights.len() + (L::WIDTH - R) * L::WIDTH, "every key has its weights");
+    assert!(
+        vectors * L::OF_VECTOR <= weights.len() + (L::WIDTH - (OFFSET + R)) * L::WIDTH,
+        "every key has its weights"
+    );
     let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
     let mut sums = [[O::zero(lanes); C]; R];
     // Indices, not iterators: an adapter that is not inlined leaves no sum in a register. One loop, not one for the rows of
@@ -177,7 +222,8 @@ unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const H
             vector[c] = load::<L, HALF>(lanes, &row[c * L::WIDTH..]);
         }
         for r in 0..R {
-            let of_query = r / O::PER_WORD * O::PER_WORD * L::WIDTH + r % O::PER_WORD * of_group;
+            let query = OFFSET + r;
+            let of_query = query / O::PER_WORD * O::PER_WORD * L::WIDTH + query % O::PER_WORD * of_group;
             // SAFETY: at most word WIDTH - 1 of the last query of a vector of keys, and those are all there.
             let weight = lanes.splat(unsafe { *weights.get_unchecked(word + of_query) });
             for c in 0..C {

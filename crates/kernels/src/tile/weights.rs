@@ -2,8 +2,11 @@
 
 use std::marker::PhantomData;
 
-use super::{Chunk, MAX_QUERIES, NO_SCORE, Numbers, Operand, Seen, Tile, splat};
+use super::{Chunk, NO_SCORE, Numbers, Operand, Seen, Tile, splat};
 use crate::lanes::{EXP2, Lanes, OnLanes};
+
+/// Queries whose weights are computed together; a tile has at most as many such quads.
+pub(super) const QUAD: usize = 4;
 
 /// Turns a chunk's scores into weights, in place, and moves maxima and sums on. Gives what the output so far has to be
 /// multiplied by.
@@ -46,7 +49,7 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         // every product that it meets.
         let correction = match tile.fresh {
             true => splat(lanes, 0.0),
-            false => lanes.exp2(lanes.sub(before, max), &EXP2),
+            false => lanes.exp2([lanes.sub(before, max)], &EXP2)[0],
         };
         tile.max = Numbers::of(lanes, max);
         // Where weights hide what is NaN, their sum must not. A difference of infinities is NaN, too.
@@ -62,33 +65,42 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
             // Only of queries that are there: what stands for others may be anything.
             subtract::<L>(self.scale, &mut maxima.0[..tile.queries.len()], vectors, scores);
         }
-        let mut sums = [O::zero(lanes); MAX_QUERIES];
         assert!(vectors * L::OF_VECTOR <= scores.len(), "a chunk fits its buffer");
         assert!(tile.queries.len() <= L::WIDTH, "a tile has no more queries than a vector has lanes");
+        let quads = tile.queries.len().div_ceil(QUAD);
         // Loops of products ask for a line with each word of keys, which are too few where chunks are short.
         let short = 2 * vectors * L::WIDTH < O::CHUNK;
-        let mut ahead = if short { tile.ahead.take(tile.queries.len().next_multiple_of(4) * vectors) } else { &[] };
-        let mut first = 0;
-        while first < tile.queries.len().next_multiple_of(4) {
-            let maxima = O::maxima(lanes, &maxima.0[first..]);
-            let mut sum = O::zero(lanes);
+        let ahead = if short { tile.ahead.take(quads * vectors * QUAD) } else { &[] };
+        // What is read next, anyway, where nothing is to be asked for.
+        let (mut asked, step) = match ahead {
+            [] => (scores.as_ptr(), 0),
+            [first, ..] => (first.as_ptr().cast(), first.len()),
+        };
+        let mut sums = [lanes.splat(0); QUAD];
+        for quad in 0..quads {
+            let of = |query| maxima.splat(lanes, QUAD * quad + query);
+            let max = [of(0), of(1), of(2), of(3)];
+            let mut of_quad = [O::zero(lanes); QUAD];
             for at in 0..vectors {
-                let from = at * L::OF_VECTOR + first * L::WIDTH;
-                // SAFETY: every vector of keys has the words of as many queries in the buffer, as has been asserted.
-                let of_queries = unsafe { scores.get_unchecked_mut(from..from + O::PER_WORD * L::WIDTH) };
-                let (lines, rest) = ahead.split_at(O::PER_WORD.min(ahead.len()));
-                ahead = rest;
-                for line in lines {
-                    lanes.prefetch_for_later(line.as_ptr().cast());
+                // SAFETY: every vector of keys has a vector of scores of each of as many queries as a vector has lanes.
+                let scores = unsafe {
+                    let from = at * L::OF_VECTOR + quad * QUAD * L::WIDTH;
+                    scores.get_unchecked_mut(from..from + QUAD * L::WIDTH)
+                };
+                for _ in 0..QUAD {
+                    lanes.prefetch_for_later(asked);
+                    asked = asked.wrapping_add(step);
                 }
-                let weights = O::weights(lanes, of_queries, scale, maxima);
-                sum = O::add_weights(lanes, sum, weights);
-                lanes.store(weights, of_queries);
+                let of = |query| lanes.floats(lanes.load(&scores[query * L::WIDTH..]));
+                let weights = O::weights(lanes, [of(0), of(1), of(2), of(3)], scale, max);
+                for n in 0..QUAD / O::PER_WORD {
+                    of_quad[n] = O::add_weights(lanes, of_quad[n], weights[n]);
+                    lanes.store(weights[n], &mut scores[n * O::PER_WORD * L::WIDTH..]);
+                }
             }
-            sums[first / O::PER_WORD] = sum;
-            first += O::PER_WORD;
+            sums[quad % QUAD] = lanes.bits(O::sums_of_four(lanes, of_quad));
         }
-        let sum = lanes.mul(sum_by_query::<L, O>(lanes, &sums), splat(lanes, O::WEIGHT_UNIT));
+        let sum = lanes.mul(sum_by_query(lanes, sums), splat(lanes, O::WEIGHT_UNIT));
         let sum = lanes.mul_add(tile.sum.load(lanes), correction, lanes.add(sum, poison));
         tile.sum = Numbers::of(lanes, sum);
         Numbers::of(lanes, correction)
@@ -131,15 +143,10 @@ fn nan_by_query<L: Lanes>(queries: usize, vectors: usize, scores: &[u32]) -> Num
     numbers
 }
 
-/// The sum of each query's weights, of which `sums` has `PER_WORD` queries a vector.
+/// The sum of each query's weights: of quad n of queries, word m of each group of `sums[n]` is a part of that of query m.
 #[inline(always)]
-pub(super) fn sum_by_query<L: Lanes, O: Operand>(lanes: L, sums: &[O::Sum<L>; MAX_QUERIES]) -> L::Float {
-    let of_four = 4 / O::PER_WORD;
-    let mut quads = [lanes.splat(0); 4];
-    for quad in 0..L::GROUPS {
-        quads[quad] = lanes.bits(O::sums_of_four(lanes, &sums[quad * of_four..(quad + 1) * of_four]));
-    }
-    let turned = lanes.turn_groups(quads);
+pub(super) fn sum_by_query<L: Lanes>(lanes: L, sums: [L::Word; QUAD]) -> L::Float {
+    let turned = lanes.turn_groups(sums);
     let mut sum = lanes.floats(turned[0]);
     for group in 1..L::GROUPS {
         sum = lanes.add(sum, lanes.floats(turned[group]));
