@@ -55,6 +55,8 @@ pub(crate) trait Lanes: Copy {
     fn store(self, words: Self::Word, to: &mut [u32]);
     /// The first half of `low`'s words, then of `high`'s.
     fn load_halves(self, low: &[u32], high: &[u32]) -> Self::Word;
+    /// The first four words of each of the first `GROUPS`, a group each.
+    fn load_groups(self, from: [&[u32]; 4]) -> Self::Word;
     /// As many words as are half a vector, and zeros.
     fn load_half(self, from: &[u32]) -> Self::Word;
     /// The first half of the words.

@@ -2,7 +2,6 @@ use std::f64::consts::LOG2_E;
 
 use crate::{
     lanes::{Lanes, MAX_WIDTH, OnLanes, Portable, transpose_groups},
-    plan::MAX_HEAD_DIM,
     workspace::AlignedWords,
 };
 
@@ -141,11 +140,11 @@ impl PackedHead {
             self.single_values[..v.len()].copy_from_slice(words(v));
         }
         if half {
-            pack_values(lanes, Half, v, &mut self.half.values, head_dim);
+            pack_values(lanes, Half, v, &mut self.half.values, &mut self.in_turn, head_dim);
         }
         if int8 {
             scales[2] = Scale::of(v);
-            pack_values(lanes, Int8(scales[2]), v, &mut self.int8.values, head_dim);
+            pack_values(lanes, Int8(scales[2]), v, &mut self.int8.values, &mut self.in_turn, head_dim);
             self.int8_scales = Int8Scales::of(scales, head_dim);
         }
     }
@@ -210,8 +209,8 @@ trait Form: Copy {
 
 /// Forms whose values are packed, too.
 trait Zip<const N: usize>: Form {
-    /// `WIDTH` words that each hold the same feature of `N` keys, from feature `at` on.
-    fn zip<L: Lanes>(self, lanes: L, keys: [&[f32]; N], at: usize) -> L::Word;
+    /// Words that each hold the same feature of `N` keys, of which each has a vector of numbers.
+    fn zip<L: Lanes>(self, lanes: L, keys: [L::Word; N]) -> L::Word;
 }
 
 #[derive(Clone, Copy)]
@@ -241,8 +240,8 @@ impl Form for Half {
 
 impl Zip<2> for Half {
     #[inline(always)]
-    fn zip<L: Lanes>(self, lanes: L, [low, high]: [&[f32]; 2], at: usize) -> L::Word {
-        lanes.zip_bf16(lanes.floats(lanes.load(words(&low[at..]))), lanes.floats(lanes.load(words(&high[at..]))))
+    fn zip<L: Lanes>(self, lanes: L, [low, high]: [L::Word; 2]) -> L::Word {
+        lanes.zip_bf16(lanes.floats(low), lanes.floats(high))
     }
 }
 
@@ -273,30 +272,17 @@ impl Form for Int8 {
 
 impl Zip<4> for Int8 {
     #[inline(always)]
-    fn zip<L: Lanes>(self, lanes: L, keys: [&[f32]; 4], at: usize) -> L::Word {
-        let mut parts = [lanes.splat(0); 4];
-        for (part, key) in parts.iter_mut().zip(keys) {
-            *part = self.integers(lanes, lanes.load(words(&key[at..])));
+    fn zip<L: Lanes>(self, lanes: L, keys: [L::Word; 4]) -> L::Word {
+        let mut parts = keys;
+        for part in &mut parts {
+            *part = self.integers(lanes, *part);
         }
         lanes.transpose_bytes(lanes.pack_i8(parts))
     }
 }
 
-/// A token that is not there.
-static NOTHING: [f32; MAX_HEAD_DIM as usize] = [0.0; MAX_HEAD_DIM as usize];
-
 /// Four bytes of 128: toggles between integers and the same plus 128.
 const FOUR_TIMES_128: u32 = 0x8080_8080;
-
-/// The tokens of a group, where those beyond the last count as zero.
-#[inline(always)]
-fn group_of<const N: usize>(tokens: &[f32], first: usize, d: usize) -> [&[f32]; N] {
-    let mut group = [&NOTHING[..d]; N];
-    for (at, token) in group.iter_mut().enumerate() {
-        *token = tokens.get((first + at) * d..(first + at + 1) * d).unwrap_or(*token);
-    }
-    group
-}
 
 /// Words of neighbouring numbers of all of `tokens`, with the bits of `toggle` inverted. No word has numbers of two tokens.
 #[inline(always)]
@@ -317,13 +303,12 @@ fn pack_tokens<L: Lanes, F: Form>(lanes: L, form: F, tokens: &[f32], to: &mut [u
 /// As many whole vectors of words as fit from word `at` on. Returns the first word that is left.
 #[inline(always)]
 fn some_words<L: Lanes, F: Form>(lanes: L, form: F, from: &[f32], to: &mut [u32], at: usize, toggle: u32) -> usize {
-    let mut at = at;
-    while at + L::WIDTH <= to.len() {
-        let words = form.words(lanes, &from[at * F::N..]);
-        lanes.store(lanes.xor(words, lanes.splat(toggle)), &mut to[at..]);
-        at += L::WIDTH;
+    let vectors = (to.len() - at) / L::WIDTH;
+    let from = from[at * F::N..].chunks_exact(L::WIDTH * F::N);
+    for (from, to) in from.zip(to[at..].chunks_exact_mut(L::WIDTH)) {
+        lanes.store(lanes.xor(form.words(lanes, from), lanes.splat(toggle)), to);
     }
-    at
+    at + vectors * L::WIDTH
 }
 
 /// Words of `span` keys side by side.
@@ -336,76 +321,104 @@ fn pack_keys<L: Lanes, F: Form>(
     in_turn: &mut [u32],
     [d, span]: [usize; 2],
 ) {
-    let words = d / F::N;
-    // Keys that are no whole vectors of words fill such vectors together, and so do those of the last group.
-    for (keys, to) in keys.chunks(span * d).zip(to.chunks_exact_mut(span * words)) {
-        let direct = words.is_multiple_of(L::WIDTH) && keys.len() == span * d;
-        if !direct {
-            in_turn[keys.len() / F::N..span * words].fill(0);
-            pack_tokens(lanes, form, keys, in_turn, 0);
-        }
-        for at in (0..words).step_by(L::WIDTH) {
-            // Group x of vector n is word 4 x + n of four keys.
-            let mut quads = [[lanes.splat(0); GROUP]; GROUP];
-            for (quad, four) in quads.iter_mut().enumerate().take(span / GROUP) {
-                for (n, row) in four.iter_mut().enumerate() {
-                    let key = GROUP * quad + n;
-                    *row = match direct {
-                        true => form.words(lanes, &keys[key * d + at * F::N..]),
-                        false => lanes.load(&in_turn[key * words + at..]),
-                    };
-                }
-                *four = transpose_groups(lanes, *four);
+    let of_key = d / F::N;
+    for (keys, to) in keys.chunks(span * d).zip(to.chunks_exact_mut(span * of_key)) {
+        // As they are, where they are words already.
+        let keys = match F::N == 1 && keys.len() == span * d {
+            true => words(keys),
+            false => {
+                in_turn[keys.len() / F::N..span * of_key].fill(0);
+                pack_tokens(lanes, form, keys, in_turn, 0);
+                &*in_turn
             }
-            side_by_side(lanes, quads, span, words - at, &mut to[at * span..]);
-        }
-    }
-}
-
-/// From words of four keys to those of all of `span`, as many words of each as are `left` or fill a vector.
-#[inline(always)]
-fn side_by_side<L: Lanes>(lanes: L, quads: [[L::Word; GROUP]; GROUP], span: usize, left: usize, to: &mut [u32]) {
-    let halves = span < L::WIDTH;
-    for n in (0..GROUP).step_by(if halves { 2 } else { 1 }) {
-        let of_keys = match halves {
-            false => [quads[0][n], quads[1][n], quads[2][n], quads[3][n]],
-            // Two words of half as many keys.
-            true => [quads[0][n], quads[1][n], quads[0][n + 1], quads[1][n + 1]],
         };
-        for (x, turned) in lanes.turn_groups(of_keys).into_iter().enumerate().take(L::GROUPS) {
-            let word = GROUP * x + n;
-            if word < left {
-                lanes.store(turned, &mut to[word * span..]);
-            }
+        match span == L::WIDTH {
+            true => side_by_side(lanes, keys, of_key, to),
+            false => side_by_side(lanes.narrow(), keys, of_key, to),
         }
     }
 }
 
-/// Words of the same feature of `N` neighbouring keys, to the end of a group.
+/// From one key's words after another's to a vector of keys for each word: `[keys][words]` to `[words][keys]`.
 #[inline(always)]
-fn pack_values<L: Lanes, F: Zip<N>, const N: usize>(lanes: L, form: F, values: &[f32], to: &mut [u32], d: usize) {
-    let live = values.len().div_ceil(GROUP * d) * GROUP / N;
-    for (row, to) in to.chunks_exact_mut(d).enumerate().take(live) {
-        let keys = group_of::<N>(values, row * N, d);
-        let mut at = 0;
-        at = some_values(lanes, form, keys, to, at);
-        at = some_values(lanes.narrow(), form, keys, to, at);
-        some_values(Portable, form, keys, to, at);
+fn side_by_side<L: Lanes>(lanes: L, keys: &[u32], words: usize, to: &mut [u32]) {
+    // What is read beyond the words of the last key is not written.
+    let read = (L::WIDTH - 1) * words + words.next_multiple_of(GROUP);
+    assert!(read <= keys.len() && to.len() == words * L::WIDTH, "there is room for all words");
+    let mut at = 0;
+    for to in to.chunks_mut(GROUP * L::WIDTH) {
+        // Group x of vector n is four words of key 4 x + n.
+        let mut vectors = [lanes.splat(0); GROUP];
+        for n in 0..GROUP {
+            let mut from = [keys; GROUP];
+            for x in 0..L::GROUPS {
+                let first = (GROUP * x + n) * words + at;
+                // SAFETY: read, as has been asserted.
+                from[x] = unsafe { keys.get_unchecked(first..first + GROUP) };
+            }
+            vectors[n] = lanes.load_groups(from);
+        }
+        for (word, to) in transpose_groups(lanes, vectors).into_iter().zip(to.chunks_exact_mut(L::WIDTH)) {
+            lanes.store(word, to);
+        }
+        at += GROUP;
     }
+}
+
+/// Words of the same feature of `N` neighbouring keys, to the end of a group, where keys beyond the last count as zero.
+#[inline(always)]
+fn pack_values<L: Lanes, F: Zip<N>, const N: usize>(
+    lanes: L,
+    form: F,
+    values: &[f32],
+    to: &mut [u32],
+    in_turn: &mut [u32],
+    d: usize,
+) {
+    let groups = values.len().div_ceil(GROUP * d);
+    let (to, whole) = (&mut to[..groups * GROUP / N * d], values.chunks_exact(N * d));
+    let (some, none) = to.split_at_mut(values.len().div_ceil(N * d) * d);
+    none.fill(0);
+    let last = whole.remainder();
+    for (keys, to) in whole.zip(some.chunks_exact_mut(d)) {
+        pack_row(lanes, form, words(keys), to);
+    }
+    if !last.is_empty() {
+        in_turn[..N * d].fill(0);
+        in_turn[..last.len()].copy_from_slice(words(last));
+        let at = some.len() - d;
+        pack_row(lanes, form, &in_turn[..N * d], &mut some[at..]);
+    }
+}
+
+/// A word of each feature of `N` keys.
+#[inline(always)]
+fn pack_row<L: Lanes, F: Zip<N>, const N: usize>(lanes: L, form: F, keys: &[u32], to: &mut [u32]) {
+    let mut at = 0;
+    at = some_features(lanes, form, keys, to, at);
+    at = some_features(lanes.narrow(), form, keys, to, at);
+    some_features(Portable, form, keys, to, at);
 }
 
 /// As many whole vectors as fit from feature `at` on. Returns the first feature that is left.
 #[inline(always)]
-fn some_values<L: Lanes, F: Zip<N>, const N: usize>(
+fn some_features<L: Lanes, F: Zip<N>, const N: usize>(
     lanes: L,
     form: F,
-    keys: [&[f32]; N],
+    keys: &[u32],
     to: &mut [u32],
     at: usize,
 ) -> usize {
+    let d = to.len();
+    assert!(keys.len() == N * d, "every key has all features");
     let mut at = at;
-    while at + L::WIDTH <= to.len() {
-        lanes.store(form.zip(lanes, keys, at), &mut to[at..]);
+    while at + L::WIDTH <= d {
+        let mut numbers = [lanes.splat(0); N];
+        for n in 0..N {
+            // SAFETY: within key n, as has been asserted.
+            numbers[n] = lanes.load(unsafe { keys.get_unchecked(n * d + at..n * d + at + L::WIDTH) });
+        }
+        lanes.store(form.zip(lanes, numbers), &mut to[at..at + L::WIDTH]);
         at += L::WIDTH;
     }
     at

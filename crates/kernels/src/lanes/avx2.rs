@@ -62,6 +62,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn load_groups(self, [low, high, ..]: [&[u32]; 4]) -> __m256i {
+        self.load_halves(low, high)
+    }
+
+    #[inline(always)]
     fn load_half(self, from: &[u32]) -> __m256i {
         let words: &[u32; 4] = from.first_chunk().expect("buffers hold half a vector");
         unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(words.as_ptr().cast())) }

@@ -79,6 +79,18 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn load_groups(self, from: [&[u32]; 4]) -> __m512i {
+        let [a, b, c, d] = from.map(|from| -> &[u32; 4] { from.first_chunk().expect("buffers hold whole groups") });
+        unsafe {
+            // Into the vector at hand by the load itself, for which any port will do.
+            let all = _mm512_castsi128_si512(_mm_loadu_si128(a.as_ptr().cast()));
+            let all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(b.as_ptr().cast()));
+            let all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(c.as_ptr().cast()));
+            _mm512_inserti32x4::<3>(all, _mm_loadu_si128(d.as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
     fn load_half(self, from: &[u32]) -> __m512i {
         let words: &[u32; 8] = from.first_chunk().expect("buffers hold half a vector");
         unsafe { _mm512_zextsi256_si512(_mm256_loadu_si256(words.as_ptr().cast())) }

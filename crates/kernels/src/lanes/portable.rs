@@ -41,6 +41,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn load_groups(self, [only, ..]: [&[u32]; 4]) -> Self::Word {
+        self.load(only)
+    }
+
+    #[inline(always)]
     fn load_half(self, from: &[u32]) -> Self::Word {
         [from[0], from[1], 0, 0]
     }
