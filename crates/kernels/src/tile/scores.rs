@@ -127,12 +127,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
         let count = tile.queries.len();
         assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
         assert!(HALVES == (span < L::WIDTH), "vectors have halves where a block has fewer keys");
-        // Where there are fewer queries than are multiplied at once, the last one stands for others, whose results go nowhere.
-        // Beyond those, scores stay what an earlier tile has left there.
-        let mut of_queries = [0; AT_ONCE];
-        for r in 0..AT_ONCE {
-            of_queries[r] = r.min(count - 1) * words;
-        }
+        let of_queries = words_of_queries(count, words);
         let loops = if in_three::<L, O, R, C>(count) { 3 } else { count.div_ceil(R) };
         let mut total = lanes.floats(lanes.load(&seen.total.0));
         for at in vectors.step_by(C) {
@@ -204,6 +199,17 @@ struct Products<'a, L: Lanes, O: Operand, const C: usize> {
     total: L::Float,
 }
 
+/// Where the words of each of `count` queries begin. Where those are fewer than are multiplied at once, the last one stands for
+/// others, whose results go nowhere. Beyond those, scores stay what an earlier tile has left there.
+#[inline(always)]
+fn words_of_queries(count: usize, words: usize) -> [usize; AT_ONCE] {
+    let mut first = [0; AT_ONCE];
+    for r in 0..AT_ONCE {
+        first[r] = r.min(count - 1) * words;
+    }
+    first
+}
+
 impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
     /// Those of `R` queries from `first` on.
     ///
@@ -212,8 +218,16 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
     /// of a vector, or of its halves, from `of_keys` on in `packed`.
     #[inline(always)]
     unsafe fn of<const R: usize, const HALVES: bool>(&mut self, lanes: L, first: usize, asked: *const u32) {
+        // Halves need so many registers for where they begin that for queries there is one, if it is known how far those are apart.
+        let known = HALVES && self.queries.len() >= AT_ONCE * self.words;
         // SAFETY: the caller's promise.
-        let sums = unsafe { self.multiply::<R, HALVES>(lanes, first, asked) };
+        let sums = unsafe {
+            match self.words {
+                64 if known => self.multiply::<R, HALVES>(lanes, first, words_of_queries(AT_ONCE, 64), 64, asked),
+                16 if known => self.multiply::<R, HALVES>(lanes, first, words_of_queries(AT_ONCE, 16), 16, asked),
+                words => self.multiply::<R, HALVES>(lanes, first, self.of_queries, words, asked),
+            }
+        };
         for r in 0..R {
             let mut products = [splat(lanes, 0.0); C];
             for c in 0..C {
@@ -234,7 +248,7 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
         }
     }
 
-    /// `[query][vector]`. Asks for a line from `asked` on with each word.
+    /// `[query][vector]`, of queries as they lie in `of_queries`. Asks for a line from `asked` on with each of `words`.
     ///
     /// # Safety
     /// As for [`of`](Self::of).
@@ -243,9 +257,11 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
         &self,
         lanes: L,
         first: usize,
+        of_queries: [usize; AT_ONCE],
+        words: usize,
         asked: *const u32,
     ) -> [[O::Sum<L>; C]; R] {
-        let Self { queries, of_queries, packed, of_keys, words, start, .. } = *self;
+        let Self { queries, packed, of_keys, start, .. } = *self;
         // SAFETY: the caller's promise.
         let queries = unsafe { queries.get_unchecked(first * words..) };
         let mut sums = [start; R];
