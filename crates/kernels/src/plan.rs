@@ -224,11 +224,10 @@ impl<'a> Call<'a> {
             self.pack_head(first, packed);
             watch.lap(|phases| &mut phases.packing);
             let next = first.head + 1;
-            let mut ahead =
-                match next < self.plan.shape.heads as usize && self.plan.input_and_output_bytes > ASKS_AHEAD_ABOVE {
-                    true => Ahead::of(self.head(next).into()),
-                    false => Ahead::default(),
-                };
+            let mut ahead = match next < self.plan.shape.heads as usize {
+                true => Ahead::of(self.head(next).into()),
+                false => Ahead::default(),
+            };
             let queries: usize = rows.iter().map(|row| row.queries.len()).sum();
             let (here, rest) = out.split_at_mut(queries * d);
             self.attend_rows(rows, packed, here, &mut ahead, scratch, watch);
@@ -321,10 +320,6 @@ impl<'a> Call<'a> {
         (part(q, queries, queries as usize), part(k, keys, self.live_keys), part(v, keys, self.live_keys))
     }
 }
-
-/// Bytes of inputs and output up to which all of them are taken to stay in a core's own caches, so that nobody asks for the next
-/// head's (docs/decisions/208).
-const ASKS_AHEAD_ABOVE: usize = 1 << 20;
 
 /// Bytes of inputs and output up to which the output is written without asking for its cache lines first (docs/decisions/205).
 const ASKS_TO_WRITE_ABOVE: usize = 8 << 20;
