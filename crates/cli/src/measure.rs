@@ -1,10 +1,12 @@
 //! Running attention on the machine at hand and timing it: the only place whose figures are *measured* times.
 
+mod floats;
 mod host;
 mod precisions;
 mod timing;
 mod workload;
 
+pub(crate) use floats::Floats;
 pub(crate) use host::{Host, Peaks};
 pub(crate) use precisions::Precisions;
 pub(crate) use timing::{Bench, Inputs, Sampling, Timings};

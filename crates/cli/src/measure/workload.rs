@@ -1,7 +1,7 @@
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
 
-use super::{MeasureError, Precisions};
+use super::{Floats, MeasureError, Precisions};
 
 /// Attention that is drawn by chance: one mask for each head of one self-attention module.
 #[derive(Debug, Clone)]
@@ -22,9 +22,9 @@ pub(crate) struct Spread {
 /// Queries, keys and values, uniform between -1.7 and 1.7: their variance is one.
 #[derive(Debug)]
 pub(crate) struct Tensors {
-    pub(crate) q: Vec<f32>,
-    pub(crate) k: Vec<f32>,
-    pub(crate) v: Vec<f32>,
+    pub(crate) q: Floats,
+    pub(crate) k: Floats,
+    pub(crate) v: Floats,
 }
 
 /// Values of one tensor at most: 1 GiB of f32.
@@ -121,7 +121,11 @@ impl Tensors {
     /// `values` of each, enough for every workload with no more.
     pub(crate) fn of_values(values: usize, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut draw = || (0..values).map(|_| rng.random_range(-1.7..1.7)).collect();
+        let mut draw = || {
+            let mut floats = Floats::zeroed(values);
+            floats.fill_with(|| rng.random_range(-1.7..1.7));
+            floats
+        };
         Self { q: draw(), k: draw(), v: draw() }
     }
 }

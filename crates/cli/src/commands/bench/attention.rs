@@ -9,7 +9,9 @@ use crate::{
     answer::Answer,
     arguments::{BenchAttentionArguments, PromotionOfBlocks, SoftmaxOf8Bit},
     error::CliError,
-    measure::{Bench, Host, Inputs, MeasureError, Peaks, Precisions, Sampling, Spread, Tensors, Timings, Workload},
+    measure::{
+        Bench, Floats, Host, Inputs, MeasureError, Peaks, Precisions, Sampling, Spread, Tensors, Timings, Workload,
+    },
     steps::Steps,
     table::{percent, table},
 };
@@ -143,7 +145,7 @@ fn measure(
     let Some(first) = cases.first() else { return Ok(()) };
     let (tokens, values) = (first.workload.shape.queries, first.workload.values());
     let tensors = Tensors::of_values(values, arguments.seed);
-    let mut out = vec![0.0; values];
+    let mut out = Floats::zeroed(values);
     for _ in 0..arguments.repetitions {
         peak.improve(kernel).map_err(MeasureError::from)?;
         for case in &mut *cases {

@@ -8,7 +8,7 @@ use super::finest;
 use crate::{
     arguments::CostArguments,
     error::CliError,
-    measure::{Bench, Host, Inputs, MeasureError, Sampling, Tensors, Timings, Workload},
+    measure::{Bench, Floats, Host, Inputs, MeasureError, Sampling, Tensors, Timings, Workload},
     steps::Steps,
 };
 
@@ -53,7 +53,7 @@ pub(super) fn measure(
         }
     }
     let tensors = Tensors::of_values(values, 1);
-    let mut out = vec![0.0; values];
+    let mut out = Floats::zeroed(values);
     let steps = Steps::new("measuring", SAMPLES);
     for _ in 0..SAMPLES {
         for timed in masked.iter_mut().chain(&mut whole) {

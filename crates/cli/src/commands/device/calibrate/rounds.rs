@@ -10,7 +10,7 @@ use super::{
 use crate::{
     arguments::CalibrateArguments,
     error::CliError,
-    measure::{Inputs, MeasureError, Peaks, Sampling, Tensors},
+    measure::{Floats, Inputs, MeasureError, Peaks, Sampling, Tensors},
     steps::Steps,
 };
 
@@ -44,7 +44,7 @@ pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArgu
     let limit = Duration::from_secs(arguments.at_most.into());
     let largest = drawn.iter().map(|of| of.workload.values()).max().unwrap_or(0);
     let tensors = Tensors::of_values(largest, arguments.seed);
-    let mut out = vec![0.0; largest];
+    let mut out = Floats::zeroed(largest);
     let caches = template::caches().into_iter().map(|cache| (cache, 0.0)).collect();
     let mut measured = Measured { peaks: Peaks::default(), caches, memory_bytes_per_s: 0.0, rounds: 0 };
     let steps = Steps::new("calibration", MOST_ROUNDS.into());
