@@ -38,11 +38,16 @@ LOOP(four_by_three, KEYS(24, 0) KEYS(25, 64) KEYS(26, 128) THREE(0, 1, 2) THREE(
 LOOP(eight_by_three, KEYS(24, 0) KEYS(25, 64) KEYS(26, 128) THREE(0, 1, 2) THREE(3, 4, 5) THREE(6, 7, 8) THREE(9, 10, 11)
      THREE(12, 13, 14) THREE(15, 16, 17) THREE(18, 19, 20) THREE(21, 22, 23))
 LOOP(four_by_four, KEYS(24, 0) KEYS(25, 64) KEYS(26, 128) KEYS(27, 192) FOUR(0, 1, 2, 3) FOUR(4, 5, 6, 7) FOUR(8, 9, 10, 11) FOUR(12, 13, 14, 15))
+LOOP(five_by_four, KEYS(24, 0) KEYS(25, 64) KEYS(26, 128) KEYS(27, 192) FOUR(0, 1, 2, 3) FOUR(4, 5, 6, 7) FOUR(8, 9, 10, 11) FOUR(12, 13, 14, 15)
+     FOUR(16, 17, 18, 19))
+LOOP(six_by_four, KEYS(24, 0) KEYS(25, 64) KEYS(26, 128) KEYS(27, 192) FOUR(0, 1, 2, 3) FOUR(4, 5, 6, 7) FOUR(8, 9, 10, 11) FOUR(12, 13, 14, 15)
+     FOUR(16, 17, 18, 19) FOUR(20, 21, 22, 23))
 
 static const struct { const char *name; void (*run)(long, const float *); double loads, products; } LOOPS[] = {
     {"512-bit loads", loads_512, 16, 0}, {"256-bit loads", loads_256, 16, 0}, {"32 bits in 512", repeated, 16, 0}, {"scalars", scalars, 16, 0},
     {"8 queries by 1", eight_by_one, 9, 8}, {"8 by 2", eight_by_two, 10, 16}, {"4 by 3", four_by_three, 7, 12},
     {"8 by 3", eight_by_three, 11, 24}, {"4 by 4", four_by_four, 8, 16},
+    {"5 by 4", five_by_four, 9, 20}, {"6 by 4", six_by_four, 10, 24},
 };
 enum { COUNT = sizeof LOOPS / sizeof *LOOPS, TIMES = 2000, RUNS = 4000 };
 
