@@ -36,7 +36,7 @@ pub(crate) trait Lanes: Copy {
     const OF_VECTOR: usize = (Self::WIDTH + 1) * Self::WIDTH;
     /// Whether [`dot_bf16`](Self::dot_bf16) is one instruction, and not six with results of their own.
     const HAS_BF16: bool;
-    /// Vectors of sums that the innermost loops keep in registers at once: 8 or 16.
+    /// Vectors of sums that the innermost loops keep in registers at once, 8 or 16 at least: with 16, there is room for 24.
     const SUMS: usize;
 
     type Word: Copy;

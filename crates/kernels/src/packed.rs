@@ -19,7 +19,7 @@ pub(crate) struct PackedHead {
     /// What a key's 8-bit product starts from, as i32: the 128 of the queries adds 128 times the key's sum.
     pub int8_offsets: Vec<u32>,
     pub int8_scales: Int8Scales,
-    /// Words of the keys at hand, one key after the other.
+    /// Words of the keys at hand, one key after the other, or the numbers of the last values.
     in_turn: AlignedWords,
 }
 
@@ -70,7 +70,7 @@ impl OnLanes for Pack<'_> {
     }
 }
 
-/// Keys whose values are packed together.
+/// Words of one key that are put beside those of others at once.
 const GROUP: usize = 4;
 
 impl PackedHead {
@@ -87,7 +87,8 @@ impl PackedHead {
             int8: room(int8, 4),
             int8_offsets: vec![0; if int8 { keys.next_multiple_of(MAX_WIDTH) } else { 0 }],
             int8_scales: Int8Scales::default(),
-            in_turn: AlignedWords::zeroed(MAX_WIDTH * (head_dim + 1)),
+            // Words are read four at a time, also at the end of the last key.
+            in_turn: AlignedWords::zeroed(MAX_WIDTH * head_dim + GROUP - 1),
         }
     }
 
@@ -303,6 +304,7 @@ fn pack_tokens<L: Lanes, F: Form>(lanes: L, form: F, tokens: &[f32], to: &mut [u
 /// As many whole vectors of words as fit from word `at` on. Returns the first word that is left.
 #[inline(always)]
 fn some_words<L: Lanes, F: Form>(lanes: L, form: F, from: &[f32], to: &mut [u32], at: usize, toggle: u32) -> usize {
+    assert!(from.len() >= to.len() * F::N, "every word has its numbers");
     let vectors = (to.len() - at) / L::WIDTH;
     let from = from[at * F::N..].chunks_exact(L::WIDTH * F::N);
     for (from, to) in from.zip(to[at..].chunks_exact_mut(L::WIDTH)) {
@@ -365,7 +367,7 @@ fn side_by_side<L: Lanes>(lanes: L, keys: &[u32], words: usize, to: &mut [u32]) 
     }
 }
 
-/// Words of the same feature of `N` neighbouring keys, to the end of a group, where keys beyond the last count as zero.
+/// Words of the same feature of `N` neighbouring keys, of which those beyond the last count as zero.
 #[inline(always)]
 fn pack_values<L: Lanes, F: Zip<N>, const N: usize>(
     lanes: L,
@@ -375,29 +377,24 @@ fn pack_values<L: Lanes, F: Zip<N>, const N: usize>(
     in_turn: &mut [u32],
     d: usize,
 ) {
-    let groups = values.len().div_ceil(GROUP * d);
-    let (to, whole) = (&mut to[..groups * GROUP / N * d], values.chunks_exact(N * d));
-    let (some, none) = to.split_at_mut(values.len().div_ceil(N * d) * d);
-    none.fill(0);
-    let last = whole.remainder();
-    for (keys, to) in whole.zip(some.chunks_exact_mut(d)) {
-        pack_row(lanes, form, words(keys), to);
+    let whole = values.chunks_exact(N * d);
+    let (last, mut rows) = (whole.remainder(), to.chunks_exact_mut(d));
+    for (keys, row) in whole.zip(&mut rows) {
+        pack_row(lanes, form, words(keys), row);
     }
-    if !last.is_empty() {
+    if let (1.., Some(row)) = (last.len(), rows.next()) {
         in_turn[..N * d].fill(0);
         in_turn[..last.len()].copy_from_slice(words(last));
-        let at = some.len() - d;
-        pack_row(lanes, form, &in_turn[..N * d], &mut some[at..]);
+        pack_row(lanes, form, &in_turn[..N * d], row);
     }
 }
 
 /// A word of each feature of `N` keys.
 #[inline(always)]
 fn pack_row<L: Lanes, F: Zip<N>, const N: usize>(lanes: L, form: F, keys: &[u32], to: &mut [u32]) {
-    let mut at = 0;
-    at = some_features(lanes, form, keys, to, at);
-    at = some_features(lanes.narrow(), form, keys, to, at);
-    some_features(Portable, form, keys, to, at);
+    let at = some_features(lanes, form, keys, to, 0);
+    // Features come in eights.
+    some_features(lanes.narrow(), form, keys, to, at);
 }
 
 /// As many whole vectors as fit from feature `at` on. Returns the first feature that is left.

@@ -329,7 +329,7 @@ impl<'a> Tile<'a> {
 /// Maxima below this are none: they come from the least number that a maximum starts with, times a scale of scores.
 const NO_SCORE: f32 = f32::MIN / 32.0;
 
-/// Of as many vectors as are `left`, those that are multiplied at once, together with 4 or 8 queries: with every sum in a
+/// Of as many vectors as are `left`, those that are multiplied at once, together with 4 to 8 queries: with every sum in a
 /// register and few loads to a product. One or two vectors wait for loads, where a core does hardly more than one a cycle.
 #[inline(always)]
 fn vectors_at_once<L: Lanes>(left: usize, halves: bool) -> usize {
@@ -342,15 +342,12 @@ fn vectors_at_once<L: Lanes>(left: usize, halves: bool) -> usize {
     }
 }
 
-/// Whether `R` queries at a time of `queries` become six, five and five. Beside four vectors those take fewer loads to a product
-/// than four at a time, and one loop less.
+/// Whether `R` of `queries` at a time are six, five and five instead, in [`Score`] and [`AddValues`]. Beside four vectors those take
+/// fewer loads to a product than four at a time, and one loop less; there is no room for products that need registers themselves.
 #[inline(always)]
 fn in_three<L: Lanes, O: Operand, const R: usize, const C: usize>(queries: usize) -> bool {
     (R, C, queries) == (4, 4, 16) && L::SUMS == 16 && O::product_needs_no_registers::<L>()
 }
-
-/// The most queries that are multiplied at once.
-const AT_ONCE: usize = 8;
 
 #[inline(always)]
 fn splat<L: Lanes>(lanes: L, x: f32) -> L::Float {

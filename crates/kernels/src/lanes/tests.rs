@@ -72,6 +72,16 @@ fn exp2_is_exact_at_zero_and_next_to_nothing_far_below() {
 }
 
 #[test]
+fn exp2_of_several_is_that_of_each() {
+    fn check<L: Lanes>(lanes: L) {
+        let vectors = [-0.1, -3.7, -125.2, f32::NEG_INFINITY].map(|x| splat(lanes, x));
+        let together = lanes.exp2(vectors, &EXP2).map(|y| words(lanes, lanes.bits(y)));
+        assert_eq!(together, vectors.map(|x| words(lanes, lanes.bits(lanes.exp2([x], &EXP2)[0]))));
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
 fn exp2_of_nan_is_nan_whatever_its_bits() {
     fn check<L: Lanes>(lanes: L) {
         let nans = [0x7fc0_0000, 0xffc0_0000, 0x7f80_0001, 0x7fff_ffff, 0xffff_ff81].map(f32::from_bits);
@@ -198,6 +208,9 @@ fn groups_are_moved_as_wholes_and_words_within_them() {
         let halves = words(lanes, lanes.load_halves(&numbers[5..], &numbers[50..]));
         let expected = |first: u32| first..first + L::WIDTH as u32 / 2;
         assert_eq!(halves, expected(5).chain(expected(50)).collect::<Vec<_>>());
+        let groups = words(lanes, lanes.load_groups([5, 50, 13, 80].map(|first| &numbers[first..first + 4])));
+        let of_four = [5, 50, 13, 80].into_iter().take(L::GROUPS).flat_map(|first: u32| first..first + 4);
+        assert_eq!(groups, of_four.collect::<Vec<_>>());
         let half = words(lanes, lanes.load_half(&numbers[5..]));
         assert!(half.iter().copied().eq(expected(5).chain(vec![0; L::WIDTH / 2])));
         let mut stored = vec![7; L::WIDTH];

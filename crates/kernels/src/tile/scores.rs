@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use super::{AT_ONCE, Chunk, GROUP, Line, MAX_QUERIES, Operand, Operands, Tile, in_three, splat};
+use super::{Chunk, GROUP, Line, MAX_QUERIES, Operand, Operands, Tile, in_three, splat};
 use crate::lanes::{Lanes, MAX_WIDTH, OnLanes, transpose_groups};
 
 /// Keys of one head in one precision, `[keys / span][words][span]`.
@@ -16,6 +16,9 @@ pub(super) struct Keys<'a> {
     /// Keys side by side: those of a vector, or of a block where that has fewer.
     pub span: usize,
 }
+
+/// The most queries that are multiplied at once.
+const AT_ONCE: usize = 8;
 
 /// Words of a cache line.
 const LINE: usize = size_of::<Line>() / size_of::<u32>();
@@ -87,7 +90,7 @@ impl Seen {
     }
 }
 
-/// Products of all queries of a tile, `R` at a time, with vectors of keys of a chunk, `C` at a time, each of two halves if
+/// Products of all queries of a tile, `R` at a time (or as [`in_three`] says), with vectors of keys of a chunk, `C` at a time, each of two halves if
 /// `HALVES`. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
 /// multiply-adds is left.
 pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool> {
@@ -215,7 +218,8 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
     ///
     /// # Safety
     /// There are `words`, above zero, from each of `of_queries` on in those of query `first` and the following, and for each key
-    /// of a vector, or of its halves, from `of_keys` on in `packed`.
+    /// of a vector, or of its halves, from `of_keys` on in `packed`. `scores` are those of `C` vectors of keys, and `first + R`
+    /// queries are no more than a vector has lanes.
     #[inline(always)]
     unsafe fn of<const R: usize, const HALVES: bool>(&mut self, lanes: L, first: usize, asked: *const u32) {
         // Halves need so many registers for where they begin that for queries there is one, if it is known how far those are apart.
@@ -235,7 +239,8 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
                 if O::HIDES_NAN {
                     self.total = lanes.add(self.total, products[c]);
                 }
-                // SAFETY: a vector of keys has a vector of scores of each of as many queries as a vector has lanes.
+                // SAFETY: a vector of keys has a vector of scores of each of as many queries as a vector has lanes, and the
+                // caller's promise.
                 let scores = unsafe {
                     let to = c * L::OF_VECTOR + (first + r) * L::WIDTH;
                     self.scores.get_unchecked_mut(to..to + L::WIDTH)
@@ -248,10 +253,10 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
         }
     }
 
-    /// `[query][vector]`, of queries as they lie in `of_queries`. Asks for a line from `asked` on with each of `words`.
+    /// `[query][vector]`. Asks for a line from `asked` on with each word.
     ///
     /// # Safety
-    /// As for [`of`](Self::of).
+    /// As for [`of`](Self::of); `of_queries` and `words` are the tile's.
     #[inline(always)]
     unsafe fn multiply<const R: usize, const HALVES: bool>(
         &self,

@@ -85,24 +85,24 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
         assert!(last as usize + len <= values.len(), "every key has its values");
         let out = words_mut(tile.out);
         assert!(at + len <= d && queries * d <= out.len(), "every query has its output");
-        let mut sums = Sums { rows, weights, values, at, join, fresh, out, head_dim: d };
+        let mut parts = Parts { rows, weights, values, at, join, fresh, out, head_dim: d };
         // SAFETY: every key has its values, and every query its output, as has been asserted.
         unsafe {
             if in_three::<L, O, R, C>(queries) {
-                sums.of::<L, O, 6, C, HALF, 0>(lanes, 0, 6);
-                sums.of::<L, O, 5, C, HALF, 6>(lanes, 6, 5);
-                sums.of::<L, O, 5, C, HALF, 11>(lanes, 11, 5);
-                return;
-            }
-            for first in (0..queries).step_by(R) {
-                sums.of::<L, O, R, C, HALF, 0>(lanes, first, R.min(queries - first));
+                parts.add::<L, O, 6, C, HALF, 0>(lanes, 0, 6);
+                parts.add::<L, O, 5, C, HALF, 6>(lanes, 6, 5);
+                parts.add::<L, O, 5, C, HALF, 11>(lanes, 11, 5);
+            } else {
+                for first in (0..queries).step_by(R) {
+                    parts.add::<L, O, R, C, HALF, 0>(lanes, first, R.min(queries - first));
+                }
             }
         }
     }
 }
 
 /// What [`AddValues`] has, taken apart.
-struct Sums<'a> {
+struct Parts<'a> {
     rows: &'a [u32],
     weights: &'a [u32],
     /// From feature `at` on.
@@ -115,14 +115,14 @@ struct Sums<'a> {
     head_dim: usize,
 }
 
-impl Sums<'_> {
-    /// Those of `count` queries from `first` on, which is `OFFSET` after one whose words of weights begin a vector.
+impl Parts<'_> {
+    /// Sums of `count` of `R` queries from `first` on, which is `OFFSET` after one whose words of weights begin a vector.
     ///
     /// # Safety
-    /// From every row's beginning on `values`, and from feature `at` of every query on `out`, has as many words as are
-    /// multiplied.
+    /// From every row's beginning on, `values` has as many words as are multiplied; and so has `out` from feature `at` of each
+    /// of `first + count` queries on.
     #[inline(always)]
-    unsafe fn of<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool, const OFFSET: usize>(
+    unsafe fn add<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool, const OFFSET: usize>(
         &mut self,
         lanes: L,
         first: usize,
@@ -232,4 +232,76 @@ unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const H
         }
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+
+    use super::*;
+    use crate::{
+        lanes::MAX_WIDTH,
+        tile::{Half, Int8, Single},
+    };
+
+    /// What each of sixteen queries gets.
+    type Sums = [[[u32; MAX_WIDTH]; 4]; 16];
+
+    struct Case {
+        rows: Vec<u32>,
+        weights: Vec<u32>,
+        values: Vec<u32>,
+    }
+
+    fn add<L: Lanes, O: Operand, const R: usize, const OFFSET: usize>(
+        lanes: L,
+        case: &Case,
+        first: usize,
+        to: &mut Sums,
+    ) {
+        let weights = &case.weights[(first - OFFSET) * L::WIDTH..];
+        // SAFETY: every row begins four vectors before the end of the values, or earlier.
+        let sums = unsafe { multiply::<L, O, R, 4, false, OFFSET>(lanes, &case.rows, weights, &case.values) };
+        for (to, of_query) in to[first..].iter_mut().zip(sums) {
+            for (to, sum) in to.iter_mut().zip(of_query) {
+                lanes.store(lanes.bits(O::float(lanes, sum)), to);
+            }
+        }
+    }
+
+    /// Also on CPUs without BF16, where calls take no 16-bit products so.
+    fn six_five_and_five_are_four_times_four<L: Lanes, O: Operand>(lanes: L, number: impl Fn(&mut ChaCha8Rng) -> u32) {
+        let mut rng = ChaCha8Rng::seed_from_u64(O::PER_WORD as u64);
+        // Two and a half vectors of keys.
+        let count = 40 / O::PER_WORD;
+        let mut draw = |len: usize| (0..len).map(|_| number(&mut rng)).collect::<Vec<_>>();
+        let (weights, values) = (draw(3 * L::OF_VECTOR), draw(8 * MAX_WIDTH));
+        let rows = (0..count as u32).map(|n| n * 7 % (4 * MAX_WIDTH as u32)).collect();
+        let case = Case { rows, weights, values };
+        let (mut fours, mut others): (Sums, Sums) = Default::default();
+        for first in [0, 4, 8, 12] {
+            add::<L, O, 4, 0>(lanes, &case, first, &mut fours);
+        }
+        add::<L, O, 6, 0>(lanes, &case, 0, &mut others);
+        add::<L, O, 5, 6>(lanes, &case, 6, &mut others);
+        add::<L, O, 5, 11>(lanes, &case, 11, &mut others);
+        assert_eq!(fours, others);
+        assert!(fours.iter().zip(&fours[1..]).all(|(one, next)| one != next), "queries differ");
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn sixteen_queries_are_the_same_in_three_loops_and_in_four() {
+        fn check<L: Lanes>(lanes: L) {
+            let single = |rng: &mut ChaCha8Rng| rng.random_range(-1.0_f32..1.0).to_bits();
+            six_five_and_five_are_four_times_four::<L, Single>(lanes, single);
+            six_five_and_five_are_four_times_four::<L, Half>(lanes, |rng| {
+                single(rng) & 0xffff_0000 | single(rng) >> 16
+            });
+            six_five_and_five_are_four_times_four::<L, Int8>(lanes, |rng| rng.random());
+        }
+        use crate::lanes::Avx512;
+        Avx512::<false>::detect().map(check);
+        Avx512::<true>::detect().map(check);
+    }
 }

@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 
 use super::{Chunk, NO_SCORE, Numbers, Operand, Seen, Tile, splat};
-use crate::lanes::{EXP2, Lanes, OnLanes};
+use crate::lanes::{EXP2, Lanes, MAX_WIDTH, OnLanes};
 
-/// Queries whose weights are computed together; a tile has at most as many such quads.
+/// Queries whose weights are computed together. A tile has at most as many quads, too: a vector has [`MAX_WIDTH`] lanes.
 pub(super) const QUAD: usize = 4;
+const _: () = assert!(QUAD * QUAD == MAX_WIDTH);
 
 /// Turns a chunk's scores into weights, in place, and moves maxima and sums on. Gives what the output so far has to be
 /// multiplied by.
@@ -71,7 +72,7 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         // Loops of products ask for a line with each word of keys, which are too few where chunks are short.
         let short = 2 * vectors * L::WIDTH < O::CHUNK;
         let ahead = if short { tile.ahead.take(quads * vectors * QUAD) } else { &[] };
-        // What is read next, anyway, where nothing is to be asked for.
+        // A line that is near, anyway, where nothing is to be asked for.
         let (mut asked, step) = match ahead {
             [] => (scores.as_ptr(), 0),
             [first, ..] => (first.as_ptr().cast(), first.len()),
@@ -82,7 +83,8 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
             let max = [of(0), of(1), of(2), of(3)];
             let mut of_quad = [O::zero(lanes); QUAD];
             for at in 0..vectors {
-                // SAFETY: every vector of keys has a vector of scores of each of as many queries as a vector has lanes.
+                // SAFETY: every vector of keys has a vector of scores of each of as many queries as a vector has lanes, as has been
+                // asserted.
                 let scores = unsafe {
                     let from = at * L::OF_VECTOR + quad * QUAD * L::WIDTH;
                     scores.get_unchecked_mut(from..from + QUAD * L::WIDTH)

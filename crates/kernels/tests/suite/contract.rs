@@ -101,6 +101,11 @@ fn a_kernel_beyond_the_cpu_is_refused_with_those_that_run() {
     assert_eq!(refused.to_string(), "this CPU cannot run kernel `avx512`: it can run portable, avx2");
 }
 
+/// The same with every block computed as its mask says, too: elsewhere than on BF16 no 16-bit block is packed otherwise.
+fn options_with_and_without_promotion() -> impl Iterator<Item = PlanOptions> {
+    options().flat_map(|options| [Promotion::WhereFaster, Promotion::Never].map(|way| options.promotion(way)))
+}
+
 /// Every kernel with every way of 8-bit softmax.
 fn options() -> impl Iterator<Item = PlanOptions> {
     let integer = |form| Int8Softmax::Integer(form);
@@ -127,7 +132,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
     let tensors = Tensors::gaussian(&shape, 1);
     let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
     let masks = mixed(shape, BlockSize::B8, 2);
-    for options in options() {
+    for options in options_with_and_without_promotion() {
         let one = run(options, &masks, shape, inputs);
         for threads in [2, 3, 64] {
             let many = run(options.threads(NonZeroUsize::new(threads).unwrap()), &masks, shape, inputs);
@@ -170,7 +175,7 @@ fn blocks_that_causality_empties_are_not_promoted() {
 fn a_plan_forgets_the_call_before() {
     let masks = mixed(SHAPE, BlockSize::B16, 3);
     let (first, second) = (Tensors::gaussian(&SHAPE, 4), Tensors::gaussian(&SHAPE, 5));
-    for options in options() {
+    for options in options_with_and_without_promotion() {
         let plan = AttentionPlan::with_options(&masks, SHAPE, options).unwrap();
         let (mut workspace, mut out) = (plan.workspace(), vec![f32::NAN; 2 * 40 * 16]);
         plan.run(Inputs::new(&first.q, &first.k, &first.v), &mut out, &mut workspace).unwrap();
@@ -190,7 +195,7 @@ fn padded_keys_and_values_are_never_read() {
         poisoned_k[padding.clone()].fill(f32::NAN);
         poisoned_v[padding].fill(f32::INFINITY);
     }
-    for options in options() {
+    for options in options_with_and_without_promotion() {
         let clean = run(options, &masks, SHAPE, Inputs::new(&q, &k, &v).live_keys(21));
         let poisoned = run(options, &masks, SHAPE, Inputs::new(&q, &poisoned_k, &poisoned_v).live_keys(21));
         assert!(clean.iter().all(|x| x.is_finite()), "{options:?}");
@@ -213,7 +218,7 @@ fn queries_without_a_live_key_get_zeros() {
         let mask = HeadMask { block_size: BlockSize::B8, blocks: glyphs.parse().unwrap() };
         let tensors = Tensors::gaussian(&shape, 8);
         let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v).live_keys(8);
-        for options in options() {
+        for options in options_with_and_without_promotion() {
             let found = run(options, std::slice::from_ref(&mask), shape, inputs);
             assert!(found[..8 * 8].iter().all(|x| *x != 0.0), "{glyphs}, {options:?}");
             assert_eq!(found[8 * 8..], [0.0; 8 * 8], "{glyphs}, {options:?}");
@@ -396,7 +401,7 @@ fn weights_add_up_to_one_also_after_rounding() {
     let tensors = Tensors::gaussian(&shape, 11);
     let ones = vec![1.0; tensors.v.len()];
     let in_the_paper = Int8Softmax::Integer(Normalisation::Paper);
-    for options in options().filter(|options| options.int8_softmax != in_the_paper) {
+    for options in options_with_and_without_promotion().filter(|options| options.int8_softmax != in_the_paper) {
         for precisions in [&Precision::ALL[..1], &Precision::ALL[1..2], &Precision::ALL[2..], &Precision::ALL] {
             let mut rng = ChaCha8Rng::seed_from_u64(12);
             let masks = [(); 2].map(|()| random_mask(&shape, BlockSize::B16, 0.5, precisions, &mut rng));
