@@ -1,3 +1,5 @@
+#![expect(clippy::needless_range_loop, reason = "a loop over keys or vectors says so, whatever it indexes")]
+
 use std::f64::consts::LOG2_E;
 
 use crate::{

@@ -210,11 +210,11 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     #[inline(always)]
     fn exp2<const M: usize, const N: usize>(self, mut x: [__m512; M], exp2: &Exp2<N>) -> [__m512; M] {
         unsafe {
-            let mut f = x;
-            for m in 0..M {
+            for x in &mut x {
                 // NaN, the second operand, stays.
-                x[m] = _mm512_max_ps(_mm512_set1_ps(-126.0), x[m]);
+                *x = _mm512_max_ps(_mm512_set1_ps(-126.0), *x);
             }
+            let mut f = x;
             for m in 0..M {
                 // What is left when the nearest integer, or the even one of two, is taken away.
                 f[m] = _mm512_reduce_ps::<0>(x[m]);

@@ -301,7 +301,7 @@ mod tests {
             six_five_and_five_are_four_times_four::<L, Int8>(lanes, |rng| rng.random());
         }
         use crate::lanes::Avx512;
-        Avx512::<false>::detect().map(check);
-        Avx512::<true>::detect().map(check);
+        Avx512::<false>::detect().into_iter().for_each(check);
+        Avx512::<true>::detect().into_iter().for_each(check);
     }
 }
