@@ -31,7 +31,8 @@ pub struct KernelTimes {
     pub block_cycles: Figure,
     /// Beginning and ending a run, for each tile.
     pub run_cycles: Figure,
-    /// The same for each feature of the tile's output, which the run's sums join.
+    /// The same for each feature of the tile's output, which the run's sums join: twice for every run but one, which begins it and
+    /// so finds nothing to read.
     pub join_cycles: Figure,
     /// Beginning a head.
     pub head_cycles: Figure,
@@ -338,6 +339,7 @@ impl Row {
     fn count(self, keys: [u32; 3], shape: &AttentionShape, softmax: Softmax, counts: &mut [f64; RATES]) {
         let Self { size, padding, waits, tiles, queries, .. } = self;
         let features = f64::from(shape.head_dim);
+        let mut joins = 1.0;
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
@@ -349,7 +351,8 @@ impl Row {
             counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;
-            counts[JOIN] += tiles * features;
+            counts[JOIN] += joins * tiles * features;
+            joins = 2.0;
             counts[FAR_WORD] += tiles * keys * features / PER_WORD[at] * self.far(at, shape);
         }
     }
