@@ -254,8 +254,10 @@ impl<'a> Call<'a> {
                     if at >= self.plan.shares[share].end {
                         break;
                     }
+                    // Who draws the next band of a share is likely to be who has drawn this one.
+                    let next = self.plan.bands[..self.plan.shares[share].end].get(at + 1);
                     // SAFETY: every number is drawn once, and is a band of its own.
-                    unsafe { self.attend_band(&self.plan.bands[at], heads, &out, scratch) };
+                    unsafe { self.attend_band(&self.plan.bands[at], next, heads, &out, scratch) };
                 }
             }
         });
@@ -266,6 +268,7 @@ impl<'a> Call<'a> {
     unsafe fn attend_band(
         self,
         band: &Range<usize>,
+        next: Option<&Range<usize>>,
         heads: &[SharedHead],
         out: &Parts<'_, f32>,
         scratch: &mut Scratch,
@@ -276,10 +279,11 @@ impl<'a> Call<'a> {
         let at = |query: usize| (first.head * queries as usize + query) * head_dim as usize;
         // SAFETY: rows are different queries, and these are the band's.
         let out = unsafe { out.part(at(first.queries.start)..at(last.queries.end)) };
+        let next = next.map(|next| self.plan.rows[next.start].head).filter(|&next| next != first.head);
+        let mut ahead = next.map_or_else(Ahead::default, |next| Ahead::of(self.head(next).into()));
         heads[first.head].with(
             |packed| self.pack_head(first, packed),
-            // Who packs the next head is not known.
-            |packed| self.attend_rows(rows, packed, out, &mut Ahead::default(), scratch, &mut Stopwatch::default()),
+            |packed| self.attend_rows(rows, packed, out, &mut ahead, scratch, &mut Stopwatch::default()),
         );
     }
 
