@@ -31,9 +31,8 @@ pub struct KernelTimes {
     pub block_cycles: Figure,
     /// Beginning and ending a run, for each tile.
     pub run_cycles: Figure,
-    /// The same for each feature of the tile's output, which the run's sums join: twice for every run but one, which begins it and
-    /// so finds nothing to read.
-    pub join_cycles: Figure,
+    /// Writing or reading a feature of the tile's output: a row's first run writes it, later ones read it, too.
+    pub output_cycles: Figure,
     /// Beginning a head.
     pub head_cycles: Figure,
     /// Packing a number where the head has blocks of that precision: keys, and at 8 and 16 bit queries and values, too.
@@ -59,7 +58,7 @@ const SOFTMAX: usize = 3;
 const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
 const RUN: usize = 8;
-const JOIN: usize = 9;
+const OUTPUT: usize = 9;
 const HEAD: usize = 10;
 const PACK: usize = 11;
 const PACK_KEY: usize = 14;
@@ -98,7 +97,7 @@ impl KernelTimes {
             ("kernels.integer_softmax_cycles".into(), &self.integer_softmax_cycles),
             ("kernels.block_cycles".into(), &self.block_cycles),
             ("kernels.run_cycles".into(), &self.run_cycles),
-            ("kernels.join_cycles".into(), &self.join_cycles),
+            ("kernels.output_cycles".into(), &self.output_cycles),
             ("kernels.head_cycles".into(), &self.head_cycles),
             ("kernels.pack_key_cycles".into(), &self.pack_key_cycles),
             ("kernels.far_byte_cycles".into(), &self.far_byte_cycles),
@@ -142,7 +141,7 @@ impl Rates {
         rates[INTEGER_SOFTMAX] = times.integer_softmax_cycles.value;
         rates[BLOCK] = times.block_cycles.value;
         rates[RUN] = times.run_cycles.value;
-        rates[JOIN] = times.join_cycles.value;
+        rates[OUTPUT] = times.output_cycles.value;
         rates[HEAD] = times.head_cycles.value;
         rates[PACK_KEY] = times.pack_key_cycles.value;
         rates[FAR_BYTE] = times.far_byte_cycles.value;
@@ -160,7 +159,7 @@ impl Rates {
             integer_softmax_cycles: figure(rates[INTEGER_SOFTMAX]),
             block_cycles: figure(rates[BLOCK]),
             run_cycles: figure(rates[RUN]),
-            join_cycles: figure(rates[JOIN]),
+            output_cycles: figure(rates[OUTPUT]),
             head_cycles: figure(rates[HEAD]),
             pack_cycles: by_precision(&rates[PACK..PACK_KEY]),
             pack_key_cycles: figure(rates[PACK_KEY]),
@@ -339,7 +338,7 @@ impl Row {
     fn count(self, keys: [u32; 3], shape: &AttentionShape, softmax: Softmax, counts: &mut [f64; RATES]) {
         let Self { size, padding, waits, tiles, queries, .. } = self;
         let features = f64::from(shape.head_dim);
-        let mut joins = 1.0;
+        let mut accesses = 1.0;
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
@@ -351,8 +350,8 @@ impl Row {
             counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;
-            counts[JOIN] += joins * tiles * features;
-            joins = 2.0;
+            counts[OUTPUT] += accesses * tiles * features;
+            accesses = 2.0;
             counts[FAR_WORD] += tiles * keys * features / PER_WORD[at] * self.far(at, shape);
         }
     }

@@ -34,8 +34,8 @@ struct Rates {
     block: f64,
     /// Beginning a run, for each tile.
     run: f64,
-    /// The same for each feature of its output, which all runs but one read, too: twice for each of those.
-    join: f64,
+    /// Writing or reading a feature of a tile's output: the first run writes it, later ones read it, too.
+    output: f64,
     /// Packing a number.
     pack: [f64; 3],
     /// For each query, a word of keys or features that is missing to two vectors of 16, and a fifth of one to a third.
@@ -47,7 +47,7 @@ const PORTABLE: Rates = Rates {
     softmax: [9.1, 5.6, 5.4],
     block: 48.0,
     run: 400.0,
-    join: 0.0,
+    output: 0.0,
     pack: [3.1, 2.0, 4.5],
     load: 0.0,
 };
@@ -56,7 +56,7 @@ const AVX2: Rates = Rates {
     softmax: [1.6, 2.0, 1.55],
     block: 50.0,
     run: 460.0,
-    join: 1.9,
+    output: 1.9,
     pack: [0.6, 3.0, 1.4],
     load: 0.0,
 };
@@ -65,18 +65,18 @@ const AVX512_VNNI: Rates = Rates {
     softmax: [0.587, 0.80, 1.05],
     block: 38.3,
     run: 498.0,
-    join: 3.0,
+    output: 3.0,
     pack: [0.332, 1.055, 0.602],
     load: 0.0525,
 };
-/// What blocks and runs cost is guessed, .56 times that of the kernel without BF16 before it did less beside the products, and
+/// What blocks, runs and outputs cost is guessed, .56 times that of the kernel without BF16 before it did less beside the products, and
 /// so are loads, of which these CPUs do two a cycle. Since a lane is a key no CPU with BF16 was at hand.
 const AVX512: Rates = Rates {
     product: [0.0185, 0.037, 0.07],
     softmax: [0.12, 0.1, 0.25],
     block: 44.0,
     run: 340.0,
-    join: 2.9,
+    output: 2.9,
     pack: [0.28, 0.2, 0.35],
     load: 0.007,
 };
@@ -188,9 +188,9 @@ impl Row {
             let product = product + rates.load * loads;
             let softmax = rates.softmax[at] * scored;
             let blocks = rates.block * keys[at] / self.block_size;
-            self.tiles * (rates.run + 2.0 * rates.join * d + blocks) + self.queries * (product + softmax)
+            self.tiles * (rates.run + 2.0 * rates.output * d + blocks) + self.queries * (product + softmax)
         };
         let runs: f64 = (0..3).filter(|at| keys[*at] > 0.0).map(run).sum();
-        runs - self.tiles * rates.join * d
+        runs - self.tiles * rates.output * d
     }
 }

@@ -132,7 +132,7 @@ pub(crate) fn core_with_kernels() -> DeviceProfile {
         integer_softmax_cycles: figure(0.4),
         block_cycles: figure(20.0),
         run_cycles: figure(100.0),
-        join_cycles: figure(12.0),
+        output_cycles: figure(12.0),
         head_cycles: figure(700.0),
         pack_cycles: by_precision([0.08, 0.05, 0.1]),
         pack_key_cycles: figure(5.0),
