@@ -236,8 +236,9 @@ impl Form for Half {
 
     #[inline(always)]
     fn words<L: Lanes>(self, lanes: L, from: &[f32]) -> L::Word {
-        let [first, second] = [0, L::WIDTH].map(|at| lanes.floats(lanes.load(words(&from[at..]))));
-        lanes.first_pairs_first(lanes.pack_bf16(first, second))
+        // No closure: left a function of its own, it would not have the instructions of its caller.
+        let (first, second) = (lanes.load(words(from)), lanes.load(words(&from[L::WIDTH..])));
+        lanes.first_pairs_first(lanes.pack_bf16(lanes.floats(first), lanes.floats(second)))
     }
 }
 
