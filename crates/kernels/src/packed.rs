@@ -75,6 +75,10 @@ impl OnLanes for Pack<'_> {
 /// Words of one key that are put beside those of others at once.
 const GROUP: usize = 4;
 
+/// Tokens that are brought into all forms together, and looked through: whole vectors of keys, and 8 KiB of 64 features, which the
+/// innermost cache holds.
+const PART: usize = 32;
+
 impl PackedHead {
     /// Room for the precisions in use.
     pub(crate) fn with_room(queries: usize, keys: usize, head_dim: usize, uses: [bool; 3]) -> Self {
@@ -112,23 +116,36 @@ impl PackedHead {
     pub(crate) fn fill<L: Lanes>(&mut self, lanes: L, head: Head<'_>, head_dim: usize) {
         let Head { q, k, v, uses: [int8, half, single], block_size } = head;
         let span = L::WIDTH.min(block_size);
-        // One tensor after the other: it is still in a cache when it is read again.
+        // One tensor after the other, and one part of it after the other: then it is still in a cache when it is read again.
+        let part = PART * head_dim;
         let mut scales = [Scale::default(); 3];
-        if half {
-            pack_tokens(lanes, Half, q, &mut self.half.queries, 0);
+        let mut largest = 0;
+        for (q, at) in q.chunks(part).zip((0..).step_by(part)) {
+            if half {
+                pack_tokens(lanes, Half, q, &mut self.half.queries[at / 2..], 0);
+            }
+            if int8 {
+                largest = largest_bits(q).max(largest);
+            }
         }
         if int8 {
-            scales[0] = Scale::of(q);
+            scales[0] = Scale::of(largest);
             pack_tokens(lanes, Int8(scales[0]), q, &mut self.int8.queries, FOUR_TIMES_128);
         }
-        if single {
-            pack_keys(lanes, Single, k, &mut self.single_keys, &mut self.in_turn, [head_dim, span]);
-        }
-        if half {
-            pack_keys(lanes, Half, k, &mut self.half.keys, &mut self.in_turn, [head_dim, span]);
+        largest = 0;
+        for (k, at) in k.chunks(part).zip((0..).step_by(part)) {
+            if single {
+                pack_keys(lanes, Single, k, &mut self.single_keys[at..], &mut self.in_turn, [head_dim, span]);
+            }
+            if half {
+                pack_keys(lanes, Half, k, &mut self.half.keys[at / 2..], &mut self.in_turn, [head_dim, span]);
+            }
+            if int8 {
+                largest = largest_bits(k).max(largest);
+            }
         }
         if int8 {
-            scales[1] = Scale::of(k);
+            scales[1] = Scale::of(largest);
             pack_keys(lanes, Int8(scales[1]), k, &mut self.int8.keys, &mut self.in_turn, [head_dim, span]);
             let live = k.len().div_ceil(span * head_dim);
             let groups = self.int8.keys.chunks_exact(span * head_dim / 4).take(live);
@@ -139,14 +156,21 @@ impl PackedHead {
                 }
             }
         }
-        if single && !on_a_cache_line(v) {
-            self.single_values[..v.len()].copy_from_slice(words(v));
-        }
-        if half {
-            pack_values(lanes, Half, v, &mut self.half.values, &mut self.in_turn, head_dim);
+        largest = 0;
+        let copied = single && !on_a_cache_line(v);
+        for (v, at) in v.chunks(part).zip((0..).step_by(part)) {
+            if copied {
+                self.single_values[at..at + v.len()].copy_from_slice(words(v));
+            }
+            if half {
+                pack_values(lanes, Half, v, &mut self.half.values[at / 2..], &mut self.in_turn, head_dim);
+            }
+            if int8 {
+                largest = largest_bits(v).max(largest);
+            }
         }
         if int8 {
-            scales[2] = Scale::of(v);
+            scales[2] = Scale::of(largest);
             pack_values(lanes, Int8(scales[2]), v, &mut self.int8.values, &mut self.in_turn, head_dim);
             self.int8_scales = Int8Scales::of(scales, head_dim);
         }
@@ -184,21 +208,25 @@ struct Scale {
 }
 
 impl Scale {
-    /// `max|x| / 127`. Numbers that are all below 1.2e-36, where the inverse would overflow, count as zero; with one
-    /// that is not finite, the step is not.
-    #[inline(always)]
-    fn of(values: &[f32]) -> Self {
+    /// `max|x| / 127`, of the largest number's bits. Numbers that are all below 1.2e-36, where the inverse would overflow, count as
+    /// zero; with one that is not finite, the step is not.
+    fn of(largest_bits: u32) -> Self {
         const SMALLEST: f32 = 1.2e-36;
-        // The bits of non-negative floats order like the floats, with infinity and NaN on top: a maximum that keeps NaN.
-        let largest = |values: &[f32]| values.iter().fold(0, |max, x| max.max(x.abs().to_bits()));
-        // A vector that straddles two lines takes twice as long to read.
-        let (before, on_lines) = values.split_at(values.as_ptr().align_offset(AlignedWords::LINE).min(values.len()));
-        let max = f32::from_bits(largest(before).max(largest(on_lines)));
-        match max {
+        match f32::from_bits(largest_bits) {
             max if max < SMALLEST => Self { step: 0.0, steps_per_unit: 0.0 },
             max => Self { step: max / 127.0, steps_per_unit: 127.0 / max },
         }
     }
+}
+
+/// The largest of the bits of `numbers` without their signs. They order like the numbers, with infinity and NaN on top: a maximum
+/// that keeps NaN.
+#[inline(always)]
+fn largest_bits(numbers: &[f32]) -> u32 {
+    let largest = |numbers: &[f32]| numbers.iter().fold(0, |max, x| max.max(x.abs().to_bits()));
+    // A vector that straddles two lines takes twice as long to read.
+    let (before, on_lines) = numbers.split_at(numbers.as_ptr().align_offset(AlignedWords::LINE).min(numbers.len()));
+    largest(before).max(largest(on_lines))
 }
 
 /// What numbers become when a block multiplies them.
