@@ -69,16 +69,15 @@ const AVX512_VNNI: Rates = Rates {
     pack: [0.332, 1.055, 0.602],
     load: 0.0525,
 };
-/// What blocks, runs and outputs cost is guessed, .56 times that of the kernel without BF16 before it did less beside the products, and
-/// so are loads, of which these CPUs do two a cycle. Since a lane is a key no CPU with BF16 was at hand.
+/// A CPU that begins one product of 512 bits a cycle.
 const AVX512: Rates = Rates {
-    product: [0.0185, 0.037, 0.07],
-    softmax: [0.12, 0.1, 0.25],
-    block: 44.0,
-    run: 340.0,
-    output: 2.9,
-    pack: [0.28, 0.2, 0.35],
-    load: 0.007,
+    product: [0.0327, 0.0625, 0.128],
+    softmax: [0.398, 0.444, 0.636],
+    block: 23.0,
+    run: 455.0,
+    output: 1.6,
+    pack: [0.257, 0.217, 0.216],
+    load: 0.0131,
 };
 
 /// What the cost model's `kernel_times` counts, and explains, under these names.
