@@ -41,6 +41,7 @@ mod phases;
 mod plan;
 mod promotion;
 mod row;
+mod shared_heads;
 mod tile;
 mod workspace;
 

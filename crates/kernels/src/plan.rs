@@ -16,8 +16,9 @@ use crate::{
     phases::{Phases, Stopwatch},
     promotion,
     row::{self, Row},
+    shared_heads::SharedHeads,
     tile::{Ahead, AttendRows, Job},
-    workspace::{Scratch, SharedHead, WorkspaceSize},
+    workspace::{Scratch, WorkspaceSize},
 };
 
 /// The widest head that is computed: with more features, differences of 8-bit scores would need more than 24 bits.
@@ -175,7 +176,7 @@ impl AttentionPlan {
         }
         let call = Call { plan: self, inputs, live_keys };
         match &mut workspace.scratch[..] {
-            [scratch] => call.attend_heads(&mut workspace.heads, out, scratch, &mut Stopwatch::default()),
+            [scratch] => call.attend_heads(workspace.heads.first(), out, scratch, &mut Stopwatch::default()),
             _ => call.attend_bands(out, workspace),
         }
         Ok(())
@@ -194,7 +195,7 @@ impl AttentionPlan {
             return Err(KernelError::Workspace);
         };
         let mut watch = Stopwatch::start();
-        Call { plan: self, inputs, live_keys }.attend_heads(&mut workspace.heads, out, scratch, &mut watch);
+        Call { plan: self, inputs, live_keys }.attend_heads(workspace.heads.first(), out, scratch, &mut watch);
         Ok(watch.phases)
     }
 }
@@ -215,12 +216,11 @@ impl<'a> Call<'a> {
     }
 
     /// Head by head, in the same room where there is only one, so that what has been packed is still in the cache.
-    fn attend_heads(self, heads: &mut [SharedHead], out: &mut [f32], scratch: &mut Scratch, watch: &mut Stopwatch) {
+    fn attend_heads(self, packed: &mut PackedHead, out: &mut [f32], scratch: &mut Scratch, watch: &mut Stopwatch) {
         let d = self.plan.shape.head_dim as usize;
         let mut out = out;
         for rows in self.plan.rows.chunk_by(|a, b| a.head == b.head) {
             let first = &rows[0];
-            let packed = if let [one] = heads { one } else { &mut heads[first.head] }.get_mut();
             self.pack_head(first, packed);
             watch.lap(|phases| &mut phases.packing);
             let next = first.head + 1;
@@ -239,11 +239,11 @@ impl<'a> Call<'a> {
     /// first, which has it in its cache then.
     fn attend_bands(self, out: &mut [f32], workspace: &mut Workspace) {
         let Workspace { heads, scratch, next, .. } = workspace;
-        heads.iter_mut().for_each(SharedHead::forget);
+        heads.forget();
         for (next, share) in next.iter_mut().zip(&self.plan.shares) {
             *next = AtomicUsize::new(share.start);
         }
-        let (heads, next, workers) = (&heads[..], &next[..], scratch.len());
+        let (heads, next, workers) = (&*heads, &next[..], scratch.len());
         let (out, scratch) = (Parts::of(out), Parts::of(scratch));
         crew::together(workers - 1, &|worker| {
             // SAFETY: no two workers have the same number.
@@ -257,7 +257,7 @@ impl<'a> Call<'a> {
                     // Who draws the next band of a share is likely to be who has drawn this one.
                     let next = self.plan.bands[..self.plan.shares[share].end].get(at + 1);
                     // SAFETY: every number is drawn once, and is a band of its own.
-                    unsafe { self.attend_band(&self.plan.bands[at], next, heads, &out, scratch) };
+                    unsafe { self.attend_band(&self.plan.bands[at], next, heads, worker, &out, scratch) };
                 }
             }
         });
@@ -269,7 +269,8 @@ impl<'a> Call<'a> {
         self,
         band: &Range<usize>,
         next: Option<&Range<usize>>,
-        heads: &[SharedHead],
+        heads: &SharedHeads,
+        worker: usize,
         out: &Parts<'_, f32>,
         scratch: &mut Scratch,
     ) {
@@ -281,7 +282,9 @@ impl<'a> Call<'a> {
         let out = unsafe { out.part(at(first.queries.start)..at(last.queries.end)) };
         let next = next.map(|next| self.plan.rows[next.start].head).filter(|&next| next != first.head);
         let mut ahead = next.map_or_else(Ahead::default, |next| Ahead::of(self.head(next).into()));
-        heads[first.head].with(
+        heads.with(
+            first.head,
+            worker,
             |packed| self.pack_head(first, packed),
             |packed| self.attend_rows(rows, packed, out, &mut ahead, scratch, &mut Stopwatch::default()),
         );

@@ -1,10 +1,11 @@
 use std::{
     ops::{Deref, DerefMut},
-    sync::{PoisonError, RwLock, TryLockError, atomic::AtomicUsize},
+    sync::atomic::AtomicUsize,
 };
 
 use crate::{
     packed::PackedHead,
+    shared_heads::SharedHeads,
     tile::{CHUNK, MAX_QUERIES},
 };
 
@@ -15,23 +16,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Workspace {
     pub(crate) size: WorkspaceSize,
-    /// One a head, or one for all where they are computed one after the other.
-    pub(crate) heads: Vec<SharedHead>,
+    pub(crate) heads: SharedHeads,
     /// One a thread.
     pub(crate) scratch: Vec<Scratch>,
     /// For each thread's share of the bands, the next one.
     pub(crate) next: Vec<AtomicUsize>,
-}
-
-/// A head that the first thread to need it packs, and others then read.
-#[derive(Debug)]
-pub(crate) struct SharedHead(RwLock<Once>);
-
-#[derive(Debug)]
-struct Once {
-    packed: PackedHead,
-    /// Whether it is of this call.
-    done: bool,
 }
 
 /// What decides how large a workspace is.
@@ -49,18 +38,12 @@ pub(crate) struct WorkspaceSize {
 
 impl Workspace {
     pub(crate) fn new(size: &WorkspaceSize) -> Self {
-        let head = |&uses: &[bool; 3]| {
-            let packed = PackedHead::with_room(size.queries, size.keys, size.head_dim, uses);
-            SharedHead(RwLock::new(Once { packed, done: false }))
-        };
+        // Heads take turns in a room.
+        let uses = size.heads.iter().fold([false; 3], |all, uses| [0, 1, 2].map(|at| all[at] | uses[at]));
+        let room = |_| PackedHead::with_room(size.queries, size.keys, size.head_dim, uses);
         Self {
             size: size.clone(),
-            heads: match size.workers {
-                1 => {
-                    vec![head(&size.heads.iter().fold([false; 3], |all, uses| [0, 1, 2].map(|at| all[at] | uses[at])))]
-                }
-                _ => size.heads.iter().map(head).collect(),
-            },
+            heads: SharedHeads::new(size.heads.len(), (0..size.workers).map(room)),
             scratch: (0..size.workers).map(|_| Scratch::new(size)).collect(),
             next: (0..size.workers).map(|_| AtomicUsize::new(0)).collect(),
         }
@@ -68,47 +51,9 @@ impl Workspace {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let of_head = |SharedHead(head): &SharedHead| {
-            let head = &head.read().unwrap_or_else(PoisonError::into_inner).packed;
-            head.words()
-        };
-        let heads = self.heads.iter().map(of_head);
         let scratch =
             self.scratch.iter().flat_map(|scratch| [&scratch.scores, &scratch.integers].map(|words| words.len()));
-        4 * heads.chain(scratch).sum::<usize>()
-    }
-}
-
-impl SharedHead {
-    /// For one thread alone.
-    pub(crate) fn get_mut(&mut self) -> &mut PackedHead {
-        &mut self.0.get_mut().unwrap_or_else(PoisonError::into_inner).packed
-    }
-
-    /// Before a call with other numbers.
-    pub(crate) fn forget(&mut self) {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).done = false;
-    }
-
-    /// Packs it if nobody has, and reads it.
-    pub(crate) fn with(&self, pack: impl Fn(&mut PackedHead), read: impl FnOnce(&PackedHead)) {
-        loop {
-            let once = self.0.read().unwrap_or_else(PoisonError::into_inner);
-            if once.done {
-                return read(&once.packed);
-            }
-            drop(once);
-            // Nobody waits to write: it would be until the first reader is through with all its rows.
-            let mut once = match self.0.try_write() {
-                Ok(once) => once,
-                Err(TryLockError::Poisoned(once)) => once.into_inner(),
-                Err(TryLockError::WouldBlock) => continue,
-            };
-            if !once.done {
-                pack(&mut once.packed);
-                once.done = true;
-            }
-        }
+        4 * (self.heads.words() + scratch.sum::<usize>())
     }
 }
 

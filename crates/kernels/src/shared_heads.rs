@@ -1,0 +1,174 @@
+use std::{
+    hint,
+    sync::{
+        PoisonError, RwLock, RwLockWriteGuard, TryLockError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::packed::PackedHead;
+
+/// Rooms for packed heads, one for each thread of a call, so that there is always one that no other thread reads.
+///
+/// A thread reads a head where it has been packed. One that nobody has packed it packs itself: into its own room if it can,
+/// which is still in its caches.
+#[derive(Debug)]
+pub(crate) struct SharedHeads {
+    rooms: Vec<RwLock<Room>>,
+    /// For each head of the module the room that has it, or soon will; [`NOWHERE`] else.
+    places: Vec<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Room {
+    /// Which head of this call it holds.
+    head: Option<usize>,
+    packed: PackedHead,
+}
+
+const NOWHERE: usize = usize::MAX;
+
+impl SharedHeads {
+    /// For a module of so many `heads`, in one room at least.
+    pub(crate) fn new(heads: usize, rooms: impl IntoIterator<Item = PackedHead>) -> Self {
+        let rooms = rooms.into_iter().map(|packed| RwLock::new(Room { head: None, packed })).collect();
+        Self { rooms, places: (0..heads).map(|_| AtomicUsize::new(NOWHERE)).collect() }
+    }
+
+    /// A room for one thread alone.
+    pub(crate) fn first(&mut self) -> &mut PackedHead {
+        &mut self.rooms[0].get_mut().unwrap_or_else(PoisonError::into_inner).packed
+    }
+
+    /// Before a call with other numbers.
+    pub(crate) fn forget(&mut self) {
+        self.places.iter_mut().for_each(|place| *place.get_mut() = NOWHERE);
+        for room in &mut self.rooms {
+            room.get_mut().unwrap_or_else(PoisonError::into_inner).head = None;
+        }
+    }
+
+    pub(crate) fn words(&self) -> usize {
+        let words = |room: &RwLock<Room>| room.read().unwrap_or_else(PoisonError::into_inner).packed.words();
+        self.rooms.iter().map(words).sum()
+    }
+
+    /// Reads `head`, packed by `pack` if it is nowhere yet, on thread `worker` of as many as there are rooms.
+    pub(crate) fn with(
+        &self,
+        head: usize,
+        worker: usize,
+        pack: impl Fn(&mut PackedHead),
+        read: impl FnOnce(&PackedHead),
+    ) {
+        loop {
+            let place = self.places[head].load(Ordering::Acquire);
+            if place == NOWHERE {
+                if let Some(room) = self.pack(head, worker, &pack) {
+                    let room = RwLockWriteGuard::downgrade(room);
+                    return read(&room.packed);
+                }
+                continue;
+            }
+            let room = match self.rooms[place].try_read() {
+                Ok(room) => room,
+                Err(TryLockError::Poisoned(room)) => room.into_inner(),
+                // It is just being packed.
+                Err(TryLockError::WouldBlock) => {
+                    hint::spin_loop();
+                    continue;
+                }
+            };
+            if room.head == Some(head) {
+                return read(&room.packed);
+            }
+            // Who was to pack it did not come to an end. While the room is being read, nobody says so anew.
+            let _ = self.places[head].compare_exchange(place, NOWHERE, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// None if another thread packs it, or no room is free at the moment.
+    fn pack(&self, head: usize, worker: usize, pack: impl Fn(&mut PackedHead)) -> Option<RwLockWriteGuard<'_, Room>> {
+        for at in (worker..self.rooms.len()).chain(0..worker) {
+            let mut room = match self.rooms[at].try_write() {
+                Ok(room) => room,
+                Err(TryLockError::Poisoned(room)) => room.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            self.places[head].compare_exchange(NOWHERE, at, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+            if let Some(before) = room.head.take() {
+                self.places[before].store(NOWHERE, Ordering::Release);
+            }
+            pack(&mut room.packed);
+            room.head = Some(head);
+            return Some(room);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicU32, thread};
+
+    use super::*;
+
+    fn heads(heads: usize, rooms: usize) -> SharedHeads {
+        SharedHeads::new(heads, (0..rooms).map(|_| PackedHead::with_room(1, 1, 8, [false, false, true])))
+    }
+
+    fn mark(packed: &mut PackedHead, head: usize) {
+        packed.single_keys[0] = head as u32;
+    }
+
+    #[test]
+    fn a_head_is_packed_once_while_it_is_in_a_room() {
+        let shared = heads(3, 2);
+        let packed = AtomicU32::new(0);
+        let read = |head: usize, worker: usize| {
+            let pack = |room: &mut PackedHead| {
+                packed.fetch_add(1, Ordering::Relaxed);
+                mark(room, head);
+            };
+            shared.with(head, worker, pack, |room| assert_eq!(room.single_keys[0], head as u32));
+        };
+        [(0, 0), (0, 0), (0, 1), (1, 1), (0, 1), (1, 0)].map(|(head, worker)| read(head, worker));
+        assert_eq!(packed.load(Ordering::Relaxed), 2);
+        // Takes the place of head 0, which then is nowhere.
+        [(2, 0), (1, 0), (0, 0)].map(|(head, worker)| read(head, worker));
+        assert_eq!(packed.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn a_new_call_packs_anew_and_so_does_who_comes_after_a_panic() {
+        let mut shared = heads(1, 2);
+        shared.with(0, 0, |room| mark(room, 7), |_| {});
+        shared.forget();
+        let unfinished = |shared: &SharedHeads| shared.with(0, 0, |_| panic!("as a test"), |_| {});
+        assert!(thread::scope(|scope| scope.spawn(|| unfinished(&shared)).join()).is_err());
+        shared.with(0, 1, |room| mark(room, 9), |room| assert_eq!(room.single_keys[0], 9));
+    }
+
+    #[test]
+    fn threads_that_take_heads_from_each_other_read_the_right_ones() {
+        let shared = heads(5, 3);
+        thread::scope(|scope| {
+            for worker in 0..3 {
+                let shared = &shared;
+                scope.spawn(move || {
+                    for at in 0..3_000 {
+                        let head = (at * (worker + 1) + worker) % 5;
+                        shared.with(
+                            head,
+                            worker,
+                            |room| mark(room, head),
+                            |room| {
+                                assert_eq!(room.single_keys[0], head as u32);
+                            },
+                        );
+                    }
+                });
+            }
+        });
+    }
+}
