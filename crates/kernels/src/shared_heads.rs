@@ -132,10 +132,14 @@ mod tests {
             };
             shared.with(head, worker, pack, |room| assert_eq!(room.single_keys[0], head as u32));
         };
-        [(0, 0), (0, 0), (0, 1), (1, 1), (0, 1), (1, 0)].map(|(head, worker)| read(head, worker));
+        for (head, worker) in [(0, 0), (0, 0), (0, 1), (1, 1), (0, 1), (1, 0)] {
+            read(head, worker);
+        }
         assert_eq!(packed.load(Ordering::Relaxed), 2);
         // Takes the place of head 0, which then is nowhere.
-        [(2, 0), (1, 0), (0, 0)].map(|(head, worker)| read(head, worker));
+        for (head, worker) in [(2, 0), (1, 0), (0, 0)] {
+            read(head, worker);
+        }
         assert_eq!(packed.load(Ordering::Relaxed), 4);
     }
 
