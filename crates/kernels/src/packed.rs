@@ -78,6 +78,7 @@ const GROUP: usize = 4;
 /// Tokens that are brought into all forms together, and looked through: whole vectors of keys, and 8 KiB of 64 features, which the
 /// innermost cache holds.
 const PART: usize = 32;
+const _: () = assert!(PART.is_multiple_of(MAX_WIDTH));
 
 impl PackedHead {
     /// Room for the precisions in use.

@@ -215,7 +215,7 @@ impl<'a> Call<'a> {
         self.plan.instructions.run(Pack { packed, head, head_dim: self.plan.shape.head_dim as usize });
     }
 
-    /// Head by head, in the same room where there is only one, so that what has been packed is still in the cache.
+    /// Head by head, in the same room, so that what has been packed is still in the cache.
     fn attend_heads(self, packed: &mut PackedHead, out: &mut [f32], scratch: &mut Scratch, watch: &mut Stopwatch) {
         let d = self.plan.shape.head_dim as usize;
         let mut out = out;

@@ -1,17 +1,18 @@
 use std::{
-    hint,
     sync::{
         PoisonError, RwLock, RwLockWriteGuard, TryLockError,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
 };
 
 use crate::packed::PackedHead;
 
-/// Rooms for packed heads, one for each thread of a call, so that there is always one that no other thread reads.
+/// Rooms for packed heads, one for each thread of a call or for each head, whichever are fewer: then one that is in no room finds
+/// one that no thread reads.
 ///
-/// A thread reads a head where it has been packed. One that nobody has packed it packs itself: into its own room if it can,
-/// which is still in its caches.
+/// A thread reads a head where it has been packed. One that is in no room it packs itself: into its own room if it can, which is
+/// still in its caches.
 #[derive(Debug)]
 pub(crate) struct SharedHeads {
     rooms: Vec<RwLock<Room>>,
@@ -53,7 +54,7 @@ impl SharedHeads {
         self.rooms.iter().map(words).sum()
     }
 
-    /// Reads `head`, packed by `pack` if it is nowhere yet, on thread `worker` of as many as there are rooms.
+    /// Reads `head`, packed by `pack` if it is in no room, on thread number `worker`.
     pub(crate) fn with(
         &self,
         head: usize,
@@ -68,28 +69,24 @@ impl SharedHeads {
                     let room = RwLockWriteGuard::downgrade(room);
                     return read(&room.packed);
                 }
+                thread::yield_now();
                 continue;
             }
-            let room = match self.rooms[place].try_read() {
-                Ok(room) => room,
-                Err(TryLockError::Poisoned(room)) => room.into_inner(),
-                // It is just being packed.
-                Err(TryLockError::WouldBlock) => {
-                    hint::spin_loop();
-                    continue;
-                }
-            };
+            // Waits while it is being packed; holds nothing meanwhile.
+            let room = self.rooms[place].read().unwrap_or_else(PoisonError::into_inner);
             if room.head == Some(head) {
                 return read(&room.packed);
             }
-            // Who was to pack it did not come to an end. While the room is being read, nobody says so anew.
+            // Another head has come into the room, which is known by now, or who packed it did not come to an end. While the room is
+            // being read, nobody puts a head into it.
             let _ = self.places[head].compare_exchange(place, NOWHERE, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
     /// None if another thread packs it, or no room is free at the moment.
     fn pack(&self, head: usize, worker: usize, pack: impl Fn(&mut PackedHead)) -> Option<RwLockWriteGuard<'_, Room>> {
-        for at in (worker..self.rooms.len()).chain(0..worker) {
+        let own = worker % self.rooms.len();
+        for at in (own..self.rooms.len()).chain(0..own) {
             let mut room = match self.rooms[at].try_write() {
                 Ok(room) => room,
                 Err(TryLockError::Poisoned(room)) => room.into_inner(),
@@ -144,13 +141,40 @@ mod tests {
     }
 
     #[test]
+    fn a_head_goes_into_a_room_that_nobody_reads() {
+        let shared = heads(2, 2);
+        let right = |room: &PackedHead, head: u32| assert_eq!(room.single_keys[0], head);
+        // The worker's own room is being read.
+        let other = || shared.with(1, 0, |room| mark(room, 1), |room| right(room, 1));
+        let first = |room: &PackedHead| {
+            other();
+            right(room, 0);
+        };
+        shared.with(0, 0, |room| mark(room, 0), first);
+        for head in [0, 1] {
+            shared.with(head, 0, |_| panic!("both are there"), |room| right(room, head as u32));
+        }
+    }
+
+    #[test]
     fn a_new_call_packs_anew_and_so_does_who_comes_after_a_panic() {
         let mut shared = heads(1, 2);
         shared.with(0, 0, |room| mark(room, 7), |_| {});
         shared.forget();
         let unfinished = |shared: &SharedHeads| shared.with(0, 0, |_| panic!("as a test"), |_| {});
         assert!(thread::scope(|scope| scope.spawn(|| unfinished(&shared)).join()).is_err());
-        shared.with(0, 1, |room| mark(room, 9), |room| assert_eq!(room.single_keys[0], 9));
+        // The room of the one that panicked, too.
+        for worker in [0, 1] {
+            shared.forget();
+            shared.with(
+                0,
+                worker,
+                |room| mark(room, 9 + worker),
+                |room| {
+                    assert_eq!(room.single_keys[0], 9 + worker as u32);
+                },
+            );
+        }
     }
 
     #[test]

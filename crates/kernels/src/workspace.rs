@@ -43,7 +43,7 @@ impl Workspace {
         let room = |_| PackedHead::with_room(size.queries, size.keys, size.head_dim, uses);
         Self {
             size: size.clone(),
-            heads: SharedHeads::new(size.heads.len(), (0..size.workers).map(room)),
+            heads: SharedHeads::new(size.heads.len(), (0..size.workers.min(size.heads.len())).map(room)),
             scratch: (0..size.workers).map(|_| Scratch::new(size)).collect(),
             next: (0..size.workers).map(|_| AtomicUsize::new(0)).collect(),
         }

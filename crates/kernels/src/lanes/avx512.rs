@@ -324,7 +324,7 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     fn weights_bf16(self, [first, second]: [__m512; 2], scale: __m512, max: [__m512; 2]) -> __m512i {
         unsafe {
             // The biased logarithm, in units of 2^-9 octaves: exponent and mantissa, if 2^f were 1 + f. What is 127 octaves below
-            // saturates at zero, which is next to nothing.
+            // saturates at zero, which is zero.
             let unit = _mm512_set1_ps(512.0);
             let scale = _mm512_mul_ps(scale, unit);
             let bias = _mm512_set1_ps(127.0 * 512.0);
@@ -332,7 +332,7 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
             let x = _mm512_packus_epi32(fixed(first, scale, offset), fixed(second, scale, next));
             // The upper six bits of f, and those of the exponent, which are not looked at.
             let cells = _mm512_srli_epi16::<3>(x);
-            let [low, high] = [&ARCH[..32], &ARCH[32..]];
+            let (low, high) = ARCH.0.split_at(32);
             let (low, high) = (_mm512_loadu_si512(low.as_ptr().cast()), _mm512_loadu_si512(high.as_ptr().cast()));
             _mm512_srli_epi16::<2>(_mm512_sub_epi16(x, _mm512_permutex2var_epi16(low, cells, high)))
         }
@@ -374,13 +374,20 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 }
 
+/// A table on one cache line for each half.
+#[repr(align(64))]
+struct Table([i16; 64]);
+
 /// For each 64th of an octave, how far 1 + f is above 2^f there, in units of 2^-9, less the two that rounding to 2^-7 takes: of all
-/// whole numbers the one whose weights, as bf16, are least far off at most. That is .67 of a bf16's unit in the last place.
-static ARCH: [i16; 64] = [
+/// whole numbers the one whose weights, as bf16, are least far off at most. That is .67 of 2^-7, relative to the weight, where rounding
+/// alone is .5. Twice an octave a weight is a unit less than that of the score before.
+static ARCH: Table = Table([
     0, 2, 4, 7, 8, 11, 13, 15, 17, 19, 20, 23, 24, 26, 28, 29, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 40, 41, 41, 42,
     42, 42, 42, 43, 43, 42, 42, 42, 42, 41, 41, 40, 39, 38, 38, 37, 35, 34, 33, 31, 30, 29, 26, 25, 23, 21, 18, 17, 14,
     11, 9, 6, 3, 1,
-];
+]);
+// What has saturated at zero stays there.
+const _: () = assert!(ARCH.0[0] == 0);
 
 /// As [`bf16_bits`](super::bf16_bits), in the upper half of each word; the lower half is what is left of `x`.
 ///

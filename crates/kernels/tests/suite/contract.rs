@@ -185,6 +185,52 @@ fn a_plan_forgets_the_call_before() {
     }
 }
 
+/// Heads of every block size and of one precision each, or of all, which take turns in the same memory: each must be as if it were the first
+/// one there. The first call leaves NaN wherever the second one has no live key.
+#[test]
+fn heads_that_take_turns_in_one_room_do_not_see_each_other() {
+    use Precision::{Half, Int8, Single};
+    for head_dim in [24, 40] {
+        let shape = AttentionShape { heads: 8, queries: 45, keys: 45, head_dim, ..SHAPE };
+        let mut rng = ChaCha8Rng::seed_from_u64(head_dim.into());
+        let all = [Int8, Half, Single];
+        let precisions: [&[Precision]; 8] = [&all, &[Int8], &all, &[Half], &[Single], &[Half], &[Int8], &all];
+        let masks: Vec<HeadMask> = precisions
+            .into_iter()
+            .zip(BlockSize::ALL.into_iter().cycle())
+            .map(|(precisions, block_size)| random_mask(&shape, block_size, 0.5, precisions, &mut rng))
+            .collect();
+        let tensors = Tensors::gaussian(&shape, 8);
+        let (mut k, mut v) = (tensors.k.clone(), tensors.v.clone());
+        for head in 0..8 {
+            let later = (head * 45 + 21) * head_dim as usize..(head + 1) * 45 * head_dim as usize;
+            k[later.clone()].fill(f32::NAN);
+            v[later].fill(f32::NAN);
+        }
+        for options in options_with_and_without_promotion() {
+            let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
+            let len = 45 * head_dim as usize;
+            let alone = |head: usize, live: usize| {
+                let [q, k, v] = [&tensors.q, &tensors.k, &tensors.v].map(|all| &all[head * len..(head + 1) * len]);
+                let shape = AttentionShape { heads: 1, ..shape };
+                run(options, &masks[head..=head], shape, Inputs::new(q, k, v).live_keys(live))
+            };
+            let expected = [21, 45].map(|live| (0..8).flat_map(|head| alone(head, live)).collect::<Vec<_>>());
+            for threads in [1, 2, 3, 64] {
+                let options = options.threads(NonZeroUsize::new(threads).unwrap());
+                let plan = AttentionPlan::with_options(&masks, shape, options).unwrap();
+                let (mut workspace, mut out) = (plan.workspace(), vec![f32::NAN; expected[0].len()]);
+                plan.run(Inputs::new(&tensors.q, &k, &v), &mut out, &mut workspace).unwrap();
+                for (live, expected) in [21, 45, 21].into_iter().zip([0, 1, 0].map(|at| &expected[at])) {
+                    plan.run(inputs.live_keys(live), &mut out, &mut workspace).unwrap();
+                    assert_eq!(&out, expected, "{live} live keys, {threads} threads, {options:?}");
+                    plan.run_in_phases(Inputs::new(&tensors.q, &k, &v), &mut out, &mut workspace).unwrap();
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn padded_keys_and_values_are_never_read() {
     let masks = mixed(SHAPE, BlockSize::B16, 6);
