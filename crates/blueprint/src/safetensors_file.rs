@@ -56,7 +56,7 @@ pub enum SafetensorsError {
         "no safetensors file: its first eight bytes make the header {found} bytes long, a blueprint's has at most {limit}"
     )]
     Header { found: u64, limit: u64 },
-    #[error("these bytes are no whole safetensors file")]
+    #[error("these bytes are no whole safetensors file: get it again, or write it anew")]
     Container(#[from] SafeTensorError),
     #[error("the metadata have no `{key}`: blueprints that maskwright wrote have")]
     NoMetadata { key: &'static str },

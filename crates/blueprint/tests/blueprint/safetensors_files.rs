@@ -130,7 +130,7 @@ fn a_file_of_another_kind_is_refused() {
     );
     assert_eq!(
         Blueprint::from_safetensors(b"PK\x03\x04").unwrap_err().to_string(),
-        "these bytes are no whole safetensors file"
+        "these bytes are no whole safetensors file: get it again, or write it anew"
     );
     assert_eq!(
         Blueprint::from_safetensors(b"(version: 1)").unwrap_err().to_string(),

@@ -269,7 +269,7 @@ mod tests {
         }
     }
 
-    /// Also of 16-bit products, which no call takes so, and with BF16, where none does.
+    /// At every precision and on every set of instructions, also where no call divides queries so: with BF16, and of 16-bit products.
     fn six_five_and_five_are_four_times_four<L: Lanes, O: Operand>(lanes: L, number: impl Fn(&mut ChaCha8Rng) -> u32) {
         let mut rng = ChaCha8Rng::seed_from_u64(O::PER_WORD as u64);
         // Two and a half vectors of keys.
