@@ -1,8 +1,8 @@
 //! Fused attention of one tile: a few queries of one block row against all their key blocks.
 //!
-//! Keys come in chunks. For each chunk: scores, the new running maximum, weights relative to it, and weighted values
-//! added to the output after that has been rescaled (online softmax). Scores are in powers of two, `log2(e)` times the
-//! usual ones, and in real units whatever their precision, so rows mix precisions freely.
+//! Keys come in chunks, of all precisions together. For each chunk: scores, the new running maximum, weights relative to it,
+//! and weighted values added to the output after that has been rescaled (online softmax). Maxima are in powers of two, `log2(e)`
+//! times the usual ones, and in real units whatever the precision, so rows mix precisions freely.
 //!
 //! A tile has as many queries as a vector has lanes, or as a block has. Of scores, a lane is a key; of outputs, a feature;
 //! of what is kept for each query, a query. Each of the steps is compiled as a function of its own, so that its vectors
@@ -21,13 +21,16 @@ mod weights;
 use std::ops::Range;
 
 pub(crate) use ahead::Ahead;
-pub(crate) use chunk::CHUNK;
+pub(crate) use chunk::{Chunk, ROOM};
 pub(crate) use operand::{Half, Int8, Operand, Single};
+pub(crate) use scores::Seen;
+pub(crate) use values::Rows;
 
 use ahead::Line;
-use chunk::{Chunk, GROUP};
-use scores::{Keys, Score, Seen};
-use values::{AddValues, Join, Values};
+
+use chunk::{GROUP, Run};
+use scores::{Keys, Score};
+use values::{AddValues, HALF, INT8, Join, SINGLE};
 use weights::Weigh;
 
 use crate::{
@@ -61,10 +64,14 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Whether any of `columns`, which ascend, has a live key.
+    /// Those of `columns`, which ascend, that have a live key.
     #[inline(always)]
-    fn live(&self, columns: &[u32]) -> bool {
-        columns.first().is_some_and(|&column| column as usize * self.block_size < self.live_keys)
+    fn live<'c>(&self, columns: &'c [u32]) -> &'c [u32] {
+        let live = |column: u32| (column as usize * self.block_size) < self.live_keys;
+        match columns.last() {
+            Some(&last) if !live(last) => &columns[..columns.partition_point(|&column| live(column))],
+            _ => columns,
+        }
     }
 }
 
@@ -88,31 +95,33 @@ impl OnLanes for AttendRows<'_, '_> {
         let (head, d) = (job.packed, job.head_dim);
         let span = L::WIDTH.min(job.block_size);
         let (score_scale, value_scale) = (std::f32::consts::LOG2_E / (d as f32).sqrt(), 1.0);
-        let integers = Operands {
+        let int8 = Operands {
             queries: &head.int8.queries,
             keys: Keys { packed: &head.int8.keys, offsets: &head.int8_offsets, words: d / 4, span },
-            values: Values { words: &head.int8.values, head_dim: d },
+            values: &head.int8.values,
             score_scale: head.int8_scales.score,
             value_scale: head.int8_scales.value / 255.0,
         };
-        let halves = Operands {
+        let half = Operands {
             queries: &head.half.queries,
             keys: Keys { packed: &head.half.keys, offsets: &[], words: d / 2, span },
-            values: Values { words: &head.half.values, head_dim: d },
+            values: &head.half.values,
             score_scale,
             value_scale,
         };
-        let singles = Operands {
+        let single = Operands {
             queries: words(job.q),
             keys: Keys { packed: &head.single_keys, offsets: &[], words: d, span },
-            values: Values { words: head.single_values(job.v), head_dim: d },
+            values: head.single_values(job.v),
             score_scale,
             value_scale,
         };
+        let operands = [int8, half, single];
         let mut out = out;
         for row in rows {
-            let [of_int8, of_half, of_single] = row.blocks.clone().map(|blocks| &job.columns[blocks]);
-            let [more_halves, more_singles] = [job.live(of_half), job.live(of_single)];
+            let [int8, half, single] = &row.blocks;
+            let of = |blocks: &Range<usize>| job.live(&job.columns[blocks.start..blocks.end]);
+            let columns = [of(int8), of(half), of(single)];
             for first in row.queries.clone().step_by(span) {
                 let queries = first..(first + span).min(row.queries.end);
                 let (here, rest) = out.split_at_mut(queries.len() * d);
@@ -122,15 +131,14 @@ impl OnLanes for AttendRows<'_, '_> {
                 }
                 // A copy, and back: a reference would tie the lifetimes of all tiles together.
                 let mut tile = Tile::start(&job, queries, here, *ahead);
-                let last = !(more_halves || more_singles);
-                match job.int8_softmax {
-                    Int8Softmax::Float => tile.attend::<L, Int8>(lanes, of_int8, &integers, last, scratch, watch),
-                    Int8Softmax::Integer(normalisation) => {
-                        tile.start_with_integers(lanes, of_int8, &integers, normalisation, last, scratch, watch)
-                    }
+                let mut columns = columns;
+                if let Int8Softmax::Integer(normalisation) = job.int8_softmax {
+                    let [of_int8, of_half, of_single] = columns;
+                    let last = of_half.is_empty() && of_single.is_empty();
+                    tile.start_with_integers(lanes, of_int8, &operands, normalisation, last, scratch, watch);
+                    columns[0] = &[];
                 }
-                tile.attend::<L, Half>(lanes, of_half, &halves, !more_singles, scratch, watch);
-                tile.attend::<L, Single>(lanes, of_single, &singles, true, scratch, watch);
+                tile.attend(lanes, columns, &operands, scratch, watch);
                 ahead.asked = tile.ahead.asked;
                 if tile.fresh {
                     // Without a live key.
@@ -147,7 +155,8 @@ struct Operands<'a> {
     /// `[queries][words]`
     queries: &'a [u32],
     keys: Keys<'a>,
-    values: Values<'a>,
+    /// `[rows][head_dim]`: words of as many keys as a word has numbers
+    values: &'a [u32],
     /// From a product to a score in powers of two; above zero.
     score_scale: f32,
     /// From a weighted sum to values.
@@ -205,45 +214,59 @@ impl<'a> Tile<'a> {
         Self { job, queries, out, max: Numbers::all(f32::MIN), sum: Numbers::all(0.0), fresh: true, ahead }
     }
 
-    /// Adds the blocks `columns`, all computed as `O` says. `last` when no others follow.
+    /// Adds the blocks `columns` of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL), after which no others follow.
     #[inline(always)]
-    fn attend<L: Lanes, O: Operand>(
+    fn attend<L: Lanes>(
         &mut self,
         lanes: L,
-        columns: &[u32],
-        operands: &Operands<'_>,
-        last: bool,
+        columns: [&[u32]; 3],
+        operands: &[Operands<'_>; 3],
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
     ) {
-        let scores = &mut scratch.scores[..];
-        let (mut chunk, mut rest) = (Chunk::new(), columns);
-        while chunk.fill::<L, O>(&mut rest, self.job) {
+        let Scratch { scores, chunk, seen, rows, .. } = scratch;
+        let mut rest = columns;
+        while rest.iter().any(|columns| !columns.is_empty()) {
+            chunk.fill::<L>(&mut rest, self.job);
             watch.lap(|phases| &mut phases.rows);
-            let mut seen = Seen::nothing();
-            seen.end_at(self.queries.len());
-            self.score::<L, O>(lanes, &chunk, operands, scores, &mut seen);
+            let Chunk([int8, half, single]) = &*chunk;
+            let (of_int8, of_others) = scores.split_at_mut(int8.words::<L>());
+            let (of_half, of_single) = of_others.split_at_mut(half.words::<L>());
+            let [seen_int8, seen_others] = &mut *seen;
+            if !int8.is_empty() {
+                seen_int8.restart(self.queries.len());
+                self.score::<L, Int8>(lanes, int8, &operands[0], of_int8, seen_int8);
+            }
+            if !(half.is_empty() && single.is_empty()) {
+                seen_others.restart(self.queries.len());
+                self.score::<L, Half>(lanes, half, &operands[1], of_half, seen_others);
+                self.score::<L, Single>(lanes, single, &operands[2], of_single, seen_others);
+            }
             watch.lap(|phases| &mut phases.scores);
-            let correction = lanes.run(Weigh::<O>::new(self, &chunk, &seen, operands.score_scale, scores));
-            let unit = Numbers::all(operands.value_scale);
-            let join = self.join(lanes, correction, unit, last && !self.job.live(rest));
+            let scales = operands.each_ref().map(|operands| operands.score_scale);
+            let correction = lanes.run(Weigh { tile: self, chunk, seen, scales, scores });
+            // 8-bit sums are brought to the others' unit where there are any.
+            let alone = chunk.0[1].is_empty() && chunk.0[2].is_empty();
+            let unit = if alone { operands[0].value_scale } else { 1.0 };
+            let last = rest.iter().all(|columns| columns.is_empty());
+            let join = self.join(lanes, correction, Numbers::all(unit), last);
             watch.lap(|phases| &mut phases.softmax);
-            self.add_values::<L, O>(lanes, &chunk, &operands.values, scores, &join);
+            self.add_values(lanes, &chunk.0, operands, scores, rows, &join);
             watch.lap(|phases| &mut phases.values);
         }
     }
 
-    /// Writes the chunk's products, `[vectors of keys][queries]`.
+    /// Writes a run's products, `[vectors of keys][queries]`.
     #[inline(always)]
     fn score<L: Lanes, O: Operand>(
         &mut self,
         lanes: L,
-        chunk: &Chunk,
+        run: &Run,
         operands: &Operands<'_>,
         scores: &mut [u32],
         seen: &mut Seen,
     ) {
-        let (vectors, halves) = (chunk.vectors::<L>(), operands.keys.span < L::WIDTH);
+        let (vectors, halves) = (run.vectors::<L>(), operands.keys.span < L::WIDTH);
         let mut at = 0;
         while at < vectors {
             let of = |at| vectors_at_once::<L>(vectors - at, halves);
@@ -256,7 +279,7 @@ impl<'a> Tile<'a> {
             let (tile, scores, seen) = (&mut *self, &mut *scores, &mut *seen);
             macro_rules! score {
                 ($r:literal, $c:literal, $halves:literal) => {
-                    lanes.run(Score::<O, $r, $c, $halves>::new(tile, chunk, group, operands, scores, seen))
+                    lanes.run(Score::<O, $r, $c, $halves>::new(tile, run, group, operands, scores, seen))
                 };
             }
             match (at_once, halves) {
@@ -294,33 +317,28 @@ impl<'a> Tile<'a> {
         Join { keep, unit: Numbers::of(lanes, lanes.mul(unit.load(lanes), inverse)) }
     }
 
-    /// `output = keep * output + unit * (weights * values)`.
+    /// `output = keep * output + unit * (weights * values)`, where sums of 8-bit products are in units of their own unless they are alone.
     #[inline(always)]
-    fn add_values<L: Lanes, O: Operand>(
+    fn add_values<L: Lanes>(
         &mut self,
         lanes: L,
-        chunk: &Chunk,
-        values: &Values<'_>,
+        runs: &[Run; 3],
+        operands: &[Operands<'_>; 3],
         weights: &[u32],
+        rows: &mut Rows,
         join: &Join,
     ) {
-        let mut rows = [0; CHUNK];
-        let rows = values.rows::<O>(chunk.real(), self.job.live_keys, &mut rows);
-        let mut at = 0;
-        while at < values.head_dim {
-            let at_once = vectors_at_once::<L>((values.head_dim - at) / L::WIDTH, false);
-            let sums = AddValues { tile: &mut *self, rows, values, at, weights, join };
-            match at_once {
-                4 => lanes.run(sums.of::<O, 4, 4>()),
-                3 if O::product_needs_no_registers::<L>() => lanes.run(sums.of::<O, 8, 3>()),
-                3 => lanes.run(sums.of::<O, 4, 3>()),
-                2 if L::SUMS == 16 => lanes.run(sums.of::<O, 8, 2>()),
-                2 => lanes.run(sums.of::<O, 4, 2>()),
-                1 if L::SUMS == 16 => lanes.run(sums.of::<O, 8, 1>()),
-                1 => lanes.run(sums.of::<O, 4, 1>()),
-                _ => lanes.run(sums.of_half::<O, 8>()),
+        let rows = rows.fill(runs, self.job);
+        let values = operands.each_ref().map(|operands| operands.values);
+        let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit: operands[0].value_scale, join };
+        match rows.map(|rows| !rows.is_empty()) {
+            [true, false, false] => sums.of_runs::<L, INT8>(lanes),
+            [false, true, false] => sums.of_runs::<L, HALF>(lanes),
+            [false, false, true] => sums.of_runs::<L, SINGLE>(lanes),
+            [true, false, true] if !Half::product_needs_no_registers::<L>() => {
+                sums.of_runs::<L, { INT8 | SINGLE }>(lanes)
             }
-            at += at_once.max(1) * L::WIDTH;
+            _ => sums.of_runs::<L, { INT8 | HALF | SINGLE }>(lanes),
         }
         self.fresh = false;
     }

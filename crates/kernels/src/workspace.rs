@@ -6,7 +6,7 @@ use std::{
 use crate::{
     packed::PackedHead,
     shared_heads::SharedHeads,
-    tile::{CHUNK, MAX_QUERIES},
+    tile::{Chunk, MAX_QUERIES, ROOM, Rows, Seen},
 };
 
 /// Memory that [`AttentionPlan::run`](crate::AttentionPlan::run) works in: made once by
@@ -62,6 +62,11 @@ impl Workspace {
 pub(crate) struct Scratch {
     /// Scores, then weights, of the keys at hand, for each query.
     pub scores: AlignedWords,
+    /// What those keys are.
+    pub chunk: Chunk,
+    pub rows: Rows,
+    /// Of 8-bit scores, and of others.
+    pub seen: [Seen; 2],
     /// All scores of the 8-bit blocks of a row, for integer softmax.
     pub integers: AlignedWords,
 }
@@ -70,7 +75,8 @@ impl Scratch {
     fn new(size: &WorkspaceSize) -> Self {
         // As `Lanes::OF_VECTOR` says.
         let keys = |keys: usize| AlignedWords::zeroed(keys * (MAX_QUERIES + 1));
-        Self { scores: keys(CHUNK), integers: keys(size.integer_keys.next_multiple_of(MAX_QUERIES)) }
+        let (chunk, rows, seen) = (Chunk::new(), Rows::new(), [Seen::new(), Seen::new()]);
+        Self { scores: keys(ROOM), chunk, rows, seen, integers: keys(size.integer_keys.next_multiple_of(MAX_QUERIES)) }
     }
 }
 

@@ -1,36 +1,79 @@
-use super::{Job, Operand};
+use super::Job;
 use crate::lanes::Lanes;
 
-/// Keys that one step of the online softmax takes at most, at any precision: see [`Operand::CHUNK`]. The 8-bit products of
-/// that many keys cannot overflow 32 bits.
-pub(crate) const CHUNK: usize = 256;
+/// Keys that one step of the online softmax takes at most of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL):
+/// with values of 64 features and scores of 16 queries, what is multiplied stays near. The 8-bit products of that many keys
+/// cannot overflow 32 bits.
+const MOST: [usize; 3] = [256, 256, 128];
+
+/// Keys whose scores a chunk has room for.
+pub(crate) const ROOM: usize = MOST[0] + MOST[1] + MOST[2];
 
 /// Keys of one group.
 pub(super) const GROUP: usize = 4;
 
-/// Groups of four neighbouring keys that go through one step of the online softmax. Group `n` holds the keys from `4 n`
+/// Rows of values of one precision, of which a row has a word of one, two or four keys, at most.
+pub(super) const MOST_ROWS: usize = 128;
+const _: () = assert!(MOST[0] / 4 <= MOST_ROWS && MOST[1] / 2 <= MOST_ROWS && MOST[2] <= MOST_ROWS);
+
+/// The most groups of a run.
+const MOST_GROUPS: usize = MOST[0] / GROUP;
+
+/// What goes through one step of the online softmax: keys of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL).
+#[derive(Debug)]
+pub(crate) struct Chunk(pub(super) [Run; 3]);
+
+/// Keys of a chunk that are multiplied at the same precision: groups of four neighbours. Group `n` holds the keys from `4 n`
 /// on. All of a vector's groups are of one block, or of two where a block has half as many keys.
-pub(super) struct Chunk {
-    groups: [u32; CHUNK / GROUP],
+#[derive(Debug)]
+pub(crate) struct Run {
+    groups: [u32; MOST_GROUPS],
     /// How many of them have a live key. Those that follow fill up the last vector.
     real: usize,
 }
 
 impl Chunk {
-    pub(super) fn new() -> Self {
-        Self { groups: [0; CHUNK / GROUP], real: 0 }
+    pub(crate) fn new() -> Self {
+        Self([const { Run { groups: [0; MOST_GROUPS], real: 0 } }; 3])
     }
 
+    /// Takes as many blocks from the front of each of `columns` as fit. All of them have a live key.
+    #[inline(always)]
+    pub(super) fn fill<L: Lanes>(&mut self, columns: &mut [&[u32]; 3], job: &Job<'_>) {
+        for (run, (columns, most)) in self.0.iter_mut().zip(columns.iter_mut().zip(MOST)) {
+            if columns.is_empty() {
+                run.real = 0;
+                continue;
+            }
+            let (taken, rest) = columns.split_at(columns.len().min(most / job.block_size));
+            *columns = rest;
+            run.fill::<L>(taken, job);
+        }
+    }
+}
+
+impl Run {
     /// Groups with a live key, in the order of their keys.
     #[inline(always)]
     pub(super) fn real(&self) -> &[u32] {
         &self.groups[..self.real]
     }
 
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.real == 0
+    }
+
     /// Vectors of keys.
     #[inline(always)]
     pub(super) fn vectors<L: Lanes>(&self) -> usize {
         self.real.div_ceil(L::GROUPS)
+    }
+
+    /// Words of their scores, for as many queries as a vector has lanes.
+    #[inline(always)]
+    pub(super) fn words<L: Lanes>(&self) -> usize {
+        self.vectors::<L>() * L::OF_VECTOR
     }
 
     /// The groups of vector `at`, those without a live key too.
@@ -60,13 +103,11 @@ impl Chunk {
         if groups <= self.real { (self.groups[groups - 1] as usize + 1) * GROUP } else { usize::MAX }
     }
 
-    /// Takes as many blocks from the front of `columns` as fit; false when none of them has a live key.
+    /// The blocks `taken`, all of which have a live key.
     #[inline(always)]
-    pub(super) fn fill<L: Lanes, O: Operand>(&mut self, columns: &mut &[u32], job: &Job<'_>) -> bool {
+    fn fill<L: Lanes>(&mut self, taken: &[u32], job: &Job<'_>) {
         let size = job.block_size;
         let of_block = size / GROUP;
-        let (taken, rest) = columns.split_at(columns.len().min(O::CHUNK / size));
-        *columns = rest;
         // All groups of a block, two at a time.
         for (groups, &column) in self.groups.chunks_exact_mut(of_block).zip(taken) {
             for (two, pair) in groups.as_chunks_mut().0.iter_mut().zip(0..) {
@@ -86,6 +127,5 @@ impl Chunk {
             let last = self.groups[filled - size / GROUP];
             self.groups[filled..filled.next_multiple_of(L::GROUPS)].fill(last);
         }
-        self.real > 0
     }
 }

@@ -2,7 +2,7 @@
 //! are those of the whole group, as the definition has it.
 
 use super::{
-    Chunk, GROUP, Int8, Numbers, Operand, Operands, Seen, Tile, splat,
+    GROUP, Int8, Numbers, Operand, Operands, Seen, Tile, splat,
     weights::{QUAD, sum_by_query},
 };
 use crate::{
@@ -21,41 +21,43 @@ impl Tile<'_> {
         &mut self,
         lanes: L,
         columns: &[u32],
-        operands: &Operands<'_>,
+        operands: &[Operands<'_>; 3],
         normalisation: Normalisation,
         last: bool,
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
     ) {
-        let scores = &mut scratch.integers[..];
-        // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
-        let (mut chunk, mut rest, mut words) = (Chunk::new(), columns, 0);
-        let mut seen = Seen::nothing();
-        seen.end_at(self.queries.len());
-        watch.lap(|phases| &mut phases.rows);
-        while chunk.fill::<L, Int8>(&mut rest, self.job) {
-            self.score::<L, Int8>(lanes, &chunk, operands, &mut scores[words..], &mut seen);
-            words += chunk.vectors::<L>() * L::OF_VECTOR;
-        }
-        if words == 0 {
+        if columns.is_empty() {
             return;
+        }
+        let Scratch { integers: scores, chunk, rows, seen: [seen, _], .. } = scratch;
+        // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
+        let (mut rest, mut words) = ([columns, &[], &[]], 0);
+        seen.restart(self.queries.len());
+        watch.lap(|phases| &mut phases.rows);
+        while !rest[0].is_empty() {
+            chunk.fill::<L>(&mut rest, self.job);
+            let [int8, ..] = &chunk.0;
+            self.score::<L, Int8>(lanes, int8, &operands[0], &mut scores[words..], seen);
+            words += int8.words::<L>();
         }
         watch.lap(|phases| &mut phases.scores);
         let softmax = IntegerSoftmax::new(self.job.packed.int8_scales.alpha);
         let scores = &mut scores[..words];
-        lanes.run(WeighIntegers { tile: self, seen: &seen, operands, softmax: &softmax, normalisation, scores });
-        let mut unit = splat(lanes, operands.value_scale);
+        lanes.run(WeighIntegers { tile: self, seen, operands: &operands[0], softmax: &softmax, normalisation, scores });
+        let mut unit = splat(lanes, operands[0].value_scale);
         if normalisation == Normalisation::Paper {
             unit = lanes.mul(unit, self.sum.load(lanes));
         }
         watch.lap(|phases| &mut phases.softmax);
         let unit = Numbers::of(lanes, unit);
-        let (mut rest, mut words) = (columns, 0);
-        while chunk.fill::<L, Int8>(&mut rest, self.job) {
+        let (mut rest, mut words) = ([columns, &[], &[]], 0);
+        while !rest[0].is_empty() {
+            chunk.fill::<L>(&mut rest, self.job);
             // The division comes with the last chunk, and then applies to the others' sums, too.
-            let join = self.join(lanes, Numbers::all(1.0), unit, last && !self.job.live(rest));
-            self.add_values::<L, Int8>(lanes, &chunk, &operands.values, &scores[words..], &join);
-            words += chunk.vectors::<L>() * L::OF_VECTOR;
+            let join = self.join(lanes, Numbers::all(1.0), unit, last && rest[0].is_empty());
+            self.add_values(lanes, &chunk.0, operands, &scores[words..], rows, &join);
+            words += chunk.0[0].words::<L>();
         }
         watch.lap(|phases| &mut phases.values);
     }

@@ -1,4 +1,3 @@
-use super::CHUNK;
 use crate::lanes::{EXP2, Lanes, transpose_groups};
 
 /// How one precision multiplies: words of queries with words of keys, then words of weights with words of values.
@@ -6,9 +5,6 @@ pub(crate) trait Operand {
     type Sum<L: Lanes>: Copy;
     /// Numbers in one word.
     const PER_WORD: usize;
-    /// Keys that one step of the online softmax takes at most. Their scores of 16 queries and their values, of 64 features,
-    /// are to stay in the innermost cache.
-    const CHUNK: usize;
     /// What a weight of one is less than: a sum of weights, times this, is real.
     const WEIGHT_UNIT: f32;
 
@@ -21,6 +17,7 @@ pub(crate) trait Operand {
     }
 
     fn zero<L: Lanes>(lanes: L) -> Self::Sum<L>;
+    /// `a` is one word in every lane.
     fn add_product<L: Lanes>(lanes: L, sum: Self::Sum<L>, a: L::Word, b: L::Word) -> Self::Sum<L>;
     fn float<L: Lanes>(lanes: L, sum: Self::Sum<L>) -> L::Float;
 
@@ -46,7 +43,6 @@ pub(crate) struct Single;
 impl Operand for Single {
     type Sum<L: Lanes> = L::Float;
     const PER_WORD: usize = 1;
-    const CHUNK: usize = CHUNK / 2;
     const WEIGHT_UNIT: f32 = 1.0;
     const HIDES_NAN: bool = false;
 
@@ -90,7 +86,6 @@ pub(crate) struct Half;
 impl Operand for Half {
     type Sum<L: Lanes> = L::Float;
     const PER_WORD: usize = 2;
-    const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0;
     const HIDES_NAN: bool = true;
 
@@ -106,7 +101,8 @@ impl Operand for Half {
 
     #[inline(always)]
     fn add_product<L: Lanes>(lanes: L, sum: L::Float, a: L::Word, b: L::Word) -> L::Float {
-        lanes.dot_bf16(sum, a, b)
+        // A word that is repeated in every lane, if it is needed once, comes from memory as the last operand.
+        lanes.dot_bf16(sum, b, a)
     }
 
     #[inline(always)]
@@ -142,7 +138,6 @@ pub(crate) struct Int8;
 impl Operand for Int8 {
     type Sum<L: Lanes> = L::Word;
     const PER_WORD: usize = 4;
-    const CHUNK: usize = CHUNK;
     const WEIGHT_UNIT: f32 = 1.0 / 255.0;
     const HIDES_NAN: bool = false;
 

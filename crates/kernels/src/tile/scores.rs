@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use super::{Chunk, GROUP, Line, MAX_QUERIES, Operand, Operands, Tile, in_three, splat};
+use super::{GROUP, Line, MAX_QUERIES, Operand, Operands, Run, Tile, in_three, splat};
 use crate::lanes::{Lanes, MAX_WIDTH, OnLanes, transpose_groups};
 
 /// Keys of one head in one precision, `[keys / span][words][span]`.
@@ -24,38 +24,43 @@ const AT_ONCE: usize = 8;
 const LINE: usize = size_of::<Line>() / size_of::<u32>();
 
 /// What the scores of a chunk have been.
-pub(super) struct Seen {
+#[derive(Debug)]
+pub(crate) struct Seen {
     /// Of each query, lane by lane.
     largest: Vectors,
     /// Of all queries, lane by lane, where weights would hide it: NaN if one of them is.
     total: Vector,
+    /// Whether there have been none.
+    fresh: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Vector([u32; MAX_WIDTH]);
 
 /// A vector for each query of a tile.
+#[derive(Debug)]
 struct Vectors([Vector; MAX_QUERIES]);
 
 impl Seen {
-    #[inline(always)]
-    pub(super) fn nothing() -> Self {
-        let least = Vector([f32::MIN.to_bits(); MAX_WIDTH]);
-        Self { largest: Vectors([least; MAX_QUERIES]), total: Vector([0; MAX_WIDTH]) }
+    pub(crate) fn new() -> Self {
+        Self { largest: Vectors([Vector([0; MAX_WIDTH]); MAX_QUERIES]), total: Vector([0; MAX_WIDTH]), fresh: true }
     }
 
-    /// Takes queries from this one on for ones that are not there: zero is no large score, if another one does not stand for
-    /// them. Not part of making it, which the compiler would do elsewhere and then copy.
+    /// Before a chunk's scores of so many `queries`; those beyond are taken for ones that are not there: zero is no large score, if
+    /// another one does not stand for them.
     #[inline(always)]
-    pub(super) fn end_at(&mut self, queries: usize) {
+    pub(super) fn restart(&mut self, queries: usize) {
+        self.fresh = true;
+        self.total = Vector([0; MAX_WIDTH]);
         self.largest.0[queries..].fill(Vector([0; MAX_WIDTH]));
     }
 
+    /// Adds a query's scores, the `first` ones or more.
     #[inline(always)]
-    fn add<L: Lanes, const C: usize>(&mut self, lanes: L, query: usize, scores: [L::Float; C]) {
+    fn add<L: Lanes, const C: usize>(&mut self, lanes: L, query: usize, scores: [L::Float; C], first: bool) {
         let largest = &mut self.largest.0[query % MAX_QUERIES].0;
-        let mut max = lanes.floats(lanes.load(largest));
+        let mut max = if first { splat(lanes, f32::MIN) } else { lanes.floats(lanes.load(largest)) };
         for c in 0..C {
             max = lanes.max(scores[c], max);
         }
@@ -95,11 +100,11 @@ impl Seen {
 /// multiply-adds is left.
 pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool> {
     tile: &'a mut Tile<'b>,
-    chunk: &'a Chunk,
+    run: &'a Run,
     /// As many as a multiple of `C`.
     vectors: Range<usize>,
     operands: &'a Operands<'a>,
-    /// Of the chunk, `[vectors][queries]`.
+    /// Of the run, `[vectors][queries]`.
     scores: &'a mut [u32],
     seen: &'a mut Seen,
     operand: PhantomData<O>,
@@ -109,13 +114,13 @@ impl<'a, 'b, O: Operand, const R: usize, const C: usize, const HALVES: bool> Sco
     #[inline(always)]
     pub(super) fn new(
         tile: &'a mut Tile<'b>,
-        chunk: &'a Chunk,
+        run: &'a Run,
         vectors: Range<usize>,
         operands: &'a Operands<'a>,
         scores: &'a mut [u32],
         seen: &'a mut Seen,
     ) -> Self {
-        Self { tile, chunk, vectors, operands, scores, seen, operand: PhantomData }
+        Self { tile, run, vectors, operands, scores, seen, operand: PhantomData }
     }
 }
 
@@ -124,7 +129,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { tile, chunk, vectors, operands, scores, seen, .. } = self;
+        let Self { tile, run, vectors, operands, scores, seen, .. } = self;
         let Keys { packed, offsets, words, span } = operands.keys;
         let queries = &operands.queries[tile.queries.start * words..tile.queries.end * words];
         let count = tile.queries.len();
@@ -133,26 +138,38 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
         let of_queries = words_of_queries(count, words);
         let loops = if in_three::<L, O, R, C>(count) { 3 } else { count.div_ceil(R) };
         let mut total = lanes.floats(lanes.load(&seen.total.0));
+        let mut first = std::mem::replace(&mut seen.fresh, false);
         for at in vectors.step_by(C) {
             let scores = &mut scores[at * L::OF_VECTOR..][..C * L::OF_VECTOR];
             let (mut of_keys, mut start, mut end) = ([[0; 2]; C], [O::zero(lanes); C], 0);
             for c in 0..C {
-                let keys = chunk.keys::<L>(at + c);
+                let keys = run.keys::<L>(at + c);
                 of_keys[c] = keys.map(|key| key * words);
                 start[c] = O::start(lanes, offsets, keys, span);
                 // Of whole vectors the first is read, of halves both.
                 end = end.max(keys[0] + span).max(keys[1] + L::WIDTH / 2);
             }
             assert!(0 < words && end * words <= packed.len(), "keys are packed");
-            let whole = tile.all_visible(chunk.end_of::<L>(at + C));
+            let whole = tile.all_visible(run.end_of::<L>(at + C));
             let ahead = tile.ahead.take(loops * words);
             // What has to be read soon, anyway, where nothing is left to be asked for.
             let (mut asked, step) = match ahead.is_empty() {
                 false => (ahead.as_ptr().cast(), words * LINE),
                 true => (packed[of_keys[0][0]..].as_ptr(), 0),
             };
-            let mut products =
-                Products::<L, O, C> { queries, of_queries, packed, of_keys, words, start, scores, seen, whole, total };
+            let mut products = Products::<L, O, C> {
+                queries,
+                of_queries,
+                packed,
+                of_keys,
+                words,
+                start,
+                scores,
+                seen,
+                whole,
+                first,
+                total,
+            };
             // SAFETY: `queries` has the words of `count` of them; that all words of the keys are packed has been asserted.
             unsafe {
                 if in_three::<L, O, R, C>(count) {
@@ -174,8 +191,9 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
             }
             total = products.total;
             if !whole {
-                lanes.run(Hide::<C> { tile, chunk, at, scores, seen });
+                lanes.run(Hide::<C> { tile, run, at, scores, seen, first });
             }
+            first = false;
         }
         if O::HIDES_NAN {
             lanes.store(lanes.bits(total), &mut seen.total.0);
@@ -199,6 +217,8 @@ struct Products<'a, L: Lanes, O: Operand, const C: usize> {
     seen: &'a mut Seen,
     /// Whether none of them is to be hidden.
     whole: bool,
+    /// Whether they are the first of the chunk.
+    first: bool,
     total: L::Float,
 }
 
@@ -248,7 +268,7 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
                 lanes.store(lanes.bits(products[c]), scores);
             }
             if self.whole {
-                self.seen.add(lanes, first + r, products);
+                self.seen.add(lanes, first + r, products, self.first);
             }
         }
     }
@@ -306,11 +326,13 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
 /// Of `C` vectors of keys from vector `at` on, hides scores of keys that do not exist or are later than a causal query.
 struct Hide<'a, 'b, const C: usize> {
     tile: &'a Tile<'b>,
-    chunk: &'a Chunk,
+    run: &'a Run,
     at: usize,
     /// `[C][queries]`
     scores: &'a mut [u32],
     seen: &'a mut Seen,
+    /// Whether they are the first of the chunk.
+    first: bool,
 }
 
 impl<const C: usize> OnLanes for Hide<'_, '_, C> {
@@ -319,10 +341,10 @@ impl<const C: usize> OnLanes for Hide<'_, '_, C> {
     /// Minus infinity for each of them. What is not a number becomes infinite where it stays: then the maximum still tells.
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { tile, chunk, at, scores, seen } = self;
+        let Self { tile, run, at, scores, seen, first } = self;
         let mut positions = [splat(lanes, 0.0); C];
         for c in 0..C {
-            positions[c] = tile.positions::<L>(lanes, chunk, at + c);
+            positions[c] = tile.positions::<L>(lanes, run, at + c);
         }
         for query in 0..tile.queries.len() {
             // Exact below 2^23 tokens; a causal mask of more has 10^10 blocks.
@@ -335,7 +357,7 @@ impl<const C: usize> OnLanes for Hide<'_, '_, C> {
                 shown[c] = lanes.min(lanes.floats(lanes.load(scores)), limit);
                 lanes.store(lanes.bits(shown[c]), scores);
             }
-            seen.add(lanes, query, shown);
+            seen.add(lanes, query, shown, first);
         }
     }
 }
@@ -351,8 +373,8 @@ impl Tile<'_> {
     /// Where each key of vector `at` stands in the sequence; infinitely far away where it does not exist, because it only
     /// fills up the vector or is not live.
     #[inline(always)]
-    fn positions<L: Lanes>(&self, lanes: L, chunk: &Chunk, at: usize) -> L::Float {
-        let (groups, real) = (chunk.groups_of::<L>(at), chunk.real_of::<L>(at));
+    fn positions<L: Lanes>(&self, lanes: L, run: &Run, at: usize) -> L::Float {
+        let (groups, real) = (run.groups_of::<L>(at), run.real_of::<L>(at));
         let mut positions = [f32::INFINITY.to_bits(); MAX_WIDTH];
         for (positions, &group) in positions.chunks_exact_mut(GROUP).zip(groups).take(real) {
             let keys = group as usize * GROUP..self.job.live_keys;

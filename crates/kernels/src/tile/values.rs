@@ -2,37 +2,45 @@
 
 use std::marker::PhantomData;
 
-use super::{CHUNK, GROUP, Numbers, Operand, Tile, in_three};
+use super::{
+    GROUP, Half, Int8, Job, Numbers, Operand, Run, Single, Tile, chunk::MOST_ROWS, in_three, splat, vectors_at_once,
+};
 use crate::{
     lanes::{Lanes, OnLanes},
     packed::words_mut,
 };
 
-/// Values of one head in one precision: `[rows][head_dim]`, words of as many keys as a word has numbers.
-#[derive(Clone, Copy)]
-pub(super) struct Values<'a> {
-    pub words: &'a [u32],
-    pub head_dim: usize,
+/// For each word of a query's weights, in each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL), where its values begin.
+#[derive(Debug)]
+pub(crate) struct Rows([[u32; MOST_ROWS]; 3]);
+
+impl Rows {
+    pub(crate) fn new() -> Self {
+        Self([[0; MOST_ROWS]; 3])
+    }
+
+    #[inline(always)]
+    pub(super) fn fill(&mut self, [int8, half, single]: &[Run; 3], job: &Job<'_>) -> [&[u32]; 3] {
+        let [of_int8, of_half, of_single] = &mut self.0;
+        [
+            of_run::<Int8>(int8, job, of_int8),
+            of_run::<Half>(half, job, of_half),
+            of_run::<Single>(single, job, of_single),
+        ]
+    }
 }
 
-impl Values<'_> {
-    /// For each word of a query's weights, where its values begin. A key of the last group that is not there has those of
-    /// the last one that is: its weight is next to nothing.
-    #[inline(always)]
-    pub(super) fn rows<'a, O: Operand>(
-        &self,
-        groups: &[u32],
-        live_keys: usize,
-        rows: &'a mut [u32; CHUNK],
-    ) -> &'a [u32] {
-        let (of_group, last) = ((GROUP / O::PER_WORD) as u32, ((live_keys - 1) / O::PER_WORD) as u32);
-        for (rows, &group) in rows.chunks_exact_mut(of_group as usize).zip(groups) {
-            for (row, n) in rows.iter_mut().zip(0..) {
-                *row = (group * of_group + n).min(last) * self.head_dim as u32;
-            }
+/// A key of the last group that is not there has the values of the last one that is: its weight is next to nothing.
+#[inline(always)]
+fn of_run<'a, O: Operand>(run: &Run, job: &Job<'_>, rows: &'a mut [u32; MOST_ROWS]) -> &'a [u32] {
+    let groups = run.real();
+    let (of_group, last) = ((GROUP / O::PER_WORD) as u32, ((job.live_keys - 1) / O::PER_WORD) as u32);
+    for (rows, &group) in rows.chunks_exact_mut(of_group as usize).zip(groups) {
+        for (row, n) in rows.iter_mut().zip(0..) {
+            *row = (group * of_group + n).min(last) * job.head_dim as u32;
         }
-        &rows[..groups.len() * of_group as usize]
     }
+    &rows[..groups.len() * of_group as usize]
 }
 
 /// How a chunk's sums join what is there: `keep` times the output so far and `unit` times the sum, for each query.
@@ -44,57 +52,92 @@ pub(super) struct Join {
 /// Sums of weights times values, from feature `at` on, into the output of a tile.
 pub(super) struct AddValues<'a, 'b> {
     pub tile: &'a mut Tile<'b>,
-    /// As [`Values::rows`] has them.
-    pub rows: &'a [u32],
-    pub values: &'a Values<'a>,
+    /// As [`Rows`] has them.
+    pub rows: [&'a [u32]; 3],
+    /// Of each precision, `[rows][head_dim]`.
+    pub values: [&'a [u32]; 3],
     pub at: usize,
     /// As [`Weigh`](super::Weigh) leaves them.
     pub weights: &'a [u32],
+    /// What 8-bit sums are multiplied with before others join them.
+    pub int8_unit: f32,
     pub join: &'a Join,
 }
 
+/// Sets of runs, of which a chunk has no others.
+pub(super) type Runs = u8;
+pub(super) const INT8: Runs = 1;
+pub(super) const HALF: Runs = 2;
+pub(super) const SINGLE: Runs = 4;
+
 /// The same with `R` queries at a time, of which there are enough in a tile, and `C` vectors of features, or the first half
-/// of one.
-pub(super) struct Of<'a, 'b, O, const R: usize, const C: usize, const HALF: bool> {
-    sums: AddValues<'a, 'b>,
-    operand: PhantomData<O>,
+/// of one if `NARROW`, of some `RUNS`.
+struct Of<'a, 'b, const R: usize, const C: usize, const NARROW: bool, const RUNS: Runs>(AddValues<'a, 'b>);
+
+impl AddValues<'_, '_> {
+    #[inline(always)]
+    pub(super) fn of_runs<L: Lanes, const RUNS: Runs>(mut self, lanes: L) {
+        let d = self.tile.job.head_dim;
+        let registers = RUNS & HALF != 0 && !Half::product_needs_no_registers::<L>();
+        while self.at < d {
+            let at_once = vectors_at_once::<L>((d - self.at) / L::WIDTH, false);
+            macro_rules! add {
+                ($r:literal, $c:literal, $narrow:literal) => {
+                    lanes.run(Of::<$r, $c, $narrow, RUNS>(self.again()))
+                };
+            }
+            match at_once {
+                4 => add!(4, 4, false),
+                3 if registers => add!(4, 3, false),
+                3 => add!(8, 3, false),
+                2 if L::SUMS == 16 => add!(8, 2, false),
+                2 => add!(4, 2, false),
+                1 if L::SUMS == 16 => add!(8, 1, false),
+                1 => add!(4, 1, false),
+                _ => add!(8, 1, true),
+            }
+            self.at += at_once.max(1) * L::WIDTH;
+        }
+    }
 }
 
-impl<'a, 'b> AddValues<'a, 'b> {
+impl<'b> AddValues<'_, 'b> {
     #[inline(always)]
-    pub(super) fn of<O: Operand, const R: usize, const C: usize>(self) -> Of<'a, 'b, O, R, C, false> {
-        Of { sums: self, operand: PhantomData }
-    }
-
-    #[inline(always)]
-    pub(super) fn of_half<O: Operand, const R: usize>(self) -> Of<'a, 'b, O, R, 1, true> {
-        Of { sums: self, operand: PhantomData }
+    fn again(&mut self) -> AddValues<'_, 'b> {
+        let Self { rows, values, at, weights, int8_unit, join, .. } = *self;
+        AddValues { tile: &mut *self.tile, rows, values, at, weights, int8_unit, join }
     }
 }
 
-impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for Of<'_, '_, O, R, C, HALF> {
+impl<const R: usize, const C: usize, const NARROW: bool, const RUNS: Runs> OnLanes for Of<'_, '_, R, C, NARROW, RUNS> {
     type Output = ();
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let AddValues { tile, rows, values, at, weights, join } = self.sums;
-        let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
-        let (queries, d, fresh) = (tile.queries.len(), values.head_dim, tile.fresh);
-        let values = &values.words[at..];
-        let last = rows.iter().fold(0, |last, &row| last.max(row));
-        assert!(last as usize + len <= values.len(), "every key has its values");
+        let AddValues { tile, rows, values, weights, at, int8_unit, join } = self.0;
+        let len = if NARROW { L::WIDTH / 2 } else { C * L::WIDTH };
+        let (queries, d, fresh) = (tile.queries.len(), tile.job.head_dim, tile.fresh);
+        let mut from = [&[][..]; 3];
+        for run in 0..3 {
+            if RUNS >> run & 1 != 0 {
+                from[run] = values[run].get(at..).unwrap_or_default();
+                let last = rows[run].iter().fold(0, |last, &row| last.max(row));
+                assert!(rows[run].is_empty() || last as usize + len <= from[run].len(), "every key has its values");
+            }
+        }
         let out = words_mut(tile.out);
         assert!(at + len <= d && queries * d <= out.len(), "every query has its output");
-        let mut parts = Parts { rows, weights, values, at, join, fresh, out, head_dim: d };
+        let mut parts = Parts { rows, weights, values: from, at, int8_unit, join, fresh, out, head_dim: d };
+        let registers = RUNS & HALF != 0 && !Half::product_needs_no_registers::<L>();
         // SAFETY: every key has its values, and every query its output, as has been asserted.
         unsafe {
-            if in_three::<L, O, R, C>(queries) {
-                parts.add::<L, O, 6, C, HALF, 0>(lanes, 0, 6);
-                parts.add::<L, O, 5, C, HALF, 6>(lanes, 6, 5);
-                parts.add::<L, O, 5, C, HALF, 11>(lanes, 11, 5);
+            if !registers && in_three::<L, Single, R, C>(queries) {
+                parts.add::<L, 6, C, NARROW, RUNS, 0>(lanes, 0, 6);
+                parts.add::<L, 5, C, NARROW, RUNS, 6>(lanes, 6, 5);
+                parts.add::<L, 5, C, NARROW, RUNS, 11>(lanes, 11, 5);
             } else {
                 for first in (0..queries).step_by(R) {
-                    parts.add::<L, O, R, C, HALF, 0>(lanes, first, R.min(queries - first));
+                    parts.add::<L, R, C, NARROW, RUNS, 0>(lanes, first, R.min(queries - first));
                 }
             }
         }
@@ -103,11 +146,12 @@ impl<O: Operand, const R: usize, const C: usize, const HALF: bool> OnLanes for O
 
 /// What [`AddValues`] has, taken apart.
 struct Parts<'a> {
-    rows: &'a [u32],
+    rows: [&'a [u32]; 3],
     weights: &'a [u32],
     /// From feature `at` on.
-    values: &'a [u32],
+    values: [&'a [u32]; 3],
     at: usize,
+    int8_unit: f32,
     join: &'a Join,
     fresh: bool,
     /// `[queries][head_dim]`
@@ -122,16 +166,47 @@ impl Parts<'_> {
     /// From every row's beginning on, `values` has as many words as are multiplied; and so has `out` from feature `at` of each
     /// of `first + count` queries on.
     #[inline(always)]
-    unsafe fn add<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool, const OFFSET: usize>(
+    unsafe fn add<
+        L: Lanes,
+        const R: usize,
+        const C: usize,
+        const NARROW: bool,
+        const RUNS: Runs,
+        const OFFSET: usize,
+    >(
         &mut self,
         lanes: L,
         first: usize,
         count: usize,
     ) {
-        let weights = &self.weights[(first - OFFSET) * L::WIDTH..];
-        // SAFETY: the caller's promise.
-        let sums = unsafe { multiply::<L, O, R, C, HALF, OFFSET>(lanes, self.rows, weights, self.values) };
-        let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
+        let weights = |before: usize| &self.weights[before + (first - OFFSET) * L::WIDTH..];
+        let ([int8, half, single], [of_int8, of_half, of_single]) = (self.rows, self.values);
+        let mut sums = [[splat(lanes, 0.0); C]; R];
+        let mut before = 0;
+        if RUNS & INT8 != 0 && (RUNS == INT8 || !int8.is_empty()) {
+            let start = [[Int8::zero(lanes); C]; R];
+            // SAFETY: the caller's promise, here and below.
+            let products =
+                unsafe { multiply::<L, Int8, R, C, NARROW, OFFSET>(lanes, start, int8, weights(before), of_int8) };
+            for r in 0..R {
+                for c in 0..C {
+                    sums[r][c] = Int8::float(lanes, products[r][c]);
+                    if RUNS != INT8 {
+                        sums[r][c] = lanes.mul(sums[r][c], splat(lanes, self.int8_unit));
+                    }
+                }
+            }
+            before += words_of::<L, Int8>(int8);
+        }
+        if RUNS & HALF != 0 && (RUNS == HALF || !half.is_empty()) {
+            sums = unsafe { multiply::<L, Half, R, C, NARROW, OFFSET>(lanes, sums, half, weights(before), of_half) };
+            before += words_of::<L, Half>(half);
+        }
+        if RUNS & SINGLE != 0 && (RUNS == SINGLE || !single.is_empty()) {
+            sums =
+                unsafe { multiply::<L, Single, R, C, NARROW, OFFSET>(lanes, sums, single, weights(before), of_single) };
+        }
+        let len = if NARROW { L::WIDTH / 2 } else { C * L::WIDTH };
         // A loop for each: one with a condition inside would be compiled to multiply what is not there, too.
         if self.fresh {
             for r in 0..count {
@@ -140,8 +215,8 @@ impl Parts<'_> {
                 // SAFETY: the caller's promise.
                 let out = unsafe { self.out.get_unchecked_mut(from..from + len) };
                 for c in 0..C {
-                    let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
-                    store::<L, HALF>(lanes, lanes.bits(sum), &mut out[c * L::WIDTH..]);
+                    let sum = lanes.mul(sums[r][c], unit);
+                    store::<L, NARROW>(lanes, lanes.bits(sum), &mut out[c * L::WIDTH..]);
                 }
             }
         } else {
@@ -152,9 +227,9 @@ impl Parts<'_> {
                 // SAFETY: the caller's promise.
                 let out = unsafe { self.out.get_unchecked_mut(from..from + len) };
                 for c in 0..C {
-                    let before = lanes.floats(load::<L, HALF>(lanes, &out[c * L::WIDTH..]));
-                    let sum = lanes.mul(O::float(lanes, sums[r][c]), unit);
-                    store::<L, HALF>(lanes, lanes.bits(lanes.mul_add(before, keep, sum)), &mut out[c * L::WIDTH..]);
+                    let before = lanes.floats(load::<L, NARROW>(lanes, &out[c * L::WIDTH..]));
+                    let sum = lanes.mul(sums[r][c], unit);
+                    store::<L, NARROW>(lanes, lanes.bits(lanes.mul_add(before, keep, sum)), &mut out[c * L::WIDTH..]);
                 }
             }
         }
@@ -162,13 +237,13 @@ impl Parts<'_> {
 }
 
 #[inline(always)]
-fn load<L: Lanes, const HALF: bool>(lanes: L, from: &[u32]) -> L::Word {
-    if HALF { lanes.load_half(from) } else { lanes.load(from) }
+fn load<L: Lanes, const NARROW: bool>(lanes: L, from: &[u32]) -> L::Word {
+    if NARROW { lanes.load_half(from) } else { lanes.load(from) }
 }
 
 #[inline(always)]
-fn store<L: Lanes, const HALF: bool>(lanes: L, words: L::Word, to: &mut [u32]) {
-    if HALF { lanes.store_half(words, to) } else { lanes.store(words, to) }
+fn store<L: Lanes, const NARROW: bool>(lanes: L, words: L::Word, to: &mut [u32]) {
+    if NARROW { lanes.store_half(words, to) } else { lanes.store(words, to) }
 }
 
 /// A table for each vector width and precision; small numbers, so that it takes half a kilobyte of the innermost cache.
@@ -176,10 +251,10 @@ struct WordsOf<L, O>(PhantomData<(L, O)>);
 
 impl<L: Lanes, O: Operand> WordsOf<L, O> {
     /// Where, in weights of all queries, word n of one query's stands: a vector of keys has those of every query.
-    const OF_QUERY: &[u16; CHUNK] = &{
+    const OF_QUERY: &[u16; MOST_ROWS] = &{
         let (of_group, of_vector) = (GROUP / O::PER_WORD, L::WIDTH / O::PER_WORD);
-        let (mut words, mut n) = ([0; CHUNK], 0);
-        while n < CHUNK / O::PER_WORD {
+        let (mut words, mut n) = ([0; MOST_ROWS], 0);
+        while n < MOST_ROWS {
             words[n] = (n / of_vector * L::OF_VECTOR + n % of_vector / of_group * GROUP + n % of_group) as u16;
             n += 1;
         }
@@ -187,7 +262,13 @@ impl<L: Lanes, O: Operand> WordsOf<L, O> {
     };
 }
 
-/// Sums over words of weights times values, for `R` queries and `C` vectors of features: `[query][vector]`.
+/// Words from the weights of a run to those of the next.
+#[inline(always)]
+fn words_of<L: Lanes, O: Operand>(rows: &[u32]) -> usize {
+    rows.len().div_ceil(L::WIDTH / O::PER_WORD) * L::OF_VECTOR
+}
+
+/// Adds to `sums` those over words of weights times values, for `R` queries and `C` vectors of features: `[query][vector]`.
 ///
 /// `values` begin at the first of the features, and word n of a query's weights belongs to the row from `rows[n]` on;
 /// `weights` begin `OFFSET` queries before the first of them.
@@ -195,8 +276,9 @@ impl<L: Lanes, O: Operand> WordsOf<L, O> {
 /// # Safety
 /// From every row's beginning on, `values` has as many words as are multiplied.
 #[inline(always)]
-unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const HALF: bool, const OFFSET: usize>(
+unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const NARROW: bool, const OFFSET: usize>(
     lanes: L,
+    mut sums: [[O::Sum<L>; C]; R],
     rows: &[u32],
     weights: &[u32],
     values: &[u32],
@@ -204,13 +286,12 @@ unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const H
     // Words of one query's weights of a group, and of a vector, of keys.
     let (of_group, of_vector) = (GROUP / O::PER_WORD, L::WIDTH / O::PER_WORD);
     let vectors = rows.len().div_ceil(of_vector);
-    assert!(rows.len() <= CHUNK / O::PER_WORD, "no chunk has more words");
+    assert!(rows.len() <= MOST_ROWS, "no chunk has more words");
     assert!(
         vectors * L::OF_VECTOR <= weights.len() + (L::WIDTH - (OFFSET + R)) * L::WIDTH,
         "every key has its weights"
     );
-    let len = if HALF { L::WIDTH / 2 } else { C * L::WIDTH };
-    let mut sums = [[O::zero(lanes); C]; R];
+    let len = if NARROW { L::WIDTH / 2 } else { C * L::WIDTH };
     // Indices, not iterators: an adapter that is not inlined leaves no sum in a register. One loop, not one for the rows of
     // a group in another: unrolled, it would load all weights first, for which there are not enough registers.
     for n in 0..rows.len() {
@@ -219,7 +300,7 @@ unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const H
         let row = unsafe { values.get_unchecked(rows[n] as usize..rows[n] as usize + len) };
         let mut vector = [lanes.splat(0); C];
         for c in 0..C {
-            vector[c] = load::<L, HALF>(lanes, &row[c * L::WIDTH..]);
+            vector[c] = load::<L, NARROW>(lanes, &row[c * L::WIDTH..]);
         }
         for r in 0..R {
             let query = OFFSET + r;
@@ -261,7 +342,9 @@ mod tests {
     ) {
         let weights = &case.weights[(first - OFFSET) * L::WIDTH..];
         // SAFETY: every row begins four vectors before the end of the values, or earlier.
-        let sums = unsafe { multiply::<L, O, R, 4, false, OFFSET>(lanes, &case.rows, weights, &case.values) };
+        let sums = unsafe {
+            multiply::<L, O, R, 4, false, OFFSET>(lanes, [[O::zero(lanes); 4]; R], &case.rows, weights, &case.values)
+        };
         for (to, of_query) in to[first..].iter_mut().zip(sums) {
             for (to, sum) in to.iter_mut().zip(of_query) {
                 lanes.store(lanes.bits(O::float(lanes, sum)), to);

@@ -1,8 +1,6 @@
 //! From scores to weights.
 
-use std::marker::PhantomData;
-
-use super::{Chunk, NO_SCORE, Numbers, Operand, Seen, Tile, splat};
+use super::{Ahead, Chunk, Half, Int8, NO_SCORE, Numbers, Operand, Seen, Single, Tile, splat};
 use crate::lanes::{EXP2, Lanes, MAX_WIDTH, OnLanes};
 
 /// Queries whose weights are computed together. A tile has at most as many quads, too: a vector has [`MAX_WIDTH`] lanes.
@@ -11,41 +9,32 @@ const _: () = assert!(QUAD * QUAD == MAX_WIDTH);
 
 /// Turns a chunk's scores into weights, in place, and moves maxima and sums on. Gives what the output so far has to be
 /// multiplied by.
-///
-/// The weights of as many queries as there are numbers in a word share vectors, which lie where the scores of the first
-/// of them were: see [`Operand::weights`].
-pub(super) struct Weigh<'a, 'b, O> {
-    tile: &'a mut Tile<'b>,
-    chunk: &'a Chunk,
-    seen: &'a Seen,
-    scale: f32,
-    scores: &'a mut [u32],
-    operand: PhantomData<O>,
+pub(super) struct Weigh<'a, 'b> {
+    pub tile: &'a mut Tile<'b>,
+    pub chunk: &'a Chunk,
+    /// Of 8-bit scores, and of others.
+    pub seen: &'a [Seen; 2],
+    /// From a product to a score in powers of two, of each precision.
+    pub scales: [f32; 3],
+    /// Of all runs of the chunk.
+    pub scores: &'a mut [u32],
 }
 
-impl<'a, 'b, O: Operand> Weigh<'a, 'b, O> {
-    #[inline(always)]
-    pub(super) fn new(
-        tile: &'a mut Tile<'b>,
-        chunk: &'a Chunk,
-        seen: &'a Seen,
-        scale: f32,
-        scores: &'a mut [u32],
-    ) -> Self {
-        Self { tile, chunk, seen, scale, scores, operand: PhantomData }
-    }
-}
-
-impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
+impl OnLanes for Weigh<'_, '_> {
     type Output = Numbers;
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> Numbers {
-        let Self { tile, chunk, seen, scores, .. } = self;
-        let vectors = chunk.vectors::<L>();
-        let scale = splat(lanes, self.scale);
+        let Self { tile, chunk, seen: [seen_int8, seen_others], scales, scores } = self;
+        let Chunk([int8, half, single]) = chunk;
         let before = tile.max.load(lanes);
-        let max = lanes.max(lanes.mul(seen.max(lanes), scale), before);
+        let mut max = before;
+        if !int8.is_empty() {
+            max = lanes.max(lanes.mul(seen_int8.max(lanes), splat(lanes, scales[0])), max);
+        }
+        if !(half.is_empty() && single.is_empty()) {
+            max = lanes.max(lanes.mul(seen_others.max(lanes), splat(lanes, scales[1])), max);
+        }
         // Exactly zero where nothing has been summed: the least power of two over a sum is a denormal number, which slows
         // every product that it meets.
         let correction = match tile.fresh {
@@ -53,25 +42,72 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
             false => lanes.exp2([lanes.sub(before, max)], &EXP2)[0],
         };
         tile.max = Numbers::of(lanes, max);
+        let (of_int8, of_others) = scores.split_at_mut(int8.words::<L>());
+        let (of_half, of_single) = of_others.split_at_mut(half.words::<L>());
+        let of_single = &mut of_single[..single.words::<L>()];
         // Where weights hide what is NaN, their sum must not. A difference of infinities is NaN, too.
         let mut poison = splat(lanes, 0.0);
-        if O::HIDES_NAN {
+        if !half.is_empty() {
             poison = lanes.sub(max, max);
-            if seen.any_nan(lanes) {
-                poison = lanes.add(poison, nan_by_query::<L>(tile.queries.len(), vectors, scores).load(lanes));
+            if seen_others.any_nan(lanes) {
+                poison = lanes.add(poison, nan_by_query::<L>(tile.queries.len(), of_half).load(lanes));
             }
         }
         let mut maxima = tile.max;
         if !lanes.all_within(max, LARGE) {
             // Only of queries that are there: what stands for others may be anything.
-            subtract::<L>(self.scale, &mut maxima.0[..tile.queries.len()], vectors, scores);
+            let maxima = &mut maxima.0[..tile.queries.len()];
+            subtract::<L>(scales[0], maxima, of_int8);
+            subtract::<L>(scales[1], maxima, of_half);
+            subtract::<L>(scales[2], maxima, of_single);
+            maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
         }
-        assert!(vectors * L::OF_VECTOR <= scores.len(), "a chunk fits its buffer");
-        assert!(tile.queries.len() <= L::WIDTH, "a tile has no more queries than a vector has lanes");
-        let quads = tile.queries.len().div_ceil(QUAD);
         // Loops of products ask for a line with each word of keys, which are too few where chunks are short.
-        let short = 2 * vectors * L::WIDTH < O::CHUNK;
-        let ahead = if short { tile.ahead.take(quads * vectors * QUAD) } else { &[] };
+        let short = of_int8.len() + of_half.len() + 2 * of_single.len() < SHORT * L::OF_VECTOR / L::WIDTH;
+        let mut quads = Quads { maxima, count: tile.queries.len(), asks: short };
+        let mut sum = splat(lanes, 0.0);
+        if !int8.is_empty() {
+            sum = quads.weigh::<L, Int8>(lanes, scales[0], of_int8, &mut tile.ahead);
+        }
+        if !half.is_empty() {
+            sum = lanes.add(sum, quads.weigh::<L, Half>(lanes, scales[1], of_half, &mut tile.ahead));
+        }
+        if !single.is_empty() {
+            sum = lanes.add(sum, quads.weigh::<L, Single>(lanes, scales[2], of_single, &mut tile.ahead));
+        }
+        let sum = lanes.mul_add(tile.sum.load(lanes), correction, lanes.add(sum, poison));
+        tile.sum = Numbers::of(lanes, sum);
+        Numbers::of(lanes, correction)
+    }
+}
+
+/// All queries of a tile, four at a time.
+struct Quads {
+    /// What is taken from scores.
+    maxima: Numbers,
+    count: usize,
+    /// Whether the next head's lines are asked for meanwhile.
+    asks: bool,
+}
+
+impl Quads {
+    /// The scores of a run. Gives the sum of each query's weights.
+    ///
+    /// The weights of as many queries as there are numbers in a word share vectors, which lie where the scores of the first
+    /// of them were: see [`Operand::weights`].
+    #[inline(always)]
+    fn weigh<L: Lanes, O: Operand>(
+        &mut self,
+        lanes: L,
+        scale: f32,
+        scores: &mut [u32],
+        ahead: &mut Ahead<'_>,
+    ) -> L::Float {
+        let vectors = scores.len() / L::OF_VECTOR;
+        assert!(self.count <= L::WIDTH, "a tile has no more queries than a vector has lanes");
+        let quads = self.count.div_ceil(QUAD);
+        let scale = splat(lanes, scale);
+        let ahead = if self.asks { ahead.take(quads * vectors * QUAD) } else { &[] };
         // A line that is near, anyway, where nothing is to be asked for.
         let (mut asked, step) = match ahead {
             [] => (scores.as_ptr(), 0),
@@ -79,12 +115,11 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
         };
         let mut sums = [lanes.splat(0); QUAD];
         for quad in 0..quads {
-            let of = |query| maxima.splat(lanes, QUAD * quad + query);
+            let of = |query| self.maxima.splat(lanes, QUAD * quad + query);
             let max = [of(0), of(1), of(2), of(3)];
             let mut of_quad = [O::zero(lanes); QUAD];
             for at in 0..vectors {
-                // SAFETY: every vector of keys has a vector of scores of each of as many queries as a vector has lanes, as has been
-                // asserted.
+                // SAFETY: every vector of keys has a vector of scores of each of as many queries as a vector has lanes.
                 let scores = unsafe {
                     let from = at * L::OF_VECTOR + quad * QUAD * L::WIDTH;
                     scores.get_unchecked_mut(from..from + QUAD * L::WIDTH)
@@ -102,12 +137,12 @@ impl<O: Operand> OnLanes for Weigh<'_, '_, O> {
             }
             sums[quad % QUAD] = lanes.bits(O::sums_of_four(lanes, of_quad));
         }
-        let sum = lanes.mul(sum_by_query(lanes, sums), splat(lanes, O::WEIGHT_UNIT));
-        let sum = lanes.mul_add(tile.sum.load(lanes), correction, lanes.add(sum, poison));
-        tile.sum = Numbers::of(lanes, sum);
-        Numbers::of(lanes, correction)
+        lanes.mul(sum_by_query(lanes, sums), splat(lanes, O::WEIGHT_UNIT))
     }
 }
+
+/// Numbers of a chunk's scores for each query, those of 32-bit keys counted twice, below which it is short.
+const SHORT: usize = 128;
 
 /// Octaves up to which a fused multiply-subtract in units of 2^-12 of them is exact enough.
 const LARGE: f32 = 1024.0;
@@ -120,22 +155,21 @@ fn is_large(max: &u32) -> bool {
 /// Takes the maximum of each query that has a large one from its scores, which are rounded as that was, so that the largest
 /// of them keeps its weight of one; what is left to be taken away is nothing.
 #[cold]
-fn subtract<L: Lanes>(scale: f32, maxima: &mut [u32], vectors: usize, scores: &mut [u32]) {
-    for of_vector in scores.chunks_exact_mut(L::OF_VECTOR).take(vectors) {
-        for (of_query, max) in of_vector.chunks_exact_mut(L::WIDTH).zip(&*maxima).filter(|(_, max)| is_large(max)) {
+fn subtract<L: Lanes>(scale: f32, maxima: &[u32], scores: &mut [u32]) {
+    for of_vector in scores.chunks_exact_mut(L::OF_VECTOR) {
+        for (of_query, max) in of_vector.chunks_exact_mut(L::WIDTH).zip(maxima).filter(|(_, max)| is_large(max)) {
             for score in of_query {
                 *score = ((f32::from_bits(*score) * scale - f32::from_bits(*max)) / scale).to_bits();
             }
         }
     }
-    maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
 }
 
 /// NaN for each query that has a score that is NaN, else 0.
 #[cold]
-fn nan_by_query<L: Lanes>(queries: usize, vectors: usize, scores: &[u32]) -> Numbers {
+fn nan_by_query<L: Lanes>(queries: usize, scores: &[u32]) -> Numbers {
     let mut numbers = Numbers::all(0.0);
-    for of_vector in scores.chunks_exact(L::OF_VECTOR).take(vectors) {
+    for of_vector in scores.chunks_exact(L::OF_VECTOR) {
         for (number, of_query) in numbers.0.iter_mut().zip(of_vector.chunks_exact(L::WIDTH)).take(queries) {
             if of_query.iter().any(|&bits| f32::from_bits(bits).is_nan()) {
                 *number = f32::NAN.to_bits();

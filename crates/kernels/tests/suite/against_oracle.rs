@@ -35,6 +35,8 @@ const LENGTHS_OF_NARROW: [(AttentionKind, u32, u32, usize); 3] =
 const WIDE_HEAD_DIMS: [u32; 3] = [136, 256, MAX_HEAD_DIM];
 const LENGTHS_OF_WIDE: [(AttentionKind, u32, u32, usize); 3] =
     [(Full, 49, 49, 49), (Causal, 77, 77, 77), (Cross, 13, 300, 281)];
+/// Rows that take several chunks, of which the first ones have all precisions and the last ones do not.
+const LONG: [(AttentionKind, u32, u32, usize); 1] = [(Cross, 17, 1500, 1433)];
 
 const DENSITIES: [f64; 3] = [1.0, 0.5, 0.1];
 const PRECISIONS: [&[Precision]; 4] = [&[Single], &[Half], &[Int8], &[Int8, Half, Single]];
@@ -43,6 +45,11 @@ const PRECISIONS: [&[Precision]; 4] = [&[Single], &[Half], &[Int8], &[Int8, Half
 fn every_kernel_agrees_with_the_oracle() {
     check_all(&LENGTHS, &HEAD_DIMS);
     check_all(&LENGTHS_OF_NARROW, &NARROW_HEAD_DIMS);
+}
+
+#[test]
+fn long_rows_agree_with_the_oracle() {
+    check_all(&LONG, &[24, 64]);
 }
 
 #[test]
