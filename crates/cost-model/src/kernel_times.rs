@@ -31,7 +31,9 @@ pub struct KernelTimes {
     pub block_cycles: Figure,
     /// Beginning and ending a run, for each tile.
     pub run_cycles: Figure,
-    /// Writing or reading a feature of the tile's output: a row's first run writes it, later ones read it, too.
+    /// Beginning and ending a tile, whatever runs it has.
+    pub tile_cycles: Figure,
+    /// Writing a feature of the tile's output.
     pub output_cycles: Figure,
     /// Beginning a head.
     pub head_cycles: Figure,
@@ -53,18 +55,19 @@ pub struct KernelTimes {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rates([f64; RATES]);
 
-pub(crate) const RATES: usize = 18;
+pub(crate) const RATES: usize = 19;
 const SOFTMAX: usize = 3;
 const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
 const RUN: usize = 8;
-const OUTPUT: usize = 9;
-const HEAD: usize = 10;
-const PACK: usize = 11;
-const PACK_KEY: usize = 14;
-const FAR_BYTE: usize = 15;
-const FAR_WORD: usize = 16;
-const LOAD: usize = 17;
+const TILE: usize = 9;
+const OUTPUT: usize = 10;
+const HEAD: usize = 11;
+const PACK: usize = 12;
+const PACK_KEY: usize = 15;
+const FAR_BYTE: usize = 16;
+const FAR_WORD: usize = 17;
+const LOAD: usize = 18;
 
 /// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
 const PADDING: f64 = 4.0;
@@ -97,6 +100,7 @@ impl KernelTimes {
             ("kernels.integer_softmax_cycles".into(), &self.integer_softmax_cycles),
             ("kernels.block_cycles".into(), &self.block_cycles),
             ("kernels.run_cycles".into(), &self.run_cycles),
+            ("kernels.tile_cycles".into(), &self.tile_cycles),
             ("kernels.output_cycles".into(), &self.output_cycles),
             ("kernels.head_cycles".into(), &self.head_cycles),
             ("kernels.pack_key_cycles".into(), &self.pack_key_cycles),
@@ -141,6 +145,7 @@ impl Rates {
         rates[INTEGER_SOFTMAX] = times.integer_softmax_cycles.value;
         rates[BLOCK] = times.block_cycles.value;
         rates[RUN] = times.run_cycles.value;
+        rates[TILE] = times.tile_cycles.value;
         rates[OUTPUT] = times.output_cycles.value;
         rates[HEAD] = times.head_cycles.value;
         rates[PACK_KEY] = times.pack_key_cycles.value;
@@ -159,6 +164,7 @@ impl Rates {
             integer_softmax_cycles: figure(rates[INTEGER_SOFTMAX]),
             block_cycles: figure(rates[BLOCK]),
             run_cycles: figure(rates[RUN]),
+            tile_cycles: figure(rates[TILE]),
             output_cycles: figure(rates[OUTPUT]),
             head_cycles: figure(rates[HEAD]),
             pack_cycles: by_precision(&rates[PACK..PACK_KEY]),
@@ -338,7 +344,8 @@ impl Row {
     fn count(self, keys: [u32; 3], shape: &AttentionShape, softmax: Softmax, counts: &mut [f64; RATES]) {
         let Self { size, padding, waits, tiles, queries, .. } = self;
         let features = f64::from(shape.head_dim);
-        let mut accesses = 1.0;
+        counts[TILE] += tiles;
+        counts[OUTPUT] += tiles * features;
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
@@ -350,8 +357,6 @@ impl Row {
             counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;
-            counts[OUTPUT] += accesses * tiles * features;
-            accesses = 2.0;
             counts[FAR_WORD] += tiles * keys * features / PER_WORD[at] * self.far(at, shape);
         }
     }

@@ -5,7 +5,7 @@ use std::{
 
 /// Where the time of one call went, as [`AttentionPlan::run_in_phases`](crate::AttentionPlan::run_in_phases) measures it.
 ///
-/// A look at the clock stands between any two phases of every 256 keys of a row, so the sum is a few per cent more than
+/// A look at the clock stands between any two phases of every chunk of a row's keys (at most 256 of a precision), so the sum is a few per cent more than
 /// [`run`](crate::AttentionPlan::run) takes: shares are what it is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Phases {

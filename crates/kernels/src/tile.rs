@@ -24,11 +24,10 @@ pub(crate) use ahead::Ahead;
 pub(crate) use chunk::{Chunk, ROOM};
 pub(crate) use operand::{Half, Int8, Operand, Single};
 pub(crate) use scores::Seen;
-pub(crate) use values::Rows;
 
 use ahead::Line;
 
-use chunk::{GROUP, Run};
+use chunk::{Fill, GROUP, Run};
 use scores::{Keys, Score};
 use values::{AddValues, HALF, INT8, Join, SINGLE};
 use weights::Weigh;
@@ -224,34 +223,34 @@ impl<'a> Tile<'a> {
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
     ) {
-        let Scratch { scores, chunk, seen, rows, .. } = scratch;
+        let Scratch { scores, chunk, seen, .. } = scratch;
+        let [of_int8, of_half, of_single] = operands;
         let mut rest = columns;
-        while rest.iter().any(|columns| !columns.is_empty()) {
-            chunk.fill::<L>(&mut rest, self.job);
+        while !all_empty(rest) {
+            rest = lanes.run(Fill { chunk, columns: rest, job: self.job });
             watch.lap(|phases| &mut phases.rows);
             let Chunk([int8, half, single]) = &*chunk;
-            let (of_int8, of_others) = scores.split_at_mut(int8.words::<L>());
-            let (of_half, of_single) = of_others.split_at_mut(half.words::<L>());
+            let (scores_int8, others) = scores.split_at_mut(int8.words::<L>());
+            let (scores_half, scores_single) = others.split_at_mut(half.words::<L>());
             let [seen_int8, seen_others] = &mut *seen;
             if !int8.is_empty() {
                 seen_int8.restart(self.queries.len());
-                self.score::<L, Int8>(lanes, int8, &operands[0], of_int8, seen_int8);
+                self.score::<L, Int8>(lanes, int8, of_int8, scores_int8, seen_int8);
             }
             if !(half.is_empty() && single.is_empty()) {
                 seen_others.restart(self.queries.len());
-                self.score::<L, Half>(lanes, half, &operands[1], of_half, seen_others);
-                self.score::<L, Single>(lanes, single, &operands[2], of_single, seen_others);
+                self.score::<L, Half>(lanes, half, of_half, scores_half, seen_others);
+                self.score::<L, Single>(lanes, single, of_single, scores_single, seen_others);
             }
             watch.lap(|phases| &mut phases.scores);
-            let scales = operands.each_ref().map(|operands| operands.score_scale);
+            let scales = [of_int8.score_scale, of_half.score_scale, of_single.score_scale];
             let correction = lanes.run(Weigh { tile: self, chunk, seen, scales, scores });
             // 8-bit sums are brought to the others' unit where there are any.
             let alone = chunk.0[1].is_empty() && chunk.0[2].is_empty();
-            let unit = if alone { operands[0].value_scale } else { 1.0 };
-            let last = rest.iter().all(|columns| columns.is_empty());
-            let join = self.join(lanes, correction, Numbers::all(unit), last);
+            let unit = if alone { of_int8.value_scale } else { 1.0 };
+            let join = self.join(lanes, correction, Numbers::all(unit), all_empty(rest));
             watch.lap(|phases| &mut phases.softmax);
-            self.add_values(lanes, &chunk.0, operands, scores, rows, &join);
+            self.add_values(lanes, chunk, operands, scores, &join);
             watch.lap(|phases| &mut phases.values);
         }
     }
@@ -322,16 +321,17 @@ impl<'a> Tile<'a> {
     fn add_values<L: Lanes>(
         &mut self,
         lanes: L,
-        runs: &[Run; 3],
+        chunk: &Chunk,
         operands: &[Operands<'_>; 3],
         weights: &[u32],
-        rows: &mut Rows,
         join: &Join,
     ) {
-        let rows = rows.fill(runs, self.job);
-        let values = operands.each_ref().map(|operands| operands.values);
-        let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit: operands[0].value_scale, join };
-        match rows.map(|rows| !rows.is_empty()) {
+        let [int8, half, single] = &chunk.0;
+        let rows = [int8.rows::<Int8>(), half.rows::<Half>(), single.rows::<Single>()];
+        let [int8, half, single] = operands;
+        let values = [int8.values, half.values, single.values];
+        let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit: int8.value_scale, join };
+        match [!rows[0].is_empty(), !rows[1].is_empty(), !rows[2].is_empty()] {
             [true, false, false] => sums.of_runs::<L, INT8>(lanes),
             [false, true, false] => sums.of_runs::<L, HALF>(lanes),
             [false, false, true] => sums.of_runs::<L, SINGLE>(lanes),
@@ -342,6 +342,12 @@ impl<'a> Tile<'a> {
         }
         self.fresh = false;
     }
+}
+
+/// Not by `all`, nor anything else of an array by a closure, between the steps: left a call, that took a fiftieth of rows with few blocks.
+#[inline(always)]
+fn all_empty([int8, half, single]: [&[u32]; 3]) -> bool {
+    int8.is_empty() && half.is_empty() && single.is_empty()
 }
 
 /// Maxima below this are none: they come from the least number that a maximum starts with, times a scale of scores.

@@ -6,7 +6,7 @@ use std::{
 use crate::{
     packed::PackedHead,
     shared_heads::SharedHeads,
-    tile::{Chunk, MAX_QUERIES, ROOM, Rows, Seen},
+    tile::{Chunk, MAX_QUERIES, ROOM, Seen},
 };
 
 /// Memory that [`AttentionPlan::run`](crate::AttentionPlan::run) works in: made once by
@@ -57,14 +57,14 @@ impl Workspace {
     }
 }
 
-/// What one tile of queries needs.
+/// What one tile of queries needs, on pages like [`AlignedWords`].
 #[derive(Debug)]
+#[repr(align(4096))]
 pub(crate) struct Scratch {
     /// Scores, then weights, of the keys at hand, for each query.
     pub scores: AlignedWords,
     /// What those keys are.
     pub chunk: Chunk,
-    pub rows: Rows,
     /// Of 8-bit scores, and of others.
     pub seen: [Seen; 2],
     /// All scores of the 8-bit blocks of a row, for integer softmax.
@@ -75,12 +75,13 @@ impl Scratch {
     fn new(size: &WorkspaceSize) -> Self {
         // As `Lanes::OF_VECTOR` says.
         let keys = |keys: usize| AlignedWords::zeroed(keys * (MAX_QUERIES + 1));
-        let (chunk, rows, seen) = (Chunk::new(), Rows::new(), [Seen::new(), Seen::new()]);
-        Self { scores: keys(ROOM), chunk, rows, seen, integers: keys(size.integer_keys.next_multiple_of(MAX_QUERIES)) }
+        let (chunk, seen) = (Chunk::new(), [Seen::new(), Seen::new()]);
+        Self { scores: keys(ROOM), chunk, seen, integers: keys(size.integer_keys.next_multiple_of(MAX_QUERIES)) }
     }
 }
 
-/// Words that start on a cache line, so that no vector straddles two.
+/// Words that start on a page: no vector straddles two cache lines, and how long a call takes does not depend on where the heap
+/// puts them, which caches and what compares parts of addresses would tell.
 #[derive(Debug)]
 pub(crate) struct AlignedWords {
     words: Vec<u32>,
@@ -90,11 +91,12 @@ pub(crate) struct AlignedWords {
 
 impl AlignedWords {
     pub(crate) const LINE: usize = 64;
+    const PAGE: usize = 4096;
 
     pub(crate) fn zeroed(len: usize) -> Self {
-        let words = vec![0; len + Self::LINE / size_of::<u32>()];
+        let words = vec![0; len + Self::PAGE / size_of::<u32>()];
         // The heap block stays where it is when this struct moves. `align_offset` may decline to answer: no harm done.
-        let start = words.as_ptr().align_offset(Self::LINE).min(Self::LINE / size_of::<u32>());
+        let start = words.as_ptr().align_offset(Self::PAGE).min(Self::PAGE / size_of::<u32>());
         Self { words, start, len }
     }
 }

@@ -1,5 +1,5 @@
-use super::Job;
-use crate::lanes::Lanes;
+use super::{Half, Int8, Job, Operand, Single};
+use crate::lanes::{Lanes, OnLanes};
 
 /// Keys that one step of the online softmax takes at most of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL):
 /// with values of 64 features and scores of 16 queries, what is multiplied stays near. The 8-bit products of that many keys
@@ -30,35 +30,38 @@ pub(crate) struct Run {
     groups: [u32; MOST_GROUPS],
     /// How many of them have a live key. Those that follow fill up the last vector.
     real: usize,
+    rows: [u32; MOST_ROWS],
 }
 
 impl Chunk {
     pub(crate) fn new() -> Self {
-        Self([const { Run { groups: [0; MOST_GROUPS], real: 0 } }; 3])
+        Self([const { Run { groups: [0; MOST_GROUPS], real: 0, rows: [0; MOST_ROWS] } }; 3])
     }
+}
 
-    /// Takes as many blocks from the front of each of `columns` as fit. All of them have a live key.
+/// Takes as many blocks from the front of each of `columns` as fit. All of them have a live key. Gives what is left.
+pub(super) struct Fill<'a, 'b> {
+    pub chunk: &'a mut Chunk,
+    pub columns: [&'b [u32]; 3],
+    pub job: &'a Job<'a>,
+}
+
+impl<'b> OnLanes for Fill<'_, 'b> {
+    type Output = [&'b [u32]; 3];
+
     #[inline(always)]
-    pub(super) fn fill<L: Lanes>(&mut self, columns: &mut [&[u32]; 3], job: &Job<'_>) {
-        for (run, (columns, most)) in self.0.iter_mut().zip(columns.iter_mut().zip(MOST)) {
-            if columns.is_empty() {
-                run.real = 0;
-                continue;
-            }
-            let (taken, rest) = columns.split_at(columns.len().min(most / job.block_size));
-            *columns = rest;
-            run.fill::<L>(taken, job);
-        }
+    fn on<L: Lanes>(self, _: L) -> Self::Output {
+        let Self { chunk: Chunk([int8, half, single]), columns: [of_int8, of_half, of_single], job } = self;
+        let [most_int8, most_half, most_single] = MOST;
+        [
+            int8.fill::<L, Int8>(of_int8, most_int8, job),
+            half.fill::<L, Half>(of_half, most_half, job),
+            single.fill::<L, Single>(of_single, most_single, job),
+        ]
     }
 }
 
 impl Run {
-    /// Groups with a live key, in the order of their keys.
-    #[inline(always)]
-    pub(super) fn real(&self) -> &[u32] {
-        &self.groups[..self.real]
-    }
-
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         self.real == 0
@@ -103,11 +106,21 @@ impl Run {
         if groups <= self.real { (self.groups[groups - 1] as usize + 1) * GROUP } else { usize::MAX }
     }
 
-    /// The blocks `taken`, all of which have a live key.
+    /// For each word of a query's weights, where its values begin.
     #[inline(always)]
-    fn fill<L: Lanes>(&mut self, taken: &[u32], job: &Job<'_>) {
+    pub(super) fn rows<O: Operand>(&self) -> &[u32] {
+        &self.rows[..self.real * (GROUP / O::PER_WORD)]
+    }
+
+    #[inline(always)]
+    fn fill<'a, L: Lanes, O: Operand>(&mut self, columns: &'a [u32], most: usize, job: &Job<'_>) -> &'a [u32] {
+        self.real = 0;
+        if columns.is_empty() {
+            return columns;
+        }
         let size = job.block_size;
         let of_block = size / GROUP;
+        let (taken, rest) = columns.split_at(columns.len().min(most / size));
         // All groups of a block, two at a time.
         for (groups, &column) in self.groups.chunks_exact_mut(of_block).zip(taken) {
             for (two, pair) in groups.as_chunks_mut().0.iter_mut().zip(0..) {
@@ -118,14 +131,22 @@ impl Run {
         // Those without a live key, which come last, are not counted.
         self.real = taken.len() * of_block;
         let live = job.live_keys.div_ceil(GROUP);
-        while self.real > 0 && self.groups[self.real - 1] as usize >= live {
+        while self.groups[self.real - 1] as usize >= live {
             self.real -= 1;
         }
         // A block that is half a vector may be the last one: it stands for the one that is not there.
-        if size < L::WIDTH && self.real > 0 {
+        if size < L::WIDTH {
             let filled = self.real.next_multiple_of(size / GROUP);
             let last = self.groups[filled - size / GROUP];
             self.groups[filled..filled.next_multiple_of(L::GROUPS)].fill(last);
         }
+        // A key of the last group that is not there has the values of the last one that is: its weight is next to nothing.
+        let (of_group, last) = ((GROUP / O::PER_WORD) as u32, ((job.live_keys - 1) / O::PER_WORD) as u32);
+        for (rows, &group) in self.rows.chunks_exact_mut(of_group as usize).zip(&self.groups[..self.real]) {
+            for (row, n) in rows.iter_mut().zip(0..) {
+                *row = (group * of_group + n).min(last) * job.head_dim as u32;
+            }
+        }
+        rest
     }
 }

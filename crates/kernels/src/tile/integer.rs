@@ -2,7 +2,7 @@
 //! are those of the whole group, as the definition has it.
 
 use super::{
-    GROUP, Int8, Numbers, Operand, Operands, Seen, Tile, splat,
+    Fill, GROUP, Int8, Numbers, Operand, Operands, Seen, Tile, splat,
     weights::{QUAD, sum_by_query},
 };
 use crate::{
@@ -30,13 +30,13 @@ impl Tile<'_> {
         if columns.is_empty() {
             return;
         }
-        let Scratch { integers: scores, chunk, rows, seen: [seen, _], .. } = scratch;
+        let Scratch { integers: scores, chunk, seen: [seen, _], .. } = scratch;
         // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
         let (mut rest, mut words) = ([columns, &[], &[]], 0);
         seen.restart(self.queries.len());
         watch.lap(|phases| &mut phases.rows);
         while !rest[0].is_empty() {
-            chunk.fill::<L>(&mut rest, self.job);
+            rest = lanes.run(Fill { chunk, columns: rest, job: self.job });
             let [int8, ..] = &chunk.0;
             self.score::<L, Int8>(lanes, int8, &operands[0], &mut scores[words..], seen);
             words += int8.words::<L>();
@@ -53,10 +53,10 @@ impl Tile<'_> {
         let unit = Numbers::of(lanes, unit);
         let (mut rest, mut words) = ([columns, &[], &[]], 0);
         while !rest[0].is_empty() {
-            chunk.fill::<L>(&mut rest, self.job);
+            rest = lanes.run(Fill { chunk, columns: rest, job: self.job });
             // The division comes with the last chunk, and then applies to the others' sums, too.
             let join = self.join(lanes, Numbers::all(1.0), unit, last && rest[0].is_empty());
-            self.add_values(lanes, &chunk.0, operands, &scores[words..], rows, &join);
+            self.add_values(lanes, chunk, operands, &scores[words..], &join);
             words += chunk.0[0].words::<L>();
         }
         watch.lap(|phases| &mut phases.values);

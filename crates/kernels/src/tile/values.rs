@@ -2,46 +2,11 @@
 
 use std::marker::PhantomData;
 
-use super::{
-    GROUP, Half, Int8, Job, Numbers, Operand, Run, Single, Tile, chunk::MOST_ROWS, in_three, splat, vectors_at_once,
-};
+use super::{GROUP, Half, Int8, Numbers, Operand, Single, Tile, chunk::MOST_ROWS, in_three, splat, vectors_at_once};
 use crate::{
     lanes::{Lanes, OnLanes},
     packed::words_mut,
 };
-
-/// For each word of a query's weights, in each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL), where its values begin.
-#[derive(Debug)]
-pub(crate) struct Rows([[u32; MOST_ROWS]; 3]);
-
-impl Rows {
-    pub(crate) fn new() -> Self {
-        Self([[0; MOST_ROWS]; 3])
-    }
-
-    #[inline(always)]
-    pub(super) fn fill(&mut self, [int8, half, single]: &[Run; 3], job: &Job<'_>) -> [&[u32]; 3] {
-        let [of_int8, of_half, of_single] = &mut self.0;
-        [
-            of_run::<Int8>(int8, job, of_int8),
-            of_run::<Half>(half, job, of_half),
-            of_run::<Single>(single, job, of_single),
-        ]
-    }
-}
-
-/// A key of the last group that is not there has the values of the last one that is: its weight is next to nothing.
-#[inline(always)]
-fn of_run<'a, O: Operand>(run: &Run, job: &Job<'_>, rows: &'a mut [u32; MOST_ROWS]) -> &'a [u32] {
-    let groups = run.real();
-    let (of_group, last) = ((GROUP / O::PER_WORD) as u32, ((job.live_keys - 1) / O::PER_WORD) as u32);
-    for (rows, &group) in rows.chunks_exact_mut(of_group as usize).zip(groups) {
-        for (row, n) in rows.iter_mut().zip(0..) {
-            *row = (group * of_group + n).min(last) * job.head_dim as u32;
-        }
-    }
-    &rows[..groups.len() * of_group as usize]
-}
 
 /// How a chunk's sums join what is there: `keep` times the output so far and `unit` times the sum, for each query.
 pub(super) struct Join {
@@ -52,7 +17,7 @@ pub(super) struct Join {
 /// Sums of weights times values, from feature `at` on, into the output of a tile.
 pub(super) struct AddValues<'a, 'b> {
     pub tile: &'a mut Tile<'b>,
-    /// As [`Rows`] has them.
+    /// Of each precision, as [`Run::rows`](super::Run::rows) has them.
     pub rows: [&'a [u32]; 3],
     /// Of each precision, `[rows][head_dim]`.
     pub values: [&'a [u32]; 3],
