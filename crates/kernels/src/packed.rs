@@ -19,7 +19,7 @@ pub(crate) struct PackedHead {
     /// Integers, four a word; queries are stored plus 128, because the products take one side unsigned.
     pub int8: PackedOperands,
     /// What a key's 8-bit product starts from, as i32: the 128 of the queries adds 128 times the key's sum.
-    pub int8_offsets: Vec<u32>,
+    pub int8_offsets: AlignedWords,
     pub int8_scales: Int8Scales,
     /// Words of the keys at hand, one key after the other, or the numbers of the last values.
     in_turn: AlignedWords,
@@ -92,7 +92,7 @@ impl PackedHead {
             single_values: AlignedWords::zeroed(single_values),
             half: room(half, 2),
             int8: room(int8, 4),
-            int8_offsets: vec![0; if int8 { keys.next_multiple_of(MAX_WIDTH) } else { 0 }],
+            int8_offsets: AlignedWords::zeroed(if int8 { keys.next_multiple_of(MAX_WIDTH) } else { 0 }),
             int8_scales: Int8Scales::default(),
             // Words are read four at a time, also at the end of the last key.
             in_turn: AlignedWords::zeroed(MAX_WIDTH * head_dim + GROUP - 1),

@@ -18,8 +18,8 @@ pub(crate) struct Row {
     pub promoted: usize,
 }
 
-/// The rows of all heads in order, and the columns of their active blocks sorted by precision, so that a row changes
-/// its arithmetic at most twice. Blocks that causality empties are left out.
+/// The rows of all heads in order, and the columns of their active blocks sorted by precision, so that a chunk of
+/// a row changes its arithmetic at most twice. Blocks that causality empties are left out.
 pub(crate) fn rows(
     masks: &[HeadMask],
     shape: &AttentionShape,

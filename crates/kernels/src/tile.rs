@@ -26,11 +26,10 @@ pub(crate) use operand::{Half, Int8, Operand, Single};
 pub(crate) use scores::Seen;
 
 use ahead::Line;
-
 use chunk::{Fill, GROUP, Run};
 use scores::{Keys, Score};
 use values::{AddValues, HALF, INT8, Join, SINGLE};
-use weights::Weigh;
+use weights::{Weigh, Weighed};
 
 use crate::{
     Int8Softmax,
@@ -63,6 +62,12 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// What an 8-bit sum over weights in 255ths times values is in.
+    #[inline(always)]
+    fn int8_unit(&self) -> f32 {
+        self.packed.int8_scales.value / 255.0
+    }
+
     /// Those of `columns`, which ascend, that have a live key.
     #[inline(always)]
     fn live<'c>(&self, columns: &'c [u32]) -> &'c [u32] {
@@ -93,27 +98,24 @@ impl OnLanes for AttendRows<'_, '_> {
         let Self { job, rows, out, ahead, scratch, watch } = self;
         let (head, d) = (job.packed, job.head_dim);
         let span = L::WIDTH.min(job.block_size);
-        let (score_scale, value_scale) = (std::f32::consts::LOG2_E / (d as f32).sqrt(), 1.0);
+        let score_scale = std::f32::consts::LOG2_E / (d as f32).sqrt();
         let int8 = Operands {
             queries: &head.int8.queries,
             keys: Keys { packed: &head.int8.keys, offsets: &head.int8_offsets, words: d / 4, span },
             values: &head.int8.values,
             score_scale: head.int8_scales.score,
-            value_scale: head.int8_scales.value / 255.0,
         };
         let half = Operands {
             queries: &head.half.queries,
             keys: Keys { packed: &head.half.keys, offsets: &[], words: d / 2, span },
             values: &head.half.values,
             score_scale,
-            value_scale,
         };
         let single = Operands {
             queries: words(job.q),
             keys: Keys { packed: &head.single_keys, offsets: &[], words: d, span },
             values: head.single_values(job.v),
             score_scale,
-            value_scale,
         };
         let operands = [int8, half, single];
         let mut out = out;
@@ -156,10 +158,8 @@ struct Operands<'a> {
     keys: Keys<'a>,
     /// `[rows][head_dim]`: words of as many keys as a word has numbers
     values: &'a [u32],
-    /// From a product to a score in powers of two; above zero.
+    /// From a product to a score in powers of two; above zero, and the same at 16 and 32 bit.
     score_scale: f32,
-    /// From a weighted sum to values.
-    value_scale: f32,
 }
 
 /// The state of one tile: for each query its running maximum, and the sum of its weights. Its weighted values so far are
@@ -243,14 +243,14 @@ impl<'a> Tile<'a> {
                 self.score::<L, Single>(lanes, single, of_single, scores_single, seen_others);
             }
             watch.lap(|phases| &mut phases.scores);
-            let scales = [of_int8.score_scale, of_half.score_scale, of_single.score_scale];
-            let correction = lanes.run(Weigh { tile: self, chunk, seen, scales, scores });
+            let scales = [of_int8.score_scale, of_single.score_scale];
+            let Weighed { correction, int8_unit } = lanes.run(Weigh { tile: self, chunk, seen, scales, scores });
             // 8-bit sums are brought to the others' unit where there are any.
             let alone = chunk.0[1].is_empty() && chunk.0[2].is_empty();
-            let unit = if alone { of_int8.value_scale } else { 1.0 };
-            let join = self.join(lanes, correction, Numbers::all(unit), all_empty(rest));
+            let unit = if alone { int8_unit } else { Numbers::all(1.0) };
+            let join = self.join(lanes, correction, unit, all_empty(rest));
             watch.lap(|phases| &mut phases.softmax);
-            self.add_values(lanes, chunk, operands, scores, &join);
+            self.add_values(lanes, chunk, operands, scores, &int8_unit, &join);
             watch.lap(|phases| &mut phases.values);
         }
     }
@@ -316,7 +316,8 @@ impl<'a> Tile<'a> {
         Join { keep, unit: Numbers::of(lanes, lanes.mul(unit.load(lanes), inverse)) }
     }
 
-    /// `output = keep * output + unit * (weights * values)`, where sums of 8-bit products are in units of their own unless they are alone.
+    /// `output = keep * output + unit * (weights * values)`, where sums of 8-bit products, if they are not alone, are first brought
+    /// to the others' unit: `int8_unit` times as much.
     #[inline(always)]
     fn add_values<L: Lanes>(
         &mut self,
@@ -324,13 +325,14 @@ impl<'a> Tile<'a> {
         chunk: &Chunk,
         operands: &[Operands<'_>; 3],
         weights: &[u32],
+        int8_unit: &Numbers,
         join: &Join,
     ) {
         let [int8, half, single] = &chunk.0;
         let rows = [int8.rows::<Int8>(), half.rows::<Half>(), single.rows::<Single>()];
         let [int8, half, single] = operands;
         let values = [int8.values, half.values, single.values];
-        let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit: int8.value_scale, join };
+        let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit, join };
         match [!rows[0].is_empty(), !rows[1].is_empty(), !rows[2].is_empty()] {
             [true, false, false] => sums.of_runs::<L, INT8>(lanes),
             [false, true, false] => sums.of_runs::<L, HALF>(lanes),

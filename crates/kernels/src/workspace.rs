@@ -53,7 +53,7 @@ impl Workspace {
     pub fn bytes(&self) -> usize {
         let scratch =
             self.scratch.iter().flat_map(|scratch| [&scratch.scores, &scratch.integers].map(|words| words.len()));
-        4 * (self.heads.words() + scratch.sum::<usize>())
+        4 * (self.heads.words() + scratch.sum::<usize>()) + size_of_val(&*self.scratch)
     }
 }
 
@@ -94,6 +94,9 @@ impl AlignedWords {
     const PAGE: usize = 4096;
 
     pub(crate) fn zeroed(len: usize) -> Self {
+        if len == 0 {
+            return Self { words: Vec::new(), start: 0, len };
+        }
         let words = vec![0; len + Self::PAGE / size_of::<u32>()];
         // The heap block stays where it is when this struct moves. `align_offset` may decline to answer: no harm done.
         let start = words.as_ptr().align_offset(Self::PAGE).min(Self::PAGE / size_of::<u32>());

@@ -121,7 +121,7 @@ fn a_calibration_without_enough_timings_is_refused() {
 
 /// A core whose kernels take what no utilisation of units explains: a head, a tile and a run pay for beginning, and writing
 /// outputs takes as long as many products. Packing is cheap, and so is a run, so that computing a block at a finer precision
-/// never pays.
+/// never pays in heads of 64 features.
 pub(crate) fn core_with_kernels() -> DeviceProfile {
     let figure = |value: f64| Figure { value, source: "a test".into(), verified: false };
     let by_precision = |of: [f64; 3]| Precision::ALL.into_iter().zip(of.map(figure)).collect::<BTreeMap<_, _>>();

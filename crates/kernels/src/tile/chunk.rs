@@ -2,8 +2,8 @@ use super::{Half, Int8, Job, Operand, Single};
 use crate::lanes::{Lanes, OnLanes};
 
 /// Keys that one step of the online softmax takes at most of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL):
-/// with values of 64 features and scores of 16 queries, what is multiplied stays near. The 8-bit products of that many keys
-/// cannot overflow 32 bits.
+/// of one precision alone, scores of 16 queries and values of 64 features are about what the innermost cache holds. The 8-bit
+/// products of that many keys cannot overflow 32 bits.
 const MOST: [usize; 3] = [256, 256, 128];
 
 /// Keys whose scores a chunk has room for.
@@ -12,7 +12,7 @@ pub(crate) const ROOM: usize = MOST[0] + MOST[1] + MOST[2];
 /// Keys of one group.
 pub(super) const GROUP: usize = 4;
 
-/// Rows of values of one precision, of which a row has a word of one, two or four keys, at most.
+/// The most rows of values of a run; a row has one key at 32 bit, two at 16, four at 8.
 pub(super) const MOST_ROWS: usize = 128;
 const _: () = assert!(MOST[0] / 4 <= MOST_ROWS && MOST[1] / 2 <= MOST_ROWS && MOST[2] <= MOST_ROWS);
 
@@ -30,6 +30,7 @@ pub(crate) struct Run {
     groups: [u32; MOST_GROUPS],
     /// How many of them have a live key. Those that follow fill up the last vector.
     real: usize,
+    /// For each word of a query's weights, where its values begin.
     rows: [u32; MOST_ROWS],
 }
 

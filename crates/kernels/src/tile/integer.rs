@@ -45,7 +45,7 @@ impl Tile<'_> {
         let softmax = IntegerSoftmax::new(self.job.packed.int8_scales.alpha);
         let scores = &mut scores[..words];
         lanes.run(WeighIntegers { tile: self, seen, operands: &operands[0], softmax: &softmax, normalisation, scores });
-        let mut unit = splat(lanes, operands[0].value_scale);
+        let mut unit = splat(lanes, self.job.int8_unit());
         if normalisation == Normalisation::Paper {
             unit = lanes.mul(unit, self.sum.load(lanes));
         }
@@ -56,7 +56,7 @@ impl Tile<'_> {
             rest = lanes.run(Fill { chunk, columns: rest, job: self.job });
             // The division comes with the last chunk, and then applies to the others' sums, too.
             let join = self.join(lanes, Numbers::all(1.0), unit, last && rest[0].is_empty());
-            self.add_values(lanes, chunk, operands, &scores[words..], &join);
+            self.add_values(lanes, chunk, operands, &scores[words..], &unit, &join);
             words += chunk.0[0].words::<L>();
         }
         watch.lap(|phases| &mut phases.values);

@@ -23,7 +23,7 @@ const AT_ONCE: usize = 8;
 /// Words of a cache line.
 const LINE: usize = size_of::<Line>() / size_of::<u32>();
 
-/// What the scores of a chunk have been.
+/// What scores of a chunk have been: the 8-bit ones, or the others.
 #[derive(Debug)]
 pub(crate) struct Seen {
     /// Of each query, lane by lane.
@@ -95,7 +95,7 @@ impl Seen {
     }
 }
 
-/// Products of all queries of a tile, `R` at a time (or as [`in_three`] says), with vectors of keys of a chunk, `C` at a time, each of two halves if
+/// Products of all queries of a tile, `R` at a time (or as [`in_three`] says), with vectors of keys of a run, `C` at a time, each of two halves if
 /// `HALVES`. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
 /// multiply-adds is left.
 pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool> {
@@ -217,7 +217,7 @@ struct Products<'a, L: Lanes, O: Operand, const C: usize> {
     seen: &'a mut Seen,
     /// Whether none of them is to be hidden.
     whole: bool,
-    /// Whether they are the first of the chunk.
+    /// Whether no others have been seen.
     first: bool,
     total: L::Float,
 }
@@ -331,7 +331,7 @@ struct Hide<'a, 'b, const C: usize> {
     /// `[C][queries]`
     scores: &'a mut [u32],
     seen: &'a mut Seen,
-    /// Whether they are the first of the chunk.
+    /// Whether no others have been seen.
     first: bool,
 }
 

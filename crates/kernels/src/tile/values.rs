@@ -2,7 +2,9 @@
 
 use std::marker::PhantomData;
 
-use super::{GROUP, Half, Int8, Numbers, Operand, Single, Tile, chunk::MOST_ROWS, in_three, splat, vectors_at_once};
+use super::{
+    GROUP, Half, Int8, MAX_QUERIES, Numbers, Operand, Single, Tile, chunk::MOST_ROWS, in_three, splat, vectors_at_once,
+};
 use crate::{
     lanes::{Lanes, OnLanes},
     packed::words_mut,
@@ -25,7 +27,7 @@ pub(super) struct AddValues<'a, 'b> {
     /// As [`Weigh`](super::Weigh) leaves them.
     pub weights: &'a [u32],
     /// What 8-bit sums are multiplied with before others join them.
-    pub int8_unit: f32,
+    pub int8_unit: &'a Numbers,
     pub join: &'a Join,
 }
 
@@ -35,7 +37,7 @@ pub(super) const INT8: Runs = 1;
 pub(super) const HALF: Runs = 2;
 pub(super) const SINGLE: Runs = 4;
 
-/// The same with `R` queries at a time, of which there are enough in a tile, and `C` vectors of features, or the first half
+/// [`AddValues`] with `R` queries at a time, of which there are enough in a tile, and `C` vectors of features, or the first half
 /// of one if `NARROW`, of some `RUNS`.
 struct Of<'a, 'b, const R: usize, const C: usize, const NARROW: bool, const RUNS: Runs>(AddValues<'a, 'b>);
 
@@ -116,7 +118,7 @@ struct Parts<'a> {
     /// From feature `at` on.
     values: [&'a [u32]; 3],
     at: usize,
-    int8_unit: f32,
+    int8_unit: &'a Numbers,
     join: &'a Join,
     fresh: bool,
     /// `[queries][head_dim]`
@@ -154,10 +156,12 @@ impl Parts<'_> {
             let products =
                 unsafe { multiply::<L, Int8, R, C, NARROW, OFFSET>(lanes, start, int8, weights(before), of_int8) };
             for r in 0..R {
+                // Of a query that is not there, anything: its sum goes nowhere.
+                let unit = self.int8_unit.splat(lanes, (first + r) % MAX_QUERIES);
                 for c in 0..C {
                     sums[r][c] = Int8::float(lanes, products[r][c]);
                     if RUNS != INT8 {
-                        sums[r][c] = lanes.mul(sums[r][c], splat(lanes, self.int8_unit));
+                        sums[r][c] = lanes.mul(sums[r][c], unit);
                     }
                 }
             }
@@ -211,7 +215,7 @@ fn store<L: Lanes, const NARROW: bool>(lanes: L, words: L::Word, to: &mut [u32])
     if NARROW { lanes.store_half(words, to) } else { lanes.store(words, to) }
 }
 
-/// A table for each vector width and precision; small numbers, so that it takes half a kilobyte of the innermost cache.
+/// A table for each vector width and precision; small numbers, so that it takes a quarter of a kilobyte of the innermost cache.
 struct WordsOf<L, O>(PhantomData<(L, O)>);
 
 impl<L: Lanes, O: Operand> WordsOf<L, O> {

@@ -7,33 +7,45 @@ use crate::lanes::{EXP2, Lanes, MAX_WIDTH, OnLanes};
 pub(super) const QUAD: usize = 4;
 const _: () = assert!(QUAD * QUAD == MAX_WIDTH);
 
-/// Turns a chunk's scores into weights, in place, and moves maxima and sums on. Gives what the output so far has to be
-/// multiplied by.
+/// Turns a chunk's scores into weights, in place, and moves maxima and sums on.
+///
+/// Weights at 16 and 32 bit are relative to the running maximum, as floats can be as small as that takes. 8-bit ones, which cannot, are
+/// relative to the largest 8-bit score of the chunk: keys that are computed at 8 bit because they matter little would else be lost beside
+/// one that matters much.
 pub(super) struct Weigh<'a, 'b> {
     pub tile: &'a mut Tile<'b>,
     pub chunk: &'a Chunk,
     /// Of 8-bit scores, and of others.
     pub seen: &'a [Seen; 2],
-    /// From a product to a score in powers of two, of each precision.
-    pub scales: [f32; 3],
+    /// From a product to a score in powers of two, at 8 bit and else.
+    pub scales: [f32; 2],
     /// Of all runs of the chunk.
     pub scores: &'a mut [u32],
 }
 
+/// For each query.
+pub(super) struct Weighed {
+    /// What the output so far has to be multiplied by.
+    pub correction: Numbers,
+    /// From a sum of 8-bit weights times values to one of others.
+    pub int8_unit: Numbers,
+}
+
 impl OnLanes for Weigh<'_, '_> {
-    type Output = Numbers;
+    type Output = Weighed;
 
     #[inline(always)]
-    fn on<L: Lanes>(self, lanes: L) -> Numbers {
-        let Self { tile, chunk, seen: [seen_int8, seen_others], scales, scores } = self;
+    fn on<L: Lanes>(self, lanes: L) -> Weighed {
+        let Self { tile, chunk, seen: [seen_int8, seen_others], scales: [scale_int8, scale], scores } = self;
         let Chunk([int8, half, single]) = chunk;
         let before = tile.max.load(lanes);
-        let mut max = before;
+        let (mut max, mut max_int8) = (before, splat(lanes, f32::MIN));
         if !int8.is_empty() {
-            max = lanes.max(lanes.mul(seen_int8.max(lanes), splat(lanes, scales[0])), max);
+            max_int8 = lanes.max(lanes.mul(seen_int8.max(lanes), splat(lanes, scale_int8)), max_int8);
+            max = lanes.max(max_int8, max);
         }
         if !(half.is_empty() && single.is_empty()) {
-            max = lanes.max(lanes.mul(seen_others.max(lanes), splat(lanes, scales[1])), max);
+            max = lanes.max(lanes.mul(seen_others.max(lanes), splat(lanes, scale)), max);
         }
         // Exactly zero where nothing has been summed: the least power of two over a sum is a denormal number, which slows
         // every product that it meets.
@@ -53,31 +65,41 @@ impl OnLanes for Weigh<'_, '_> {
                 poison = lanes.add(poison, nan_by_query::<L>(tile.queries.len(), of_half).load(lanes));
             }
         }
+        let queries = tile.queries.len();
         let mut maxima = tile.max;
         if !lanes.all_within(max, LARGE) {
             // Only of queries that are there: what stands for others may be anything.
-            let maxima = &mut maxima.0[..tile.queries.len()];
-            subtract::<L>(scales[0], maxima, of_int8);
-            subtract::<L>(scales[1], maxima, of_half);
-            subtract::<L>(scales[2], maxima, of_single);
+            let maxima = &mut maxima.0[..queries];
+            subtract::<L>(scale, maxima, of_half);
+            subtract::<L>(scale, maxima, of_single);
             maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
         }
         // Loops of products ask for a line with each word of keys, which are too few where chunks are short.
-        let short = of_int8.len() + of_half.len() + 2 * of_single.len() < SHORT * L::OF_VECTOR / L::WIDTH;
-        let mut quads = Quads { maxima, count: tile.queries.len(), asks: short };
-        let mut sum = splat(lanes, 0.0);
+        let asks = of_int8.len() + of_half.len() + 2 * of_single.len() < SHORT * L::OF_VECTOR / L::WIDTH;
+        let (mut sum, mut int8_unit) = (splat(lanes, 0.0), Numbers::all(0.0));
         if !int8.is_empty() {
-            sum = quads.weigh::<L, Int8>(lanes, scales[0], of_int8, &mut tile.ahead);
+            let mut maxima = Numbers::of(lanes, max_int8);
+            if !lanes.all_within(max_int8, LARGE) {
+                let maxima = &mut maxima.0[..queries];
+                subtract::<L>(scale_int8, maxima, of_int8);
+                maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
+            }
+            let of_run = Quads { maxima, queries, asks }.weigh::<L, Int8>(lanes, scale_int8, of_int8, &mut tile.ahead);
+            // Exactly one where no other score is larger.
+            let share = lanes.exp2([lanes.sub(max_int8, max)], &EXP2)[0];
+            sum = lanes.mul(of_run, share);
+            int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
         }
+        let quads = Quads { maxima, queries, asks };
         if !half.is_empty() {
-            sum = lanes.add(sum, quads.weigh::<L, Half>(lanes, scales[1], of_half, &mut tile.ahead));
+            sum = lanes.add(sum, quads.weigh::<L, Half>(lanes, scale, of_half, &mut tile.ahead));
         }
         if !single.is_empty() {
-            sum = lanes.add(sum, quads.weigh::<L, Single>(lanes, scales[2], of_single, &mut tile.ahead));
+            sum = lanes.add(sum, quads.weigh::<L, Single>(lanes, scale, of_single, &mut tile.ahead));
         }
         let sum = lanes.mul_add(tile.sum.load(lanes), correction, lanes.add(sum, poison));
         tile.sum = Numbers::of(lanes, sum);
-        Numbers::of(lanes, correction)
+        Weighed { correction: Numbers::of(lanes, correction), int8_unit }
     }
 }
 
@@ -85,7 +107,7 @@ impl OnLanes for Weigh<'_, '_> {
 struct Quads {
     /// What is taken from scores.
     maxima: Numbers,
-    count: usize,
+    queries: usize,
     /// Whether the next head's lines are asked for meanwhile.
     asks: bool,
 }
@@ -96,16 +118,10 @@ impl Quads {
     /// The weights of as many queries as there are numbers in a word share vectors, which lie where the scores of the first
     /// of them were: see [`Operand::weights`].
     #[inline(always)]
-    fn weigh<L: Lanes, O: Operand>(
-        &mut self,
-        lanes: L,
-        scale: f32,
-        scores: &mut [u32],
-        ahead: &mut Ahead<'_>,
-    ) -> L::Float {
+    fn weigh<L: Lanes, O: Operand>(&self, lanes: L, scale: f32, scores: &mut [u32], ahead: &mut Ahead<'_>) -> L::Float {
         let vectors = scores.len() / L::OF_VECTOR;
-        assert!(self.count <= L::WIDTH, "a tile has no more queries than a vector has lanes");
-        let quads = self.count.div_ceil(QUAD);
+        assert!(self.queries <= L::WIDTH, "a tile has no more queries than a vector has lanes");
+        let quads = self.queries.div_ceil(QUAD);
         let scale = splat(lanes, scale);
         let ahead = if self.asks { ahead.take(quads * vectors * QUAD) } else { &[] };
         // A line that is near, anyway, where nothing is to be asked for.

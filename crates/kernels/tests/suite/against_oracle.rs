@@ -35,37 +35,44 @@ const LENGTHS_OF_NARROW: [(AttentionKind, u32, u32, usize); 3] =
 const WIDE_HEAD_DIMS: [u32; 3] = [136, 256, MAX_HEAD_DIM];
 const LENGTHS_OF_WIDE: [(AttentionKind, u32, u32, usize); 3] =
     [(Full, 49, 49, 49), (Causal, 77, 77, 77), (Cross, 13, 300, 281)];
-/// Rows that take several chunks, of which the first ones have all precisions and the last ones do not.
+/// Rows that take several chunks, of which the first ones have all precisions and the last ones any one alone.
 const LONG: [(AttentionKind, u32, u32, usize); 1] = [(Cross, 17, 1500, 1433)];
+const MIXTURES_OF_LONG: [&[Precision]; 5] = [
+    &[Int8, Half, Single],
+    &[Int8, Int8, Int8, Int8, Int8, Int8, Half, Single],
+    &[Int8, Half, Half, Half, Half, Half, Half, Single],
+    &[Int8, Int8, Int8, Single],
+    &[Int8, Half, Half, Half],
+];
 
 const DENSITIES: [f64; 3] = [1.0, 0.5, 0.1];
 const PRECISIONS: [&[Precision]; 4] = [&[Single], &[Half], &[Int8], &[Int8, Half, Single]];
 
 #[test]
 fn every_kernel_agrees_with_the_oracle() {
-    check_all(&LENGTHS, &HEAD_DIMS);
-    check_all(&LENGTHS_OF_NARROW, &NARROW_HEAD_DIMS);
+    check_all(&LENGTHS, &HEAD_DIMS, &PRECISIONS);
+    check_all(&LENGTHS_OF_NARROW, &NARROW_HEAD_DIMS, &PRECISIONS);
 }
 
 #[test]
 fn long_rows_agree_with_the_oracle() {
-    check_all(&LONG, &[24, 64]);
+    check_all(&LONG, &[24, 64], &MIXTURES_OF_LONG);
 }
 
 #[test]
 fn heads_up_to_the_widest_agree_with_the_oracle() {
-    check_all(&LENGTHS_OF_WIDE, &WIDE_HEAD_DIMS);
+    check_all(&LENGTHS_OF_WIDE, &WIDE_HEAD_DIMS, &PRECISIONS);
 }
 
 /// Every block size, density and mixture of precisions.
-fn check_all(lengths: &[(AttentionKind, u32, u32, usize)], head_dims: &[u32]) {
+fn check_all(lengths: &[(AttentionKind, u32, u32, usize)], head_dims: &[u32], mixtures: &[&[Precision]]) {
     let mut seed = 0;
     for &(kind, queries, keys, live_keys) in lengths {
         for &head_dim in head_dims {
             let shape = AttentionShape { kind, heads: 2, queries, keys, head_dim, windows: 1 };
             for block_size in BlockSize::ALL {
                 for density in DENSITIES {
-                    for precisions in PRECISIONS {
+                    for precisions in mixtures {
                         seed += 1;
                         let mut rng = ChaCha8Rng::seed_from_u64(seed);
                         let masks = [(); 2].map(|()| random_mask(&shape, block_size, density, precisions, &mut rng));

@@ -354,26 +354,71 @@ fn nan_is_found_beside_keys_that_are_not_there() {
 
 #[test]
 fn nan_outlasts_the_chunks_of_keys_that_follow() {
-    // 300 keys are two or three chunks; in the mixture, of each precision one after the other.
-    let shape = AttentionShape { heads: 1, queries: 300, keys: 300, head_dim: 8, ..SHAPE };
+    // A chunk has no more than 256, 256 and 128 keys of the precisions: the first chunks have all of a mixture, later ones what it has most of.
+    let shape = AttentionShape {
+        kind: AttentionKind::CrossAttention,
+        heads: 1,
+        queries: 40,
+        keys: 800,
+        head_dim: 8,
+        windows: 1,
+    };
     let clean = Tensors::gaussian(&shape, 13);
-    let columns = BlockSize::B16.cover(300) as usize;
-    for glyphs in [[2, 2, 2], [1, 1, 1], [2, 1, 2], [1, 2, 1], [2, 1, 0]] {
-        let cells = (0..columns * columns).map(|at| Some(Precision::ALL[glyphs[at % columns % 3]])).collect();
+    let (rows, columns) = (BlockSize::B16.cover(40) as usize, BlockSize::B16.cover(800) as usize);
+    for glyphs in [[2, 2, 2], [1, 1, 1], [2, 1, 2], [1, 2, 1], [1, 0, 0], [2, 0, 0]] {
+        let cells = (0..rows * columns).map(|at| Some(Precision::ALL[glyphs[at % columns % 3]])).collect();
         let mask = HeadMask { block_size: BlockSize::B16, blocks: BlockMask::new(columns, cells).unwrap() };
         for (options, poison) in options().flat_map(|options| [f32::NAN, f32::INFINITY].map(|poison| (options, poison)))
         {
             let options = options.promotion(Promotion::Never);
-            for place in [3, 16 * 8 + 3, 290 * 8 + 3] {
+            for [place, of_key] in [[3, 3], [16 * 8 + 3, 16 * 8 + 3], [39 * 8 + 3, 790 * 8 + 3]] {
                 let mut queries = clean.q.clone();
                 queries[place] = poison;
                 let found = run(options, std::slice::from_ref(&mask), shape, Inputs::new(&queries, &clean.k, &clean.v));
                 let of_query = &found[place / 8 * 8..][..8];
                 assert!(of_query.iter().all(|x| x.is_nan()), "{glyphs:?}, {poison} at {place}, {options:?}");
                 let mut keys = clean.k.clone();
-                keys[place] = f32::NAN;
+                keys[of_key] = f32::NAN;
                 let found = run(options, std::slice::from_ref(&mask), shape, Inputs::new(&clean.q, &keys, &clean.v));
-                assert!(found.iter().all(|x| x.is_nan()), "{glyphs:?}, NaN in key of {place}, {options:?}");
+                assert!(found.iter().all(|x| x.is_nan()), "{glyphs:?}, NaN in key of {of_key}, {options:?}");
+            }
+        }
+    }
+}
+
+/// Keys that matter little are computed at 8 bit, beside few that matter much.
+#[test]
+fn eight_bit_keys_beside_a_far_larger_score_are_not_lost() {
+    // One key at 32 bit weighs e^7 times as much as any of the others, and has values of zero, where they have one.
+    let shape = AttentionShape {
+        kind: AttentionKind::CrossAttention,
+        heads: 1,
+        queries: 16,
+        keys: 600,
+        head_dim: 16,
+        windows: 1,
+    };
+    let at_zero = |at: usize, x: f32| if at == 0 { x } else { 0.0 };
+    let q: Vec<f32> = (0..16 * 16).map(|at| at_zero(at % 16, 4.0)).collect();
+    let k: Vec<f32> = (0..600 * 16).map(|at| at_zero(at, 7.0)).collect();
+    let v: Vec<f32> = (0..600 * 16).map(|at| if at < 16 { 0.0 } else { 1.0 }).collect();
+    for (size, fine) in
+        BlockSize::ALL.into_iter().flat_map(|size| Precision::ALL[1..].iter().map(move |fine| (size, *fine)))
+    {
+        let (rows, columns) = (size.cover(16) as usize, size.cover(600) as usize);
+        let cells =
+            (0..rows * columns).map(|at| Some(if at % columns == 0 { fine } else { Precision::Int8 })).collect();
+        let mask = [HeadMask { block_size: size, blocks: BlockMask::new(columns, cells).unwrap() }];
+        let inputs = Inputs::new(&q, &k, &v);
+        let expected = oracle::attend(&mask, &shape, inputs).unwrap();
+        let float = options().filter(|options| options.int8_softmax == Int8Softmax::Float);
+        for options in float.map(|options| options.promotion(Promotion::Never)) {
+            let found = run(options, &mask, shape, inputs);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(
+                    (f64::from(*found) / expected - 1.0).abs() < 0.01,
+                    "{found}, not {expected}: {size}, {fine}, {options:?}"
+                );
             }
         }
     }
