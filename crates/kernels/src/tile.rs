@@ -346,7 +346,6 @@ impl<'a> Tile<'a> {
     }
 }
 
-/// Not by `all`, nor anything else of an array by a closure, between the steps: left a call, that took a fiftieth of rows with few blocks.
 #[inline(always)]
 fn all_empty([int8, half, single]: [&[u32]; 3]) -> bool {
     int8.is_empty() && half.is_empty() && single.is_empty()
