@@ -257,7 +257,7 @@ unsafe fn multiply<L: Lanes, O: Operand, const R: usize, const C: usize, const N
     let vectors = rows.len().div_ceil(of_vector);
     assert!(rows.len() <= MOST_ROWS, "no chunk has more words");
     assert!(
-        vectors * L::OF_VECTOR <= weights.len() + (L::WIDTH - (OFFSET + R)) * L::WIDTH,
+        vectors * L::OF_VECTOR + (OFFSET + R) * L::WIDTH <= weights.len() + L::WIDTH * L::WIDTH,
         "every key has its weights"
     );
     let len = if NARROW { L::WIDTH / 2 } else { C * L::WIDTH };
