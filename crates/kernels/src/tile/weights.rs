@@ -85,8 +85,12 @@ impl OnLanes for Weigh<'_, '_> {
                 maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
             }
             let of_run = Quads { maxima, queries, asks }.weigh::<L, Int8>(lanes, scale_int8, of_int8, &mut tile.ahead);
-            // Exactly one where no other score is larger.
-            let share = lanes.exp2([lanes.sub(max_int8, max)], &EXP2)[0];
+            // Exactly one where no other score is larger, and so where there are none.
+            let alone = tile.fresh && half.is_empty() && single.is_empty();
+            let share = match alone {
+                true => splat(lanes, 1.0),
+                false => lanes.exp2([lanes.sub(max_int8, max)], &EXP2)[0],
+            };
             sum = lanes.mul(of_run, share);
             int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
         }
