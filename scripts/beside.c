@@ -1,7 +1,7 @@
 // What an instruction takes from products that begin beside it: 24 products of 512 bits and 8 others in turn, all independent,
 // in cycles that each of the others adds. For AVX-512 with VNNI, BF16 and VBMI; docs/measurements has what it said.
 //
-//     gcc -O2 -o /tmp/beside scripts/beside.c && taskset -c 1 /tmp/beside
+//     gcc -O2 -march=x86-64-v4 -o /tmp/beside scripts/beside.c && taskset -c 1 /tmp/beside
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
