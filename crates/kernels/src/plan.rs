@@ -17,7 +17,7 @@ use crate::{
     promotion,
     row::{self, Row},
     shared_heads::SharedHeads,
-    tile::{Ahead, AttendRows, Job},
+    tile::{AttendRows, Job, Next},
     workspace::{Scratch, WorkspaceSize},
 };
 
@@ -224,13 +224,13 @@ impl<'a> Call<'a> {
             self.pack_head(first, packed);
             watch.lap(|phases| &mut phases.packing);
             let next = first.head + 1;
-            let mut ahead = match next < self.plan.shape.heads as usize {
-                true => Ahead::of(self.head(next).into()),
-                false => Ahead::default(),
+            let next = match next < self.plan.shape.heads as usize {
+                true => Next::of(self.head(next).into()),
+                false => Next::default(),
             };
             let queries: usize = rows.iter().map(|row| row.queries.len()).sum();
             let (here, rest) = out.split_at_mut(queries * d);
-            self.attend_rows(rows, packed, here, &mut ahead, scratch, watch);
+            self.attend_rows(rows, packed, here, &next, scratch, watch);
             out = rest;
         }
     }
@@ -281,12 +281,12 @@ impl<'a> Call<'a> {
         // SAFETY: rows are different queries, and these are the band's.
         let out = unsafe { out.part(at(first.queries.start)..at(last.queries.end)) };
         let next = next.map(|next| self.plan.rows[next.start].head).filter(|&next| next != first.head);
-        let mut ahead = next.map_or_else(Ahead::default, |next| Ahead::of(self.head(next).into()));
+        let next = next.map_or_else(Next::default, |next| Next::of(self.head(next).into()));
         heads.with(
             first.head,
             worker,
             |packed| self.pack_head(first, packed),
-            |packed| self.attend_rows(rows, packed, out, &mut ahead, scratch, &mut Stopwatch::default()),
+            |packed| self.attend_rows(rows, packed, out, &next, scratch, &mut Stopwatch::default()),
         );
     }
 
@@ -296,7 +296,7 @@ impl<'a> Call<'a> {
         rows: &[Row],
         packed: &PackedHead,
         out: &mut [f32],
-        ahead: &mut Ahead<'a>,
+        next: &Next<'a>,
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
     ) {
@@ -313,7 +313,7 @@ impl<'a> Call<'a> {
             v,
             packed,
         };
-        self.plan.instructions.run(AttendRows { job, rows, out, ahead, scratch, watch });
+        self.plan.instructions.run(AttendRows { job, rows, out, next, scratch, watch });
     }
 
     /// Queries and live keys and values of one head.

@@ -20,12 +20,12 @@ mod weights;
 
 use std::ops::Range;
 
-pub(crate) use ahead::Ahead;
+pub(crate) use ahead::Next;
 pub(crate) use chunk::{Chunk, ROOM};
 pub(crate) use operand::{Half, Int8, Operand, Single};
 pub(crate) use scores::Seen;
 
-use ahead::Line;
+use ahead::{Ahead, Line};
 use chunk::{Fill, GROUP, Run};
 use scores::{Keys, Score};
 use values::{AddValues, HALF, INT8, Join, SINGLE};
@@ -85,7 +85,7 @@ pub(crate) struct AttendRows<'a, 'b> {
     pub rows: &'a [Row],
     pub out: &'a mut [f32],
     /// What the next head is packed from, which is asked for meanwhile.
-    pub ahead: &'a mut Ahead<'b>,
+    pub next: &'a Next<'b>,
     pub scratch: &'a mut Scratch,
     pub watch: &'a mut Stopwatch,
 }
@@ -95,7 +95,7 @@ impl OnLanes for AttendRows<'_, '_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { job, rows, out, ahead, scratch, watch } = self;
+        let Self { job, rows, out, next, scratch, watch } = self;
         let (head, d) = (job.packed, job.head_dim);
         let span = L::WIDTH.min(job.block_size);
         let score_scale = std::f32::consts::LOG2_E / (d as f32).sqrt();
@@ -118,7 +118,7 @@ impl OnLanes for AttendRows<'_, '_> {
             score_scale,
         };
         let operands = [int8, half, single];
-        let mut out = out;
+        let (mut out, mut ahead) = (out, Ahead::of(next));
         for row in rows {
             let [int8, half, single] = &row.blocks;
             let of = |blocks: &Range<usize>| job.live(&job.columns[blocks.start..blocks.end]);
@@ -131,7 +131,7 @@ impl OnLanes for AttendRows<'_, '_> {
                     lanes.prefetch_to_write(here);
                 }
                 // A copy, and back: a reference would tie the lifetimes of all tiles together.
-                let mut tile = Tile::start(&job, queries, here, *ahead);
+                let mut tile = Tile::start(&job, queries, here, ahead);
                 let mut columns = columns;
                 if let Int8Softmax::Integer(normalisation) = job.int8_softmax {
                     let [of_int8, of_half, of_single] = columns;
@@ -227,7 +227,7 @@ impl<'a> Tile<'a> {
         let [of_int8, of_half, of_single] = operands;
         let mut rest = columns;
         while !all_empty(rest) {
-            rest = lanes.run(Fill { chunk, columns: rest, job: self.job });
+            lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             watch.lap(|phases| &mut phases.rows);
             let Chunk([int8, half, single]) = &*chunk;
             let (scores_int8, others) = scores.split_at_mut(int8.words::<L>());

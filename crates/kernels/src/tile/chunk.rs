@@ -40,25 +40,23 @@ impl Chunk {
     }
 }
 
-/// Takes as many blocks from the front of each of `columns` as fit. All of them have a live key. Gives what is left.
+/// Takes as many blocks from the front of each of `columns` as fit. All of them have a live key.
 pub(super) struct Fill<'a, 'b> {
     pub chunk: &'a mut Chunk,
-    pub columns: [&'b [u32]; 3],
+    pub columns: &'a mut [&'b [u32]; 3],
     pub job: &'a Job<'a>,
 }
 
-impl<'b> OnLanes for Fill<'_, 'b> {
-    type Output = [&'b [u32]; 3];
+impl OnLanes for Fill<'_, '_> {
+    type Output = ();
 
     #[inline(always)]
-    fn on<L: Lanes>(self, _: L) -> Self::Output {
+    fn on<L: Lanes>(self, _: L) {
         let Self { chunk: Chunk([int8, half, single]), columns: [of_int8, of_half, of_single], job } = self;
         let [most_int8, most_half, most_single] = MOST;
-        [
-            int8.fill::<L, Int8>(of_int8, most_int8, job),
-            half.fill::<L, Half>(of_half, most_half, job),
-            single.fill::<L, Single>(of_single, most_single, job),
-        ]
+        *of_int8 = int8.fill::<L, Int8>(of_int8, most_int8, job);
+        *of_half = half.fill::<L, Half>(of_half, most_half, job);
+        *of_single = single.fill::<L, Single>(of_single, most_single, job);
     }
 }
 

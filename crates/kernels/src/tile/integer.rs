@@ -36,7 +36,7 @@ impl Tile<'_> {
         seen.restart(self.queries.len());
         watch.lap(|phases| &mut phases.rows);
         while !rest[0].is_empty() {
-            rest = lanes.run(Fill { chunk, columns: rest, job: self.job });
+            lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             let [int8, ..] = &chunk.0;
             self.score::<L, Int8>(lanes, int8, &operands[0], &mut scores[words..], seen);
             words += int8.words::<L>();
@@ -53,7 +53,7 @@ impl Tile<'_> {
         let unit = Numbers::of(lanes, unit);
         let (mut rest, mut words) = ([columns, &[], &[]], 0);
         while !rest[0].is_empty() {
-            rest = lanes.run(Fill { chunk, columns: rest, job: self.job });
+            lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             // The division comes with the last chunk, and then applies to the others' sums, too.
             let join = self.join(lanes, Numbers::all(1.0), unit, last && rest[0].is_empty());
             self.add_values(lanes, chunk, operands, &scores[words..], &unit, &join);
