@@ -31,6 +31,8 @@ pub struct KernelTimes {
     pub block_cycles: Figure,
     /// Beginning and ending a run, for each tile.
     pub run_cycles: Figure,
+    /// Joining a run at 8 bit with those of other precisions, for each tile: its weights are in a unit of their own.
+    pub join_cycles: Figure,
     /// Beginning and ending a tile, whatever runs it has.
     pub tile_cycles: Figure,
     /// Writing a feature of the tile's output.
@@ -55,19 +57,20 @@ pub struct KernelTimes {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rates([f64; RATES]);
 
-pub(crate) const RATES: usize = 19;
+pub(crate) const RATES: usize = 20;
 const SOFTMAX: usize = 3;
 const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
 const RUN: usize = 8;
-const TILE: usize = 9;
-const OUTPUT: usize = 10;
-const HEAD: usize = 11;
-const PACK: usize = 12;
-const PACK_KEY: usize = 15;
-const FAR_BYTE: usize = 16;
-const FAR_WORD: usize = 17;
-const LOAD: usize = 18;
+const JOIN: usize = 9;
+const TILE: usize = 10;
+const OUTPUT: usize = 11;
+const HEAD: usize = 12;
+const PACK: usize = 13;
+const PACK_KEY: usize = 16;
+const FAR_BYTE: usize = 17;
+const FAR_WORD: usize = 18;
+const LOAD: usize = 19;
 
 /// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
 const PADDING: f64 = 4.0;
@@ -100,6 +103,7 @@ impl KernelTimes {
             ("kernels.integer_softmax_cycles".into(), &self.integer_softmax_cycles),
             ("kernels.block_cycles".into(), &self.block_cycles),
             ("kernels.run_cycles".into(), &self.run_cycles),
+            ("kernels.join_cycles".into(), &self.join_cycles),
             ("kernels.tile_cycles".into(), &self.tile_cycles),
             ("kernels.output_cycles".into(), &self.output_cycles),
             ("kernels.head_cycles".into(), &self.head_cycles),
@@ -145,6 +149,7 @@ impl Rates {
         rates[INTEGER_SOFTMAX] = times.integer_softmax_cycles.value;
         rates[BLOCK] = times.block_cycles.value;
         rates[RUN] = times.run_cycles.value;
+        rates[JOIN] = times.join_cycles.value;
         rates[TILE] = times.tile_cycles.value;
         rates[OUTPUT] = times.output_cycles.value;
         rates[HEAD] = times.head_cycles.value;
@@ -164,6 +169,7 @@ impl Rates {
             integer_softmax_cycles: figure(rates[INTEGER_SOFTMAX]),
             block_cycles: figure(rates[BLOCK]),
             run_cycles: figure(rates[RUN]),
+            join_cycles: figure(rates[JOIN]),
             tile_cycles: figure(rates[TILE]),
             output_cycles: figure(rates[OUTPUT]),
             head_cycles: figure(rates[HEAD]),
@@ -345,6 +351,9 @@ impl Row {
         let Self { size, padding, waits, tiles, queries, .. } = self;
         let features = f64::from(shape.head_dim);
         counts[TILE] += tiles;
+        if keys[0] > 0 && keys[1] + keys[2] > 0 {
+            counts[JOIN] += tiles;
+        }
         counts[OUTPUT] += tiles * features;
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();

@@ -18,7 +18,7 @@ typedef enum maskwright_status {
   maskwright_status_MASK = 3,
   // The CPU cannot do what was asked for, or the environment names no kernel.
   maskwright_status_KERNEL = 4,
-  // A workspace of another plan was given.
+  // The workspace has too little room for the plan.
   maskwright_status_WORKSPACE = 5,
   // A fault of this library; an output may be half written.
   maskwright_status_INTERNAL = 6,
@@ -102,12 +102,20 @@ enum maskwright_status maskwright_plan_new_as_masked(const struct maskwright_mod
 // `plan` is null or a plan, and is not used again.
 void maskwright_plan_free(struct maskwright_plan *plan);
 
-// Makes a workspace for calls of `plan`; free it with `maskwright_workspace_free`.
+// Makes a workspace for calls of `plan` and of plans that need no more; free it with `maskwright_workspace_free`.
 //
 // # Safety
 // `plan` is a plan that was not freed, `workspace` points to a pointer; null is refused.
 enum maskwright_status maskwright_workspace_new(const struct maskwright_plan *plan,
                                                 struct maskwright_workspace **workspace);
+
+// Makes room in `workspace` for calls of `plan`, too, as where layers that run one after the other share one. Allocates where
+// there is not enough yet.
+//
+// # Safety
+// `plan` is a plan and `workspace` a workspace, both not freed; null is refused. No other call uses `workspace` at the same time.
+enum maskwright_status maskwright_workspace_reserve(struct maskwright_workspace *workspace,
+                                                    const struct maskwright_plan *plan);
 
 // Frees a workspace; null is nothing to free.
 //

@@ -34,7 +34,7 @@ pub enum maskwright_status {
     MASK = 3,
     /// The CPU cannot do what was asked for, or the environment names no kernel.
     KERNEL = 4,
-    /// A workspace of another plan was given.
+    /// The workspace has too little room for the plan.
     WORKSPACE = 5,
     /// A fault of this library; an output may be half written.
     INTERNAL = 6,
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn maskwright_plan_free(plan: *mut maskwright_plan) {
     }
 }
 
-/// Makes a workspace for calls of `plan`; free it with `maskwright_workspace_free`.
+/// Makes a workspace for calls of `plan` and of plans that need no more; free it with `maskwright_workspace_free`.
 ///
 /// # Safety
 /// `plan` is a plan that was not freed, `workspace` points to a pointer; null is refused.
@@ -190,6 +190,25 @@ pub unsafe extern "C" fn maskwright_workspace_new(
         *workspace = ptr::null_mut();
         let plan = unsafe { plan.as_ref() }.ok_or(Refusal::Null("plan"))?;
         *workspace = Box::into_raw(Box::new(maskwright_workspace(plan.0.workspace())));
+        Ok(())
+    })
+}
+
+/// Makes room in `workspace` for calls of `plan`, too, as where layers that run one after the other share one. Allocates where
+/// there is not enough yet.
+///
+/// # Safety
+/// `plan` is a plan and `workspace` a workspace, both not freed; null is refused. No other call uses `workspace` at the same time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maskwright_workspace_reserve(
+    workspace: *mut maskwright_workspace,
+    plan: *const maskwright_plan,
+) -> maskwright_status {
+    guarded(|| {
+        // SAFETY: not null, and what the caller says it is.
+        let workspace = unsafe { workspace.as_mut() }.ok_or(Refusal::Null("workspace"))?;
+        let plan = unsafe { plan.as_ref() }.ok_or(Refusal::Null("plan"))?;
+        workspace.0.reserve(&plan.0);
         Ok(())
     })
 }

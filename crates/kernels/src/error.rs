@@ -22,7 +22,9 @@ pub enum KernelError {
     Length { operand: &'static str, found: usize, expected: usize, heads: u32, tokens: u32, head_dim: u32 },
     #[error("{found} live keys are more than the {keys} keys of this plan")]
     LiveKeys { found: usize, keys: u32 },
-    #[error("this workspace was made by a plan of another size: take one from `workspace()` of the plan that runs")]
+    #[error(
+        "this workspace has too little room for the plan: take one from its `workspace()`, or `reserve` room for it"
+    )]
     Workspace,
     #[error("`{given}` is no kernel of this build: MASKWRIGHT_KERNEL is one of {known}, or unset for the fastest")]
     UnknownKernel { given: String, known: String },

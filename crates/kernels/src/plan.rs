@@ -46,6 +46,8 @@ pub struct AttentionPlan {
     bands: Vec<Range<usize>>,
     /// The bands that each thread begins with.
     shares: Vec<Range<usize>>,
+    /// For each head, and each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL): whether it has such blocks.
+    uses: Vec<[bool; 3]>,
     workspace: WorkspaceSize,
     input_and_output_bytes: usize,
 }
@@ -134,13 +136,14 @@ impl AttentionPlan {
             queries: shape.queries as usize,
             keys: shape.keys as usize,
             head_dim: shape.head_dim as usize,
-            heads: uses,
+            heads: masks.len(),
+            uses: [0, 1, 2].map(|at| uses.iter().any(|uses| uses[at])),
             workers,
             integer_keys,
         };
         let tokens = 2 * (workspace.queries + workspace.keys); // of q and the output, of k and v
         let input_and_output_bytes = tokens * shape.heads as usize * workspace.head_dim * size_of::<f32>();
-        Ok(Self { shape, options, instructions, rows, columns, bands, shares, workspace, input_and_output_bytes })
+        Ok(Self { shape, options, instructions, rows, columns, uses, bands, shares, workspace, input_and_output_bytes })
     }
 
     pub fn shape(&self) -> &AttentionShape {
@@ -157,9 +160,14 @@ impl AttentionPlan {
         self.rows.iter().map(|row| row.promoted).sum()
     }
 
+    /// What a workspace for its calls has to hold.
+    pub(crate) fn needs(&self) -> &WorkspaceSize {
+        &self.workspace
+    }
+
     /// Memory for calls of [`run`](Self::run), which allocates none itself.
     pub fn workspace(&self) -> Workspace {
-        Workspace::new(&self.workspace)
+        Workspace::new(self.workspace)
     }
 
     /// Computes attention into `out`, `[heads, queries, head_dim]`, every element of which is written.
@@ -171,11 +179,11 @@ impl AttentionPlan {
     pub fn run(&self, inputs: Inputs<'_>, out: &mut [f32], workspace: &mut Workspace) -> Result<(), KernelError> {
         let live_keys = inputs.check(&self.shape)?;
         inputs::check_length("out", out, &self.shape, self.shape.queries)?;
-        if workspace.size != self.workspace {
+        if !workspace.fits(&self.workspace) {
             return Err(KernelError::Workspace);
         }
         let call = Call { plan: self, inputs, live_keys };
-        match &mut workspace.scratch[..] {
+        match &mut workspace.scratch[..self.workspace.workers] {
             [scratch] => call.attend_heads(workspace.heads.first(), out, scratch, &mut Stopwatch::default()),
             _ => call.attend_bands(out, workspace),
         }
@@ -191,7 +199,8 @@ impl AttentionPlan {
     ) -> Result<Phases, KernelError> {
         let live_keys = inputs.check(&self.shape)?;
         inputs::check_length("out", out, &self.shape, self.shape.queries)?;
-        let Some(scratch) = workspace.scratch.first_mut().filter(|_| workspace.size == self.workspace) else {
+        let fits = workspace.fits(&self.workspace);
+        let Some(scratch) = workspace.scratch.first_mut().filter(|_| fits) else {
             return Err(KernelError::Workspace);
         };
         let mut watch = Stopwatch::start();
@@ -211,7 +220,7 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn pack_head(self, &Row { head, block_size, .. }: &Row, packed: &mut PackedHead) {
         let (q, k, v) = self.head(head);
-        let head = Head { q, k, v, uses: self.plan.workspace.heads[head], block_size };
+        let head = Head { q, k, v, uses: self.plan.uses[head], block_size };
         self.plan.instructions.run(Pack { packed, head, head_dim: self.plan.shape.head_dim as usize });
     }
 
@@ -243,7 +252,7 @@ impl<'a> Call<'a> {
         for (next, share) in next.iter_mut().zip(&self.plan.shares) {
             *next = AtomicUsize::new(share.start);
         }
-        let (heads, next, workers) = (&*heads, &next[..], scratch.len());
+        let (heads, next, workers) = (&*heads, &next[..], self.plan.workspace.workers);
         let (out, scratch) = (Parts::of(out), Parts::of(scratch));
         crew::together(workers - 1, &|worker| {
             // SAFETY: no two workers have the same number.

@@ -4,18 +4,36 @@ use std::{
 };
 
 use crate::{
+    AttentionPlan,
     packed::PackedHead,
     shared_heads::SharedHeads,
     tile::{Chunk, MAX_QUERIES, ROOM, Seen},
 };
 
-/// Memory that [`AttentionPlan::run`](crate::AttentionPlan::run) works in: made once by
-/// [`workspace`](crate::AttentionPlan::workspace), then used for call after call, one at a time.
+/// Memory that [`AttentionPlan::run`] works in: made once by [`workspace`](AttentionPlan::workspace), then used for call after
+/// call, one at a time.
 ///
-/// It fits every plan of the same size, and holds nothing that a later call depends on.
+/// It fits every plan that needs no more, and holds nothing that a later call depends on. Layers that run one after the other
+/// share one, which is in the caches then:
+///
+/// ```
+/// # use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
+/// # use maskwright_kernels::{AttentionPlan, Inputs};
+/// # let shape = AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 16, keys: 16, head_dim: 8, windows: 1 };
+/// # let plan = |precision| AttentionPlan::new(&[HeadMask::dense(&shape, BlockSize::B8, precision)], shape);
+/// let layers = [plan(Precision::Single)?, plan(Precision::Int8)?];
+/// let mut workspace = layers[0].workspace();
+/// layers.iter().for_each(|plan| workspace.reserve(plan));
+/// # let (numbers, mut out) = ([1.0; 128], [0.0; 128]);
+/// # let inputs = Inputs::new(&numbers, &numbers, &numbers);
+/// for plan in &layers {
+///     plan.run(inputs, &mut out, &mut workspace)?;
+/// }
+/// # Ok::<(), maskwright_kernels::KernelError>(())
+/// ```
 #[derive(Debug)]
 pub struct Workspace {
-    pub(crate) size: WorkspaceSize,
+    size: WorkspaceSize,
     pub(crate) heads: SharedHeads,
     /// One a thread.
     pub(crate) scratch: Vec<Scratch>,
@@ -24,29 +42,56 @@ pub struct Workspace {
 }
 
 /// What decides how large a workspace is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WorkspaceSize {
     pub queries: usize,
     pub keys: usize,
     pub head_dim: usize,
-    /// For each head, and each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL): whether it has such blocks.
-    pub heads: Vec<[bool; 3]>,
+    pub heads: usize,
+    /// For each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL): whether a head has such blocks.
+    pub uses: [bool; 3],
     pub workers: usize,
     /// Keys of the longest row of 8-bit blocks, for integer softmax; else zero.
     pub integer_keys: usize,
 }
 
-impl Workspace {
-    pub(crate) fn new(size: &WorkspaceSize) -> Self {
-        // Heads take turns in a room.
-        let uses = size.heads.iter().fold([false; 3], |all, uses| [0, 1, 2].map(|at| all[at] | uses[at]));
-        let room = |_| PackedHead::with_room(size.queries, size.keys, size.head_dim, uses);
+impl WorkspaceSize {
+    /// What is as large as both.
+    fn max(&self, other: &Self) -> Self {
         Self {
-            size: size.clone(),
-            heads: SharedHeads::new(size.heads.len(), (0..size.workers.min(size.heads.len())).map(room)),
-            scratch: (0..size.workers).map(|_| Scratch::new(size)).collect(),
+            queries: self.queries.max(other.queries),
+            keys: self.keys.max(other.keys),
+            head_dim: self.head_dim.max(other.head_dim),
+            heads: self.heads.max(other.heads),
+            uses: [0, 1, 2].map(|at| self.uses[at] | other.uses[at]),
+            workers: self.workers.max(other.workers),
+            integer_keys: self.integer_keys.max(other.integer_keys),
+        }
+    }
+}
+
+impl Workspace {
+    pub(crate) fn new(size: WorkspaceSize) -> Self {
+        // Heads take turns in a room.
+        let room = |_| PackedHead::with_room(size.queries, size.keys, size.head_dim, size.uses);
+        Self {
+            size,
+            heads: SharedHeads::new(size.heads, (0..size.workers.min(size.heads)).map(room)),
+            scratch: (0..size.workers).map(|_| Scratch::new(&size)).collect(),
             next: (0..size.workers).map(|_| AtomicUsize::new(0)).collect(),
         }
+    }
+
+    /// Makes room for calls of `plan`, too. Allocates where there is not enough yet; nothing else does.
+    pub fn reserve(&mut self, plan: &AttentionPlan) {
+        if !self.fits(plan.needs()) {
+            *self = Self::new(self.size.max(plan.needs()));
+        }
+    }
+
+    /// Whether it is as large as `size`.
+    pub(crate) fn fits(&self, size: &WorkspaceSize) -> bool {
+        self.size.max(size) == self.size
     }
 
     /// Bytes held.

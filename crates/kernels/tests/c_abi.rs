@@ -167,6 +167,31 @@ fn plans_that_compute_blocks_as_masked_do_so() {
 }
 
 #[test]
+fn plans_share_a_workspace_that_has_room_for_each() {
+    let (status, single) = planned(&MODULE, 16, &[4]);
+    assert_eq!(status, maskwright_status::OK);
+    let mask = maskwright_mask { block_size: 16, blocks: [1].as_ptr(), len: 1 };
+    let mut int8 = ptr::null_mut();
+    let mut workspace = ptr::null_mut();
+    let (values, mut out) = (vec![1.0_f32; 128], vec![f32::NAN; 128]);
+    // SAFETY: every pointer is to what it says.
+    unsafe {
+        assert_eq!(maskwright_plan_new_as_masked(&MODULE, &mask, 1, &mut int8), maskwright_status::OK);
+        assert_eq!(maskwright_workspace_new(single, &mut workspace), maskwright_status::OK);
+        let mut run = |plan| {
+            let from = values.as_ptr();
+            maskwright_run(plan, from, 128, from, 128, from, 128, usize::MAX, out.as_mut_ptr(), 128, workspace)
+        };
+        assert_eq!(run(int8), maskwright_status::WORKSPACE);
+        assert_eq!(maskwright_workspace_reserve(workspace, int8), maskwright_status::OK);
+        assert_eq!([run(int8), run(single), run(int8)], [maskwright_status::OK; 3]);
+        maskwright_workspace_free(workspace);
+        maskwright_plan_free(single);
+        maskwright_plan_free(int8);
+    }
+}
+
+#[test]
 fn null_pointers_are_refused_by_name_and_nothing_is_written() {
     let (status, plan) = planned(&MODULE, 16, &[4]);
     assert_eq!((status, message().as_str()), (maskwright_status::OK, ""));
@@ -191,6 +216,8 @@ fn null_pointers_are_refused_by_name_and_nothing_is_written() {
         };
         assert_eq!(run(usize::MAX), maskwright_status::OK);
         assert!(out.iter().all(|value| (value - 1.0).abs() < 1e-6)); // means of ones
+        assert_eq!(maskwright_workspace_reserve(ptr::null_mut(), plan), maskwright_status::NULL_POINTER);
+        assert_eq!(maskwright_workspace_reserve(workspace, ptr::null()), maskwright_status::NULL_POINTER);
         maskwright_workspace_free(workspace);
         assert_eq!(maskwright_workspace_new(ptr::null(), &mut workspace), maskwright_status::NULL_POINTER);
         assert!(workspace.is_null());

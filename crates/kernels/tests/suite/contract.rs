@@ -5,7 +5,7 @@ use std::{error::Error, num::NonZeroUsize, slice};
 use crate::random::{Tensors, random_mask};
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, MaskError, Precision};
 use maskwright_kernels::{
-    AttentionPlan, Inputs, Int8Softmax, Kernel, KernelError, Normalisation, PlanOptions, Promotion, oracle,
+    AttentionPlan, Inputs, Int8Softmax, Kernel, KernelError, Normalisation, PlanOptions, Promotion, Workspace, oracle,
 };
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
@@ -61,16 +61,56 @@ fn slices_of_other_lengths_are_refused_and_the_output_is_left_alone() {
 }
 
 #[test]
-fn a_workspace_of_another_plan_is_refused_unless_it_has_the_same_size() {
-    let plan = AttentionPlan::new(&dense(SHAPE), SHAPE).unwrap();
-    let twin = AttentionPlan::new(&dense(SHAPE), SHAPE).unwrap();
-    let shape = AttentionShape { head_dim: 32, ..SHAPE };
-    let other = AttentionPlan::new(&dense(shape), shape).unwrap();
-    let full = vec![0.0; 2 * 40 * 16];
-    let mut out = full.clone();
-    let inputs = Inputs::new(&full, &full, &full);
-    assert_eq!(plan.run(inputs, &mut out, &mut other.workspace()), Err(KernelError::Workspace));
-    assert_eq!(plan.run(inputs, &mut out, &mut twin.workspace()), Ok(()));
+fn a_workspace_with_too_little_room_is_refused_until_there_is_more() {
+    let plan = |shape: AttentionShape, precision| {
+        let masks: Vec<HeadMask> =
+            (0..shape.heads).map(|_| HeadMask::dense(&shape, BlockSize::B16, precision)).collect();
+        AttentionPlan::with_options(&masks, shape, PlanOptions::new().unwrap().promotion(Promotion::Never)).unwrap()
+    };
+    let small = plan(SHAPE, Precision::Single);
+    let wider = plan(AttentionShape { head_dim: 32, ..SHAPE }, Precision::Single);
+    let more_keys = plan(AttentionShape { kind: AttentionKind::CrossAttention, keys: 57, ..SHAPE }, Precision::Single);
+    let more_heads = plan(AttentionShape { heads: 3, ..SHAPE }, Precision::Single);
+    let coarse = plan(SHAPE, Precision::Int8);
+    let run = |plan: &AttentionPlan, workspace: &mut Workspace| {
+        let Tensors { q, k, v } = Tensors::gaussian(plan.shape(), 7);
+        let mut out = vec![f32::NAN; q.len()];
+        plan.run(Inputs::new(&q, &k, &v), &mut out, workspace).map(|()| out)
+    };
+    for larger in [&wider, &more_keys, &more_heads, &coarse] {
+        let mut workspace = small.workspace();
+        assert_eq!(run(larger, &mut workspace), Err(KernelError::Workspace));
+        workspace.reserve(larger);
+        let bytes = workspace.bytes();
+        // In turn, each as if it had one of its own, and nothing more is taken for it.
+        for plan in [larger, &small, larger] {
+            workspace.reserve(plan);
+            assert_eq!(run(plan, &mut workspace), run(plan, &mut plan.workspace()));
+        }
+        assert_eq!(workspace.bytes(), bytes);
+    }
+    // What needs no more than another plan does is no reason to refuse.
+    assert_eq!(run(&small, &mut wider.workspace()), run(&small, &mut small.workspace()));
+}
+
+#[test]
+fn plans_for_one_thread_and_for_several_share_a_workspace() {
+    let plan = |threads| {
+        let options = PlanOptions::new().unwrap().threads(NonZeroUsize::new(threads).unwrap());
+        AttentionPlan::with_options(&dense(SHAPE), SHAPE, options).unwrap()
+    };
+    let (alone, together) = (plan(1), plan(3));
+    let mut workspace = alone.workspace();
+    workspace.reserve(&together);
+    for seed in 0..4 {
+        let Tensors { q, k, v } = Tensors::gaussian(&SHAPE, seed);
+        let [first, second] = [&alone, &together].map(|plan| {
+            let mut out = vec![f32::NAN; q.len()];
+            plan.run(Inputs::new(&q, &k, &v), &mut out, &mut workspace).unwrap();
+            out
+        });
+        assert_eq!(first, second);
+    }
 }
 
 #[test]
