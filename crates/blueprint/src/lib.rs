@@ -17,6 +17,7 @@ mod model_shape;
 mod precision;
 mod provenance;
 mod ron_file;
+mod row_promotion;
 mod safetensors_file;
 mod tensor_file;
 mod units;
@@ -36,6 +37,7 @@ pub use provenance::{
     TranslationQuality,
 };
 pub use ron_file::{RonError, nearest, parse_ron, read_ron, to_ron};
+pub use row_promotion::RowPromotion;
 pub use safetensors_file::SafetensorsError;
 pub use units::{Bytes, BytesPerSecond, Joules, Seconds, Watts};
 pub use whole_file::{PART, check_writable, read_whole, read_whole_text, write_whole};

@@ -20,20 +20,6 @@ impl Precision {
     /// Every precision, coarsest first.
     pub const ALL: [Self; 3] = [Self::Int8, Self::Half, Self::Single];
 
-    /// Every way to compute the blocks of each precision of [`Precision::ALL`] at that or a finer one, as they are first:
-    /// kernels may choose any where it is faster, and prices take the cheapest (`docs/decisions/207`).
-    pub const PROMOTIONS: [[Self; 3]; 6] = {
-        use Precision::{Half, Int8, Single};
-        [
-            [Int8, Half, Single],
-            [Half, Half, Single],
-            [Int8, Single, Single],
-            [Single, Half, Single],
-            [Half, Single, Single],
-            [Single, Single, Single],
-        ]
-    };
-
     /// Bytes of one element.
     pub const fn bytes(self) -> u32 {
         self as u32

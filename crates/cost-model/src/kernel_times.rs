@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use maskwright_blueprint::{AttentionShape, BlockSize, Precision};
+use maskwright_blueprint::{AttentionShape, BlockSize, Precision, RowPromotion};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Figure, HeadWork, ModuleWork, Softmax,
+    Band, Figure, HeadWork, ModuleWork, Softmax,
     machine::Machine,
     plan::{Plan, Stages, dram_cycles},
     traffic,
@@ -31,8 +31,8 @@ pub struct KernelTimes {
     pub block_cycles: Figure,
     /// Beginning and ending a run, for each tile.
     pub run_cycles: Figure,
-    /// Joining a run at 8 bit with those of other precisions, for each tile: its weights are in a unit of their own.
-    pub join_cycles: Figure,
+    /// Bringing a run at 8 bit, whose weights are in a unit of their own, to that of the row's others, for each tile.
+    pub mix_cycles: Figure,
     /// Beginning and ending a tile, whatever runs it has.
     pub tile_cycles: Figure,
     /// Writing a feature of the tile's output.
@@ -62,7 +62,7 @@ const SOFTMAX: usize = 3;
 const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
 const RUN: usize = 8;
-const JOIN: usize = 9;
+const MIX: usize = 9;
 const TILE: usize = 10;
 const OUTPUT: usize = 11;
 const HEAD: usize = 12;
@@ -71,9 +71,6 @@ const PACK_KEY: usize = 16;
 const FAR_BYTE: usize = 17;
 const FAR_WORD: usize = 18;
 const LOAD: usize = 19;
-
-/// Keys without a use that a run of blocks of 8 has on average where two of them share a vector of 16.
-const PADDING: f64 = 4.0;
 
 /// What is missing to a third vector counts so much of what is missing to a second: measured on a core that waits, eight
 /// queries take 8.0 cycles a word with one vector and 8.9 with two, of which products are 4 and 8.
@@ -103,7 +100,7 @@ impl KernelTimes {
             ("kernels.integer_softmax_cycles".into(), &self.integer_softmax_cycles),
             ("kernels.block_cycles".into(), &self.block_cycles),
             ("kernels.run_cycles".into(), &self.run_cycles),
-            ("kernels.join_cycles".into(), &self.join_cycles),
+            ("kernels.mix_cycles".into(), &self.mix_cycles),
             ("kernels.tile_cycles".into(), &self.tile_cycles),
             ("kernels.output_cycles".into(), &self.output_cycles),
             ("kernels.head_cycles".into(), &self.head_cycles),
@@ -149,7 +146,7 @@ impl Rates {
         rates[INTEGER_SOFTMAX] = times.integer_softmax_cycles.value;
         rates[BLOCK] = times.block_cycles.value;
         rates[RUN] = times.run_cycles.value;
-        rates[JOIN] = times.join_cycles.value;
+        rates[MIX] = times.mix_cycles.value;
         rates[TILE] = times.tile_cycles.value;
         rates[OUTPUT] = times.output_cycles.value;
         rates[HEAD] = times.head_cycles.value;
@@ -169,7 +166,7 @@ impl Rates {
             integer_softmax_cycles: figure(rates[INTEGER_SOFTMAX]),
             block_cycles: figure(rates[BLOCK]),
             run_cycles: figure(rates[RUN]),
-            join_cycles: figure(rates[JOIN]),
+            mix_cycles: figure(rates[MIX]),
             tile_cycles: figure(rates[TILE]),
             output_cycles: figure(rates[OUTPUT]),
             head_cycles: figure(rates[HEAD]),
@@ -201,7 +198,7 @@ pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [f64; RATES] {
     for head in &module.heads {
         for band in &head.bands[0] {
             let row = Row::of(machine, head.block_size, band.queries);
-            row.count(band.keys_by_precision(), &module.shape, module.softmax, &mut counts);
+            row.count(row.keys(band), &module.shape, module.softmax, &mut counts);
         }
         count_head(machine, head.blocks.map(|blocks| blocks > 0), &module.shape, &mut counts);
     }
@@ -217,29 +214,29 @@ fn cheapest(
     shape: &AttentionShape,
     softmax: Softmax,
 ) -> [f64; RATES] {
-    // Priced once for every set: (cost, counts) of each row in each way, where the row has other blocks than in others.
-    let rows: Vec<_> = head.bands[0]
+    let count = |row: &Row, keys: [u32; 3]| {
+        let mut counts = [0.0; RATES];
+        row.count(keys, shape, softmax, &mut counts);
+        counts
+    };
+    // Priced once for every set: what each way leaves of a row's keys, and costs.
+    let rows: Vec<(Row, Vec<Way>)> = head.bands[0]
         .iter()
         .map(|band| {
             let row = Row::of(machine, head.block_size, band.queries).without_dips(rates, shape, softmax);
-            let keys = band.keys_by_precision();
-            let ways = Precision::PROMOTIONS.map(|promotion| {
-                let mut counts = [0.0; RATES];
-                row.count(promoted(keys, promotion), shape, softmax, &mut counts);
-                (rates.cycles(&counts, 0..RATES), counts)
-            });
-            (keys, ways)
+            let keys = row.keys(band);
+            let ways = row.ways().iter().filter_map(|way| row.promoted(keys, way));
+            (row, ways.map(|keys| Way { keys, cycles: rates.cycles(&count(&row, keys), 0..RATES) }).collect())
         })
         .collect();
     let mut best = (f64::INFINITY, [0.0; RATES]);
     for packed in (1..8_u32).map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
         let mut counts = [0.0; RATES];
         count_head(machine, packed, shape, &mut counts);
-        let possible = rows.iter().all(|(keys, ways)| {
-            let fits = |promotion: &[Precision; 3]| (0..3).all(|at| keys[at] == 0 || packed[promotion[at].index()]);
-            let of_row = Precision::PROMOTIONS.iter().zip(ways).filter(|(promotion, _)| fits(promotion));
-            let of_row = of_row.map(|(_, way)| way).reduce(|a, b| if b.0 < a.0 { b } else { a });
-            of_row.map(|(_, of_row)| counts.iter_mut().zip(of_row).for_each(|(sum, count)| *sum += count)).is_some()
+        let possible = rows.iter().all(|(row, ways)| {
+            let ways = ways.iter().filter(|way| (0..3).all(|at| way.keys[at] == 0 || packed[at]));
+            let cheapest = ways.reduce(|a, b| if b.cycles < a.cycles { b } else { a });
+            cheapest.inspect(|way| row.count(way.keys, shape, softmax, &mut counts)).is_some()
         });
         let cycles = rates.cycles(&counts, 0..RATES);
         if possible && cycles < best.0 {
@@ -247,6 +244,13 @@ fn cheapest(
         }
     }
     best.1
+}
+
+/// One way to compute a row.
+struct Way {
+    /// By precision.
+    keys: [u32; 3],
+    cycles: f64,
 }
 
 /// How one core runs one head of one example.
@@ -286,8 +290,8 @@ pub(crate) fn plan(
 #[derive(Clone, Copy)]
 struct Row {
     size: BlockSize,
-    /// Keys without a use in each run.
-    padding: f64,
+    /// Blocks that share a vector of keys: an odd one leaves half of it empty.
+    of_vector: u32,
     /// Lanes of a vector of 16; zero where they are fewer, which no loads are counted for.
     wide: f64,
     /// At each precision, whether loads are counted that products with too few keys wait for.
@@ -305,13 +309,35 @@ impl Row {
         let tiles = queries.div_ceil(tile);
         Self {
             size,
-            padding: if f64::from(size.tokens()) < machine.lanes { PADDING } else { 0.0 },
+            of_vector: if f64::from(size.tokens()) < machine.lanes { 2 } else { 1 },
             wide: if machine.lanes >= 16.0 { machine.lanes } else { 0.0 },
             waits: [true; 3],
             tiles: f64::from(tiles),
             queries: f64::from(tiles * tile),
             near: near_bytes(machine),
         }
+    }
+
+    /// By precision; of blocks that share a vector whole ones, for that is computed whole.
+    fn keys(self, band: &Band) -> [u32; 3] {
+        let unit = self.unit();
+        band.keys_by_precision().map(|keys| keys.next_multiple_of(unit))
+    }
+
+    /// What a way to compute so many `keys` leaves of each precision.
+    fn promoted(self, keys: [u32; 3], way: &RowPromotion) -> Option<[u32; 3]> {
+        let unit = self.unit();
+        Some(way.blocks(keys.map(|keys| keys / unit))?.map(|blocks| blocks * unit))
+    }
+
+    fn unit(self) -> u32 {
+        if self.of_vector > 1 { self.size.tokens() } else { 1 }
+    }
+
+    /// Those that may be the cheapest.
+    fn ways(self) -> &'static [RowPromotion] {
+        const ALL: &[RowPromotion] = &RowPromotion::ALL;
+        if self.of_vector > 1 { ALL } else { &ALL[..RowPromotion::WHOLE] }
     }
 
     /// The share of a head's words at one precision that come from afar.
@@ -345,25 +371,27 @@ impl Row {
         Self { waits, ..self }
     }
 
-    /// Nothing here is rounded up: then the price of a row, with [`Precision::PROMOTIONS`] and
+    /// Nothing here is rounded up but to whole vectors: then the price of a row, with every [`RowPromotion`] and
     /// [`without_dips`](Self::without_dips), never falls when a block is raised.
     fn count(self, keys: [u32; 3], shape: &AttentionShape, softmax: Softmax, counts: &mut [f64; RATES]) {
-        let Self { size, padding, waits, tiles, queries, .. } = self;
+        let Self { size, of_vector, waits, tiles, queries, .. } = self;
         let features = f64::from(shape.head_dim);
         counts[TILE] += tiles;
         if keys[0] > 0 && keys[1] + keys[2] > 0 {
-            counts[JOIN] += tiles;
+            counts[MIX] += tiles;
         }
         counts[OUTPUT] += tiles * features;
         for (precision, keys) in Precision::ALL.into_iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let at = precision.index();
             let (keys, blocks) = (f64::from(keys), keys.div_ceil(size.tokens()));
+            let missing = blocks.next_multiple_of(of_vector) - blocks;
+            let scored = keys + f64::from(missing * size.tokens());
             let integer = precision == Precision::Int8 && softmax == Softmax::Integer;
             // The first product is computed for the padding, too.
-            counts[at] += queries * (keys + padding / 2.0) * features;
-            let few = if waits[at] { self.missing(keys + padding) } else { 0.0 };
+            counts[at] += queries * (keys + scored) / 2.0 * features;
+            let few = if waits[at] { self.missing(scored) } else { 0.0 };
             counts[LOAD] += queries * (few * features + keys * self.missing(features)) / (2.0 * PER_WORD[at]);
-            counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * (keys + padding);
+            counts[if integer { INTEGER_SOFTMAX } else { SOFTMAX + at }] += queries * scored;
             counts[BLOCK] += tiles * f64::from(blocks);
             counts[RUN] += tiles;
             counts[FAR_WORD] += tiles * keys * features / PER_WORD[at] * self.far(at, shape);
@@ -399,14 +427,6 @@ fn head_bytes(shape: &AttentionShape, per_word: f64) -> f64 {
 fn near_bytes(machine: &Machine) -> f64 {
     let own = machine.levels.iter().rev().nth(2).or(machine.levels.first());
     own.map_or(f64::INFINITY, |own| own.core_bytes)
-}
-
-fn promoted(keys: [u32; 3], promotion: [Precision; 3]) -> [u32; 3] {
-    let mut to = [0; 3];
-    for (keys, precision) in keys.into_iter().zip(promotion) {
-        to[precision.index()] += keys;
-    }
-    to
 }
 
 /// Whether queries, keys, values and outputs of a module lie in the last cache, as they did when times were taken.

@@ -1,9 +1,10 @@
 //! Which blocks are computed more finely than the mask asks, because that is faster.
 //!
 //! A row begins a run for each of its precisions, and a head packs its numbers for each. One 8-bit block beside 16-bit ones
-//! costs less as one more of those. What a mask says of a block is therefore the least that is done for it.
+//! costs less as one more of those. And where two blocks share a vector, an odd one of each of two precisions leaves half of
+//! two vectors empty. What a mask says of a block is therefore the least that is done for it.
 
-use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, Precision};
+use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, RowPromotion};
 
 use crate::{Kernel, PlanOptions};
 
@@ -17,12 +18,6 @@ pub enum Promotion {
     Never,
 }
 
-/// What becomes of the blocks of each precision in one row.
-pub(crate) type Promoted = [Precision; 3];
-
-/// Nothing.
-pub(crate) const AS_MASKED: Promoted = Precision::ALL;
-
 /// Cycles that a kernel takes on the CPU that it was tuned on, as `maskwright device calibrate` fits them. Elsewhere they
 /// keep their ratios more or less, which is all that a choice needs. By precision: [`Precision::ALL`].
 struct Rates {
@@ -34,51 +29,56 @@ struct Rates {
     block: f64,
     /// Beginning a run, for each tile. What a tile takes whatever its runs are does not matter here.
     run: f64,
+    /// Bringing a run at 8 bit to the unit of others, for each tile.
+    mix: f64,
     /// Packing a number.
     pack: [f64; 3],
     /// For each query, a word of keys or features that is missing to two vectors of 16, and a fifth of one to a third.
     load: f64,
 }
 
-/// On Zen 4, 2026-11-29, as those of AVX2 (of which `run` alone was fitted again when all precisions became one step) and AVX-512.
+/// On Zen 4, 2026-11-30, as those of AVX2 and AVX-512.
 const PORTABLE: Rates = Rates {
-    product: [1.68, 0.764, 0.458],
-    softmax: [5.75, 4.93, 4.68],
-    block: 20.2,
-    run: 224.0,
-    pack: [1.92, 1.36, 1.54],
+    product: [1.70, 0.770, 0.466],
+    softmax: [5.26, 5.25, 4.75],
+    block: 20.8,
+    run: 152.0,
+    mix: 283.0,
+    pack: [1.94, 1.41, 1.67],
     load: 0.0,
 };
 const AVX2: Rates = Rates {
-    product: [0.103, 0.152, 0.138],
-    softmax: [1.01, 1.18, 1.02],
-    block: 20.8,
-    run: 376.0,
-    pack: [0.287, 0.389, 0.441],
+    product: [0.108, 0.158, 0.142],
+    softmax: [0.916, 1.06, 1.04],
+    block: 27.5,
+    run: 359.0,
+    mix: 89.0,
+    pack: [0.311, 0.423, 0.613],
     load: 0.0,
 };
-/// On Ice Lake, but for two numbers that are in proportion as on Zen 4: packing at 16 bit, to 8 bit, since it became so much cheaper, and a
-/// run, to what one took when each was a step of the online softmax.
+/// On Ice Lake, but for three numbers that are in proportion as on Zen 4: packing at 16 bit, to 8 bit, since it became so much cheaper, and a
+/// run and what mixes, to what a run took when each was a step of the online softmax.
 const AVX512_VNNI: Rates = Rates {
     product: [0.0192, 0.1117, 0.0741],
     softmax: [0.587, 0.80, 1.05],
     block: 38.3,
-    run: 510.0,
+    run: 400.0,
+    mix: 60.0,
     pack: [0.332, 0.374, 0.602],
     load: 0.0525,
 };
 /// On Zen 4, which begins one product of 512 bits a cycle.
 const AVX512: Rates = Rates {
-    product: [0.0324, 0.0642, 0.126],
-    softmax: [0.421, 0.309, 0.766],
-    block: 23.0,
-    run: 384.0,
-    pack: [0.273, 0.190, 0.334],
-    load: 0.0006,
+    product: [0.0322, 0.0650, 0.1282],
+    softmax: [0.457, 0.325, 0.725],
+    block: 26.6,
+    run: 302.0,
+    mix: 80.0,
+    pack: [0.292, 0.200, 0.312],
+    load: 0.0,
 };
 
-/// What the cost model's `kernel_times` counts, and explains, under these names.
-const PADDING: f64 = 4.0;
+/// What the cost model's `kernel_times` counts, and explains, under this name.
 const TO_THREE: f64 = 0.2;
 
 /// Numbers of one word, by precision.
@@ -88,9 +88,14 @@ const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
 const PACKED: [f64; 3] = [3.0, 3.0, 1.0];
 
 /// For each block row of a head, what is fastest for the head as a whole.
-pub(crate) fn of_head(mask: &HeadMask, shape: &AttentionShape, options: &PlanOptions, integer: bool) -> Vec<Promoted> {
+pub(crate) fn of_head(
+    mask: &HeadMask,
+    shape: &AttentionShape,
+    options: &PlanOptions,
+    integer: bool,
+) -> Vec<RowPromotion> {
     let rows = mask.blocks.rows();
-    let as_masked = vec![AS_MASKED; rows];
+    let as_masked = vec![RowPromotion::NONE; rows];
     if options.promotion == Promotion::Never {
         return as_masked;
     }
@@ -100,29 +105,27 @@ pub(crate) fn of_head(mask: &HeadMask, shape: &AttentionShape, options: &PlanOpt
         Kernel::Avx512Vnni => &AVX512_VNNI,
         Kernel::Avx512 => &AVX512,
     };
-    let allowed = |choice: &&Promoted| !integer || choice[0] == Precision::Int8;
-    let costs: Vec<[Option<f64>; 6]> = (0..rows)
+    // For each row, what every way to compute it leaves of its blocks, and costs.
+    let ways: Vec<Vec<(RowPromotion, [u32; 3], f64)>> = (0..rows)
         .map(|row| {
             let row = Row::of(mask, shape, options.kernel, row);
-            Precision::PROMOTIONS
-                .each_ref()
-                .map(|choice| allowed(&choice).then(|| row.cycles(rates, choice, shape.head_dim)))
+            let ways = row.ways().iter().filter(|way| !integer || way.keeps_int8());
+            let ways = ways.filter_map(|way| Some((*way, way.blocks(row.blocks)?)));
+            ways.map(|(way, blocks)| (way, blocks, row.cycles(rates, blocks, shape.head_dim))).collect()
         })
         .collect();
-    let used: Vec<[bool; 3]> = (0..rows).map(|row| Row::of(mask, shape, options.kernel, row).used()).collect();
     let packing = f64::from(shape.keys) * f64::from(shape.head_dim);
     let mut best = (f64::INFINITY, as_masked);
     // Every set of precisions that the head may be packed for, all of them first.
     for packed in (1..8_u32).rev().map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
         let mut total: f64 = (0..3).filter(|at| packed[*at]).map(|at| PACKED[at] * rates.pack[at] * packing).sum();
         let mut choices = Vec::with_capacity(rows);
-        for (costs, used) in costs.iter().zip(&used) {
-            let fits = |choice: &Promoted| (0..3).all(|at| !used[at] || packed[choice[at].index()]);
-            let of_row = Precision::PROMOTIONS.iter().zip(costs).filter(|(choice, _)| fits(choice));
-            let of_row = of_row.filter_map(|(choice, cost)| Some((*choice, (*cost)?)));
-            let Some((choice, cost)) = of_row.reduce(|a, b| if b.1 < a.1 { b } else { a }) else { break };
+        for ways in &ways {
+            let fits = |blocks: [u32; 3]| (0..3).all(|at| blocks[at] == 0 || packed[at]);
+            let ways = ways.iter().filter(|(_, blocks, _)| fits(*blocks));
+            let Some((way, _, cost)) = ways.reduce(|a, b| if b.2 < a.2 { b } else { a }) else { break };
             total += cost;
-            choices.push(choice);
+            choices.push(*way);
         }
         if choices.len() == rows && total < best.0 {
             best = (total, choices);
@@ -136,9 +139,10 @@ struct Row {
     block_size: f64,
     tiles: f64,
     queries: f64,
-    keys: [f64; 3],
-    /// Keys without a use in each run.
-    padding: f64,
+    /// By precision.
+    blocks: [u32; 3],
+    /// Blocks that share a vector.
+    of_vector: u32,
     /// Keys of a vector of 16; zero where vectors are narrower.
     wide: f64,
 }
@@ -149,16 +153,15 @@ impl Row {
         let tile = kernel.tile_queries().min(tokens);
         let tiles = mask.block_size.extent(row as u32, shape.queries).div_ceil(tile);
         let end = if shape.kind == AttentionKind::CausalSelfAttention { row + 1 } else { mask.blocks.columns() };
-        let mut keys = [0.0; 3];
+        let mut blocks = [0; 3];
         for precision in mask.blocks.row(row)[..end].iter().flatten() {
-            keys[precision.index()] += f64::from(tokens);
+            blocks[precision.index()] += 1;
         }
         // Two blocks of 8 share a vector of 16 keys.
-        let half = mask.block_size == BlockSize::B8 && kernel.vector_words() > tokens;
-        let padding = if half { PADDING } else { 0.0 };
+        let of_vector = if mask.block_size == BlockSize::B8 && kernel.vector_words() > tokens { 2 } else { 1 };
         let wide = if kernel.vector_words() == 16 { 16.0 } else { 0.0 };
         let (tiles, queries) = (f64::from(tiles), f64::from(tiles * tile));
-        Self { block_size: f64::from(tokens), tiles, queries, keys, padding, wide }
+        Self { block_size: f64::from(tokens), tiles, queries, blocks, of_vector, wide }
     }
 
     /// Of so many keys or features, those that are missing, as `load` has it.
@@ -167,25 +170,27 @@ impl Row {
         (two - of).max(0.0) + TO_THREE * (two + self.wide - of.max(two)).max(0.0)
     }
 
-    fn used(&self) -> [bool; 3] {
-        self.keys.map(|keys| keys > 0.0)
+    /// Those that may be the cheapest.
+    fn ways(&self) -> &'static [RowPromotion] {
+        const ALL: &[RowPromotion] = &RowPromotion::ALL;
+        if self.of_vector > 1 { ALL } else { &ALL[..RowPromotion::WHOLE] }
     }
 
-    fn cycles(&self, rates: &Rates, choice: &Promoted, head_dim: u32) -> f64 {
-        let mut keys = [0.0; 3];
-        for (of, to) in self.keys.iter().zip(choice) {
-            keys[to.index()] += of;
-        }
+    /// With so many `blocks` of each precision.
+    fn cycles(&self, rates: &Rates, blocks: [u32; 3], head_dim: u32) -> f64 {
         let d = f64::from(head_dim);
         let run = |at: usize| {
-            let scored = keys[at] + self.padding;
-            let product = rates.product[at] * (scored + keys[at]) * d / 2.0;
-            let loads = (self.missing(scored) * d + keys[at] * self.missing(d)) / (2.0 * PER_WORD[at]);
+            let keys = f64::from(blocks[at]) * self.block_size;
+            let scored = f64::from(blocks[at].next_multiple_of(self.of_vector)) * self.block_size;
+            let product = rates.product[at] * (scored + keys) * d / 2.0;
+            let loads = (self.missing(scored) * d + keys * self.missing(d)) / (2.0 * PER_WORD[at]);
             let product = product + rates.load * loads;
             let softmax = rates.softmax[at] * scored;
-            let blocks = rates.block * keys[at] / self.block_size;
-            self.tiles * (rates.run + blocks) + self.queries * (product + softmax)
+            let found = rates.block * f64::from(blocks[at]);
+            self.tiles * (rates.run + found) + self.queries * (product + softmax)
         };
-        (0..3).filter(|at| keys[*at] > 0.0).map(run).sum()
+        let mixes = blocks[0] > 0 && blocks[1] + blocks[2] > 0;
+        let runs: f64 = (0..3).filter(|at| blocks[*at] > 0).map(run).sum();
+        runs + if mixes { self.tiles * rates.mix } else { 0.0 }
     }
 }

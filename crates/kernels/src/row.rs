@@ -1,8 +1,6 @@
 use std::ops::Range;
 
-use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision};
-
-use crate::promotion::Promoted;
+use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision, RowPromotion};
 
 /// One query block of one head and the key blocks that it attends to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +21,7 @@ pub(crate) struct Row {
 pub(crate) fn rows(
     masks: &[HeadMask],
     shape: &AttentionShape,
-    promoted: impl Fn(&HeadMask) -> Vec<Promoted>,
+    promoted: impl Fn(&HeadMask) -> Vec<RowPromotion>,
 ) -> (Vec<Row>, Vec<u32>) {
     let (mut rows, mut columns) = (Vec::new(), Vec::new());
     for (head, mask) in masks.iter().enumerate() {
@@ -34,18 +32,19 @@ pub(crate) fn rows(
                 AttentionKind::CausalSelfAttention => row + 1,
                 AttentionKind::SelfAttention | AttentionKind::CrossAttention => mask.blocks.columns(),
             };
-            let cells = &mask.blocks.row(row)[..end];
-            let computed = |cell: &Option<Precision>| cell.map(|masked| promoted[masked.index()]);
+            let masked = &mask.blocks.row(row)[..end];
+            let mut cells = masked.to_vec();
+            promoted.apply(&mut cells);
             let blocks = Precision::ALL.map(|precision| {
                 let start = columns.len();
                 let of_precision = cells.iter().enumerate();
-                let of_precision = of_precision.filter(|(_, cell)| computed(cell) == Some(precision));
+                let of_precision = of_precision.filter(|(_, cell)| **cell == Some(precision));
                 columns.extend(of_precision.map(|(at, _)| at as u32));
                 start..columns.len()
             });
             let first = row * block_size;
             let queries = first..(first + block_size).min(shape.queries as usize);
-            let promoted = cells.iter().filter(|cell| computed(cell) != **cell).count();
+            let promoted = cells.iter().zip(masked).filter(|(computed, masked)| computed != masked).count();
             rows.push(Row { head, block_size, queries, blocks, promoted });
         }
     }
@@ -105,13 +104,12 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::promotion::AS_MASKED;
 
     fn head(text: &str, kind: AttentionKind, tokens: u32) -> (Vec<Row>, Vec<u32>) {
         let shape = AttentionShape { kind, heads: 1, queries: tokens, keys: tokens, head_dim: 8, windows: 1 };
         let block_size = maskwright_blueprint::BlockSize::B8;
         rows(&[HeadMask { block_size, blocks: text.parse().unwrap() }], &shape, |mask| {
-            vec![AS_MASKED; mask.blocks.rows()]
+            vec![RowPromotion::NONE; mask.blocks.rows()]
         })
     }
 
@@ -122,6 +120,25 @@ mod tests {
         assert_eq!(rows[0].blocks, [0..2, 2..3, 3..4]);
         assert_eq!(rows[4].queries, 32..37);
         assert_eq!(rows.iter().map(Row::int8_keys).collect::<Vec<_>>(), [16, 0, 8, 0, 0]);
+    }
+
+    #[test]
+    fn a_block_that_moves_alone_is_the_last_of_its_precision() {
+        let shape = AttentionShape {
+            kind: AttentionKind::CrossAttention,
+            heads: 1,
+            queries: 8,
+            keys: 37,
+            head_dim: 8,
+            windows: 1,
+        };
+        let mask = HeadMask { block_size: maskwright_blueprint::BlockSize::B8, blocks: "12141".parse().unwrap() };
+        let moved = |way: RowPromotion| rows(std::slice::from_ref(&mask), &shape, |_| vec![way]);
+        let to_16_bit = |way: &RowPromotion| way.blocks([3, 1, 1]) == Some([2, 2, 1]);
+        let (rows, columns) = moved(RowPromotion::ALL.into_iter().find(to_16_bit).unwrap());
+        assert_eq!((&columns[..], &rows[0].blocks), (&[0, 2, 1, 4, 3][..], &[0..2, 2..4, 4..5]));
+        assert_eq!(rows[0].promoted, 1);
+        assert_eq!(moved(RowPromotion::NONE).1, [0, 2, 4, 1, 3]);
     }
 
     #[test]
@@ -154,7 +171,7 @@ mod tests {
         // Work in 8-bit blocks: 4, 4, 12 and 1, 1, 1.
         let masks =
             ["4..\n.4.\n444", "1..\n.1.\n..1"].map(|text| HeadMask { block_size, blocks: text.parse().unwrap() });
-        let (of_two, _) = rows(&masks, &shape, |mask| vec![AS_MASKED; mask.blocks.rows()]);
+        let (of_two, _) = rows(&masks, &shape, |mask| vec![RowPromotion::NONE; mask.blocks.rows()]);
         for count in 1..8 {
             let bands = bands(&of_two, count);
             assert!(bands.iter().all(|band| of_two[band.start].head == of_two[band.end - 1].head), "{count}");

@@ -132,7 +132,7 @@ pub(crate) fn core_with_kernels() -> DeviceProfile {
         integer_softmax_cycles: figure(0.4),
         block_cycles: figure(20.0),
         run_cycles: figure(60.0),
-        join_cycles: figure(80.0),
+        mix_cycles: figure(80.0),
         tile_cycles: figure(240.0),
         output_cycles: figure(12.0),
         head_cycles: figure(700.0),
