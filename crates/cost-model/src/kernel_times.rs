@@ -39,7 +39,8 @@ pub struct KernelTimes {
     pub output_cycles: Figure,
     /// Beginning a head.
     pub head_cycles: Figure,
-    /// Packing a number where the head has blocks of that precision: keys, and at 8 and 16 bit queries and values, too.
+    /// Packing a number where the head has blocks of that precision: keys that a row needs at that or a finer one, and at 8 and 16 bit
+    /// their values and all queries, too.
     pub pack_cycles: BTreeMap<Precision, Figure>,
     /// The same for each key on top, where a key's words are no whole vectors.
     pub pack_key_cycles: Figure,
@@ -200,7 +201,7 @@ pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [f64; RATES] {
             let row = Row::of(machine, head.block_size, band.queries);
             row.count(row.keys(band), &module.shape, module.softmax, &mut counts);
         }
-        count_head(machine, head.blocks.map(|blocks| blocks > 0), &module.shape, &mut counts);
+        count_head(machine, head, head.blocks.map(|blocks| blocks > 0), &module.shape, &mut counts);
     }
     counts
 }
@@ -232,7 +233,7 @@ fn cheapest(
     let mut best = (f64::INFINITY, [0.0; RATES]);
     for packed in (1..8_u32).map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
         let mut counts = [0.0; RATES];
-        count_head(machine, packed, shape, &mut counts);
+        count_head(machine, head, packed, shape, &mut counts);
         let possible = rows.iter().all(|(row, ways)| {
             let ways = ways.iter().filter(|way| (0..3).all(|at| way.keys[at] == 0 || packed[at]));
             let cheapest = ways.reduce(|a, b| if b.cycles < a.cycles { b } else { a });
@@ -399,19 +400,31 @@ impl Row {
     }
 }
 
-/// What a head with blocks of some precisions costs beside its rows.
-fn count_head(machine: &Machine, used: [bool; 3], shape: &AttentionShape, counts: &mut [f64; RATES]) {
+/// What a head that is packed for some precisions costs beside its rows. At each of them the keys are packed that a row needs
+/// at that precision, at a finer one, or at a coarser one for which nothing is packed.
+fn count_head(
+    machine: &Machine,
+    head: &HeadWork,
+    packed: [bool; 3],
+    shape: &AttentionShape,
+    counts: &mut [f64; RATES],
+) {
     let (queries, keys, features) = (f64::from(shape.queries), f64::from(shape.keys), f64::from(shape.head_dim));
     let of_head = 4.0 * features * 2.0 * (queries + keys);
     let held = f64::from(shape.heads) * of_head / (near_bytes(machine) * machine.cores);
     let far = ((held - ALL_NEAR) / (ALL_FAR - ALL_NEAR)).clamp(0.0, 1.0);
     // What is packed, in all its forms in turn, is waited for once more.
-    let packed = if used[0] || used[1] { queries + 2.0 * keys } else { keys };
-    counts[FAR_BYTE] += (of_head + 4.0 * features * packed) * far;
-    for (at, per_word) in PER_WORD.into_iter().enumerate().filter(|(at, _)| used[*at]) {
-        let tokens = if per_word > 1.0 { queries + 2.0 * keys } else { keys };
+    let waited_for = if packed[0] || packed[1] { queries + 2.0 * keys } else { keys };
+    counts[FAR_BYTE] += (of_head + 4.0 * features * waited_for) * far;
+    // Of all rows, at one precision or a finer one.
+    let needed = head.bands.last().and_then(|all| all.first()).map_or([0; 3], |all| all.keys);
+    let mut from = 0;
+    for (at, per_word) in PER_WORD.into_iter().enumerate().filter(|(at, _)| packed[*at]) {
+        let needed = f64::from(needed[from]);
+        let tokens = if per_word > 1.0 { queries + 2.0 * needed } else { needed };
         counts[PACK + at] += tokens * features;
-        counts[PACK_KEY] += if features / per_word % machine.lanes == 0.0 { 0.0 } else { keys };
+        counts[PACK_KEY] += if features / per_word % machine.lanes == 0.0 { 0.0 } else { needed };
+        from = at + 1;
     }
     counts[HEAD] += 1.0;
 }

@@ -1,6 +1,8 @@
 #![expect(clippy::needless_range_loop, reason = "a loop over keys or vectors says so, whatever it indexes")]
 
-use std::f64::consts::LOG2_E;
+use std::{f64::consts::LOG2_E, ops::Range};
+
+use maskwright_blueprint::Precision;
 
 use crate::{
     lanes::{Lanes, MAX_WIDTH, OnLanes, Portable, transpose_groups},
@@ -54,6 +56,50 @@ pub(crate) struct Head<'a> {
     pub k: &'a [f32],
     pub v: &'a [f32],
     pub uses: [bool; 3],
+    /// Of each block of keys, for how many of `Precision::ALL` it is packed, from the coarsest on: as far as the finest that a row
+    /// computes it at.
+    pub forms: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// Of the part from token `at` on, the runs of tokens whose blocks are packed for a precision.
+    #[inline(always)]
+    fn runs_of_part(&self, precision: Precision, at: usize) -> Runs<'a> {
+        let of_part = PART / self.block_size;
+        let first = at / self.block_size;
+        let forms = &self.forms[first..self.forms.len().min(first + of_part)];
+        Runs { forms, precision: precision.index() as u8, block_size: self.block_size, at }
+    }
+
+    /// The same of all tokens.
+    #[inline(always)]
+    fn runs(&self, precision: Precision) -> Runs<'a> {
+        Runs { forms: self.forms, precision: precision.index() as u8, block_size: self.block_size, at: 0 }
+    }
+}
+
+/// Neighbouring tokens, those of whole blocks.
+struct Runs<'a> {
+    forms: &'a [u8],
+    precision: u8,
+    block_size: usize,
+    /// The first token of the first of `forms`.
+    at: usize,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Range<usize>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Range<usize>> {
+        let skipped = self.forms.iter().position(|&forms| forms > self.precision)?;
+        let rest = &self.forms[skipped..];
+        let taken = rest.iter().position(|&forms| forms <= self.precision).unwrap_or(rest.len());
+        let start = self.at + skipped * self.block_size;
+        self.forms = &rest[taken..];
+        self.at = start + taken * self.block_size;
+        Some(start..self.at)
+    }
 }
 
 /// Packs one head; see [`PackedHead::fill`].
@@ -114,8 +160,8 @@ impl PackedHead {
     /// Fills the room of the precisions in use, each of `Precision::ALL`, from one head's `q` and the live part of its `k`
     /// and `v`, all `[tokens][head_dim]`.
     #[inline(always)]
-    pub(crate) fn fill<L: Lanes>(&mut self, lanes: L, head: Head<'_>, head_dim: usize) {
-        let Head { q, k, v, uses: [int8, half, single], block_size } = head;
+    pub(crate) fn fill<'a, L: Lanes>(&mut self, lanes: L, head: Head<'a>, head_dim: usize) {
+        let Head { q, k, v, uses: [int8, half, single], block_size, .. } = head;
         let span = L::WIDTH.min(block_size);
         // One tensor after the other, and one part of it after the other: then it is still in a cache when it is read again.
         let part = PART * head_dim;
@@ -134,48 +180,78 @@ impl PackedHead {
             pack_tokens(lanes, Int8(scales[0]), q, &mut self.int8.queries, FOUR_TIMES_128);
         }
         largest = 0;
-        for (k, at) in k.chunks(part).zip((0..).step_by(part)) {
+        let parts = |tokens: &'a [f32]| tokens.chunks(part).zip((0..).step_by(PART));
+        for (k_part, at) in parts(k) {
             if single {
-                pack_keys(lanes, Single, k, &mut self.single_keys[at..], &mut self.in_turn, [head_dim, span]);
+                for Range { start, end } in head.runs_of_part(Precision::Single, at) {
+                    let k = tokens(k, start, end, head_dim);
+                    let to = &mut self.single_keys[start * head_dim..];
+                    pack_keys(lanes, Single, k, to, &mut self.in_turn, [head_dim, span]);
+                }
             }
             if half {
-                pack_keys(lanes, Half, k, &mut self.half.keys[at / 2..], &mut self.in_turn, [head_dim, span]);
+                for Range { start, end } in head.runs_of_part(Precision::Half, at) {
+                    let k = tokens(k, start, end, head_dim);
+                    let to = &mut self.half.keys[start * head_dim / 2..];
+                    pack_keys(lanes, Half, k, to, &mut self.in_turn, [head_dim, span]);
+                }
             }
             if int8 {
-                largest = largest_bits(k).max(largest);
+                largest = largest_bits(k_part).max(largest);
             }
         }
         if int8 {
             scales[1] = Scale::of(largest);
-            pack_keys(lanes, Int8(scales[1]), k, &mut self.int8.keys, &mut self.in_turn, [head_dim, span]);
-            let live = k.len().div_ceil(span * head_dim);
-            let groups = self.int8.keys.chunks_exact(span * head_dim / 4).take(live);
-            for (offsets, group) in self.int8_offsets.chunks_exact_mut(span).zip(groups) {
-                match span == L::WIDTH {
-                    true => offsets_of(lanes, group, offsets),
-                    false => offsets_of(lanes.narrow(), group, offsets),
+            for Range { start, end } in head.runs(Precision::Int8) {
+                let k = tokens(k, start, end, head_dim);
+                let to = &mut self.int8.keys[start * head_dim / 4..];
+                pack_keys(lanes, Int8(scales[1]), k, to, &mut self.in_turn, [head_dim, span]);
+                let groups = to.chunks_exact(span * head_dim / 4).take(k.len().div_ceil(span * head_dim));
+                for (offsets, group) in self.int8_offsets[start..].chunks_exact_mut(span).zip(groups) {
+                    match span == L::WIDTH {
+                        true => offsets_of(lanes, group, offsets),
+                        false => offsets_of(lanes.narrow(), group, offsets),
+                    }
                 }
             }
         }
         largest = 0;
         let copied = single && !on_a_cache_line(v);
-        for (v, at) in v.chunks(part).zip((0..).step_by(part)) {
+        for (v_part, at) in parts(v) {
             if copied {
-                self.single_values[at..at + v.len()].copy_from_slice(words(v));
+                for Range { start, end } in head.runs_of_part(Precision::Single, at) {
+                    let v = words(tokens(v, start, end, head_dim));
+                    self.single_values[start * head_dim..][..v.len()].copy_from_slice(v);
+                }
             }
             if half {
-                pack_values(lanes, Half, v, &mut self.half.values[at / 2..], &mut self.in_turn, head_dim);
+                for Range { start, end } in head.runs_of_part(Precision::Half, at) {
+                    let v = tokens(v, start, end, head_dim);
+                    let to = &mut self.half.values[start * head_dim / 2..];
+                    pack_values(lanes, Half, v, to, &mut self.in_turn, head_dim);
+                }
             }
             if int8 {
-                largest = largest_bits(v).max(largest);
+                largest = largest_bits(v_part).max(largest);
             }
         }
         if int8 {
             scales[2] = Scale::of(largest);
-            pack_values(lanes, Int8(scales[2]), v, &mut self.int8.values, &mut self.in_turn, head_dim);
+            for Range { start, end } in head.runs(Precision::Int8) {
+                let v = tokens(v, start, end, head_dim);
+                let to = &mut self.int8.values[start * head_dim / 4..];
+                pack_values(lanes, Int8(scales[2]), v, to, &mut self.in_turn, head_dim);
+            }
             self.int8_scales = Int8Scales::of(scales, head_dim);
         }
     }
+}
+
+/// The numbers of tokens from `start` on, as many as there are before `end`: none where no token is live.
+#[inline(always)]
+fn tokens(numbers: &[f32], start: usize, end: usize, d: usize) -> &[f32] {
+    let all = numbers.len();
+    &numbers[all.min(start * d)..all.min(end * d)]
 }
 
 impl PackedOperands {
@@ -481,4 +557,44 @@ pub(crate) fn words(floats: &[f32]) -> &[u32] {
 pub(crate) fn words_mut(floats: &mut [f32]) -> &mut [u32] {
     // SAFETY: as in `words`, in both directions.
     unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_packed_as_far_as_a_row_needs_them() {
+        const BLOCK: usize = 8;
+        const D: usize = 8;
+        const NOTHING: u32 = 0x1234_5678;
+        let forms = [3, 0, 1, 2, 2, 0];
+        // The last but one is ragged, the last one is padding.
+        let live = 4 * BLOCK + 3;
+        let numbers: Vec<f32> = (0..live * D).map(|at| 1.0 + at as f32).collect();
+        // From odd places on, values are copied.
+        let values: Vec<f32> = [&[0.0], &numbers[..]].concat();
+        let mut packed = PackedHead::with_room(BLOCK, forms.len() * BLOCK, D, [true; 3]);
+        let PackedHead { single_keys, single_values, half, int8, .. } = &mut packed;
+        for words in [single_keys, single_values, &mut half.keys, &mut half.values, &mut int8.keys, &mut int8.values] {
+            words.fill(NOTHING);
+        }
+        let (q, k, v) = (&numbers[..BLOCK * D], &numbers[..], &values[1..]);
+        packed.fill(Portable, Head { block_size: BLOCK, q, k, v, uses: [true; 3], forms: &forms }, D);
+        let PackedHead { single_keys, single_values, half, int8, .. } = &packed;
+        let of_precision = [
+            (Precision::Int8, 4, [&int8.keys, &int8.values]),
+            (Precision::Half, 2, [&half.keys, &half.values]),
+            (Precision::Single, 1, [single_keys, single_values]),
+        ];
+        for (precision, per_word, tensors) in of_precision {
+            for (at, &forms) in forms.iter().enumerate() {
+                for tensor in tensors {
+                    let words = &tensor[at * BLOCK * D / per_word..][..D];
+                    let written = words.iter().all(|word| *word != NOTHING);
+                    assert_eq!(written, usize::from(forms) > precision.index(), "{precision} {at}: {words:x?}");
+                }
+            }
+        }
+    }
 }

@@ -48,6 +48,8 @@ pub struct AttentionPlan {
     shares: Vec<Range<usize>>,
     /// For each head, and each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL): whether it has such blocks.
     uses: Vec<[bool; 3]>,
+    /// For each head and each block of its keys, see [`Head::forms`].
+    forms: Vec<Vec<u8>>,
     workspace: WorkspaceSize,
     input_and_output_bytes: usize,
 }
@@ -123,9 +125,14 @@ impl AttentionPlan {
         let shares = row::shares(&rows, &bands, workers);
         crew::enlist(workers - 1);
         let mut uses = vec![[false; 3]; masks.len()];
+        let mut forms: Vec<Vec<u8>> = masks.iter().map(|mask| vec![0; mask.blocks.columns()]).collect();
         for row in &rows {
-            for (uses, blocks) in uses[row.head].iter_mut().zip(&row.blocks) {
-                *uses |= !blocks.is_empty();
+            for (at, blocks) in row.blocks.iter().enumerate() {
+                uses[row.head][at] |= !blocks.is_empty();
+                for &column in &columns[blocks.clone()] {
+                    let forms = &mut forms[row.head][column as usize];
+                    *forms = (at as u8 + 1).max(*forms);
+                }
             }
         }
         let integer_keys = match options.int8_softmax {
@@ -143,7 +150,19 @@ impl AttentionPlan {
         };
         let tokens = 2 * (workspace.queries + workspace.keys); // of q and the output, of k and v
         let input_and_output_bytes = tokens * shape.heads as usize * workspace.head_dim * size_of::<f32>();
-        Ok(Self { shape, options, instructions, rows, columns, uses, bands, shares, workspace, input_and_output_bytes })
+        Ok(Self {
+            shape,
+            options,
+            instructions,
+            rows,
+            columns,
+            uses,
+            forms,
+            bands,
+            shares,
+            workspace,
+            input_and_output_bytes,
+        })
     }
 
     pub fn shape(&self) -> &AttentionShape {
@@ -220,7 +239,7 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn pack_head(self, &Row { head, block_size, .. }: &Row, packed: &mut PackedHead) {
         let (q, k, v) = self.head(head);
-        let head = Head { q, k, v, uses: self.plan.uses[head], block_size };
+        let head = Head { q, k, v, uses: self.plan.uses[head], forms: &self.plan.forms[head], block_size };
         self.plan.instructions.run(Pack { packed, head, head_dim: self.plan.shape.head_dim as usize });
     }
 

@@ -84,8 +84,8 @@ const TO_THREE: f64 = 0.2;
 /// Numbers of one word, by precision.
 const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
 
-/// Tensors that are packed, by precision.
-const PACKED: [f64; 3] = [3.0, 3.0, 1.0];
+/// Whether queries are packed, and tensors of keys that are, by precision.
+const PACKED: [(f64, f64); 3] = [(1.0, 2.0), (1.0, 2.0), (0.0, 1.0)];
 
 /// For each block row of a head, what is fastest for the head as a whole.
 pub(crate) fn of_head(
@@ -114,11 +114,17 @@ pub(crate) fn of_head(
             ways.map(|(way, blocks)| (way, blocks, row.cycles(rates, blocks, shape.head_dim))).collect()
         })
         .collect();
-    let packing = f64::from(shape.keys) * f64::from(shape.head_dim);
+    let needed = needed(mask, shape);
     let mut best = (f64::INFINITY, as_masked);
     // Every set of precisions that the head may be packed for, all of them first.
     for packed in (1..8_u32).rev().map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
-        let mut total: f64 = (0..3).filter(|at| packed[*at]).map(|at| PACKED[at] * rates.pack[at] * packing).sum();
+        let (mut total, mut from) = (0.0, 0);
+        for at in (0..3).filter(|at| packed[*at]) {
+            let (queries, keys) = PACKED[at];
+            let tokens = queries * f64::from(shape.queries) + keys * f64::from(needed[from]);
+            total += rates.pack[at] * tokens * f64::from(shape.head_dim);
+            from = at + 1;
+        }
         let mut choices = Vec::with_capacity(rows);
         for ways in &ways {
             let fits = |blocks: [u32; 3]| (0..3).all(|at| blocks[at] == 0 || packed[at]);
@@ -132,6 +138,19 @@ pub(crate) fn of_head(
         }
     }
     best.1
+}
+
+/// Keys that some row needs at a precision or a finer one, and which therefore are packed for it.
+fn needed(mask: &HeadMask, shape: &AttentionShape) -> [u32; 3] {
+    let mut needed = [0; 3];
+    for column in 0..mask.blocks.columns() {
+        let finest = (0..mask.blocks.rows()).filter_map(|row| mask.blocks.get(row, column)).max();
+        let Some(finest) = finest else { continue };
+        for needed in &mut needed[..=finest.index()] {
+            *needed += mask.block_size.extent(column as u32, shape.keys);
+        }
+    }
+    needed
 }
 
 /// What decides the time of one block row.

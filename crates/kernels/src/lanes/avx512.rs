@@ -70,8 +70,7 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
 
     #[inline(always)]
     fn load_halves(self, low: &[u32], high: &[u32]) -> __m512i {
-        let [low, high] =
-            [low, high].map(|from| -> &[u32; 8] { from.first_chunk().expect("buffers hold whole vectors") });
+        let (low, high) = (first::<8>(low), first::<8>(high));
         unsafe {
             let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.as_ptr().cast()));
             _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.as_ptr().cast()))
@@ -80,7 +79,8 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
 
     #[inline(always)]
     fn load_groups(self, from: [&[u32]; 4]) -> __m512i {
-        let [a, b, c, d] = from.map(|from| -> &[u32; 4] { from.first_chunk().expect("buffers hold whole groups") });
+        let [a, b, c, d] = from;
+        let (a, b, c, d) = (first::<4>(a), first::<4>(b), first::<4>(c), first::<4>(d));
         unsafe {
             // Into the vector at hand by the load itself, for which any port will do.
             let all = _mm512_castsi128_si512(_mm_loadu_si128(a.as_ptr().cast()));
@@ -372,6 +372,12 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
             _mm512_permutex2var_epi32(table_low, index, table_high)
         }
     }
+}
+
+/// No closure: left a function of its own, it would be called for each group.
+#[inline(always)]
+fn first<const N: usize>(words: &[u32]) -> &[u32; N] {
+    words.first_chunk().expect("buffers hold whole groups")
 }
 
 /// A table on one cache line for each half.
