@@ -14,34 +14,43 @@ impl RowPromotion {
     /// Every block as it is.
     pub const NONE: Self = Self { all: Precision::ALL, last: None };
 
-    /// Every way, as far as it can be the cheapest, where a coarse block costs no more than a finer one: whole precisions first, then with one block more, which pays where two share a
-    /// vector, so that an odd one leaves half of it empty. Two more pay less: moved to the same precision they fill a vector there
-    /// for one that they leave, and moved to two, each with an odd block, those could have joined instead.
-    pub const ALL: [Self; 24] = {
+    /// Every way that can be the cheapest where a coarse block costs no more than a finer one: whole precisions first, then with
+    /// one block more.
+    ///
+    /// One block alone pays where two share a vector, so that an odd one leaves half of it empty. More pay less: two that are
+    /// moved to the same precision fill a vector there for the one that they leave, and where two would be moved to two precisions,
+    /// each with an odd block, those could join instead.
+    pub const ALL: [Self; 14] = {
         use Precision::{Half, Int8, Single};
-        const LAST: [Option<(Precision, Precision)>; 4] =
-            [None, Some((Int8, Half)), Some((Int8, Single)), Some((Half, Single))];
-        const WHOLE: [[Precision; 3]; 6] = [
-            [Int8, Half, Single],
-            [Half, Half, Single],
-            [Int8, Single, Single],
-            [Single, Half, Single],
-            [Half, Single, Single],
-            [Single, Single, Single],
-        ];
-        let (mut all, mut at) = ([Self::NONE; 24], 0);
-        while at < all.len() {
-            all[at] = Self { all: WHOLE[at % 6], last: LAST[at / 6] };
-            at += 1;
+        const fn whole(all: [Precision; 3]) -> RowPromotion {
+            RowPromotion { all, last: None }
         }
-        all
+        const fn with(all: [Precision; 3], from: Precision, to: Precision) -> RowPromotion {
+            RowPromotion { all, last: Some((from, to)) }
+        }
+        [
+            Self::NONE,
+            whole([Half, Half, Single]),
+            whole([Int8, Single, Single]),
+            whole([Single, Half, Single]),
+            whole([Half, Single, Single]),
+            whole([Single, Single, Single]),
+            with([Int8, Half, Single], Int8, Half),
+            with([Int8, Half, Single], Int8, Single),
+            with([Int8, Half, Single], Half, Single),
+            with([Int8, Single, Single], Int8, Half),
+            with([Int8, Single, Single], Int8, Single),
+            with([Half, Half, Single], Half, Single),
+            with([Single, Half, Single], Half, Single),
+            with([Half, Single, Single], Half, Single),
+        ]
     };
 
     /// How many of [`ALL`](Self::ALL), from the first on, move whole precisions.
     pub const WHOLE: usize = 6;
 
     /// What a row with so many `blocks` of each of [`Precision::ALL`] has then; none where there is no block to be moved. Where whole
-    /// precisions are moved, those may be keys as well.
+    /// precisions are moved, the numbers may be of keys as well.
     pub fn blocks(&self, blocks: [u32; 3]) -> Option<[u32; 3]> {
         let mut moved = [0; 3];
         for (blocks, to) in blocks.into_iter().zip(self.all) {

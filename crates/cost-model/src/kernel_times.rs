@@ -310,7 +310,7 @@ impl Row {
         let tiles = queries.div_ceil(tile);
         Self {
             size,
-            of_vector: if f64::from(size.tokens()) < machine.lanes { 2 } else { 1 },
+            of_vector: if size == BlockSize::B8 && machine.lanes > 8.0 { 2 } else { 1 },
             wide: if machine.lanes >= 16.0 { machine.lanes } else { 0.0 },
             waits: [true; 3],
             tiles: f64::from(tiles),
@@ -358,12 +358,15 @@ impl Row {
     /// was left out saves nothing.
     fn without_dips(self, rates: &Rates, shape: &AttentionShape, softmax: Softmax) -> Self {
         let (features, mut waits) = (f64::from(shape.head_dim), self.waits);
+        // Where two blocks share a vector, one that begins it adds a whole vector's scores, and saves its loads, for half its keys.
+        let keys = if self.of_vector > 1 { 0.5 } else { 1.0 };
         // For each query of the row: products with a key, its softmax and its words from afar.
         let of_key = |at: usize, saves: bool| {
             let softmax = if at == 0 && softmax == Softmax::Integer { INTEGER_SOFTMAX } else { SOFTMAX + at };
             let far = self.tiles / self.queries * features / PER_WORD[at] * self.far(at, shape);
-            let loads = (self.missing(features) - if saves { features } else { 0.0 }) / (2.0 * PER_WORD[at]);
-            rates.0[at] * features + rates.0[softmax] + rates.0[FAR_WORD] * far + rates.0[LOAD] * loads
+            let loads = (keys * self.missing(features) - if saves { features } else { 0.0 }) / (2.0 * PER_WORD[at]);
+            let product = rates.0[at] * features * (1.0 + keys) / 2.0;
+            product + rates.0[softmax] + rates.0[FAR_WORD] * far * keys + rates.0[LOAD] * loads
         };
         for (fine, waits) in waits.iter_mut().enumerate() {
             let saved = (0..fine).map(|coarse| of_key(coarse, false)).chain([0.0]);
@@ -400,8 +403,9 @@ impl Row {
     }
 }
 
-/// What a head that is packed for some precisions costs beside its rows. At each of them the keys are packed that a row needs
-/// at that precision, at a finer one, or at a coarser one for which nothing is packed.
+/// What a head that is packed for some precisions costs beside its rows. At each of them the keys are packed that the mask needs
+/// at that precision, at a finer one, or at a coarser one for which nothing is packed. Keys that a row needs more finely than its
+/// mask says are not counted for that: then a price would depend on other rows' promotions.
 fn count_head(
     machine: &Machine,
     head: &HeadWork,
@@ -413,7 +417,7 @@ fn count_head(
     let of_head = 4.0 * features * 2.0 * (queries + keys);
     let held = f64::from(shape.heads) * of_head / (near_bytes(machine) * machine.cores);
     let far = ((held - ALL_NEAR) / (ALL_FAR - ALL_NEAR)).clamp(0.0, 1.0);
-    // What is packed, in all its forms in turn, is waited for once more.
+    // What is packed, in all its forms in turn, is waited for once more; whatever is packed of it, all of it is asked for.
     let waited_for = if packed[0] || packed[1] { queries + 2.0 * keys } else { keys };
     counts[FAR_BYTE] += (of_head + 4.0 * features * waited_for) * far;
     // Of all rows, at one precision or a finer one.

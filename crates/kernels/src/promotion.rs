@@ -56,8 +56,8 @@ const AVX2: Rates = Rates {
     pack: [0.311, 0.423, 0.613],
     load: 0.0,
 };
-/// On Ice Lake, but for three numbers that are in proportion as on Zen 4: packing at 16 bit, to 8 bit, since it became so much cheaper, and a
-/// run and what mixes, to what a run took when each was a step of the online softmax.
+/// On Ice Lake, but for three numbers that are in proportion as on Zen 4: packing at 16 bit, to 8 bit, since it became so much
+/// cheaper, and a run and what mixes, to what a run took when each was a step of the online softmax.
 const AVX512_VNNI: Rates = Rates {
     product: [0.0192, 0.1117, 0.0741],
     softmax: [0.587, 0.80, 1.05],
@@ -140,11 +140,13 @@ pub(crate) fn of_head(
     best.1
 }
 
-/// Keys that some row needs at a precision or a finer one, and which therefore are packed for it.
+/// Keys that some row needs at a precision or a finer one, and which therefore are packed for it. Those that it needs more finely
+/// than its mask says are not counted for that.
 fn needed(mask: &HeadMask, shape: &AttentionShape) -> [u32; 3] {
     let mut needed = [0; 3];
     for column in 0..mask.blocks.columns() {
-        let finest = (0..mask.blocks.rows()).filter_map(|row| mask.blocks.get(row, column)).max();
+        let first = if shape.kind == AttentionKind::CausalSelfAttention { column } else { 0 };
+        let finest = (first..mask.blocks.rows()).filter_map(|row| mask.blocks.get(row, column)).max();
         let Some(finest) = finest else { continue };
         for needed in &mut needed[..=finest.index()] {
             *needed += mask.block_size.extent(column as u32, shape.keys);

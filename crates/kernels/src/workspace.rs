@@ -82,7 +82,8 @@ impl Workspace {
         }
     }
 
-    /// Makes room for calls of `plan`, too. Allocates where there is not enough yet; nothing else does.
+    /// Makes room for calls of `plan`, too. Allocates where there is not enough yet, which [`run`](AttentionPlan::run) never does. There is room
+    /// for the most of everything then: for plans of many keys and of many features, for many keys of many features.
     pub fn reserve(&mut self, plan: &AttentionPlan) {
         if !self.fits(plan.needs()) {
             *self = Self::new(self.size.max(plan.needs()));
