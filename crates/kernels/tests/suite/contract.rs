@@ -93,6 +93,70 @@ fn a_workspace_with_too_little_room_is_refused_until_there_is_more() {
     assert_eq!(run(&small, &mut wider.workspace()), run(&small, &mut small.workspace()));
 }
 
+/// What is not packed for a plan holds what an earlier one left there, here NaN and the largest integers: nothing of it is read.
+#[test]
+fn nothing_that_an_earlier_plan_left_is_read() {
+    let large = AttentionShape {
+        kind: AttentionKind::CrossAttention,
+        heads: 3,
+        queries: 40,
+        keys: 120,
+        head_dim: 24,
+        windows: 1,
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    for kernel in Kernel::available() {
+        let plan = |masks: &[HeadMask], shape, threads, int8_softmax| {
+            let options = PlanOptions::on(kernel).threads(NonZeroUsize::new(threads).unwrap());
+            AttentionPlan::with_options(masks, shape, options.promotion(Promotion::Never).int8_softmax(int8_softmax))
+                .unwrap()
+        };
+        // Everything in all forms.
+        let all: Vec<HeadMask> =
+            Precision::ALL.map(|precision| HeadMask::dense(&large, BlockSize::B8, precision)).into();
+        let integer = Int8Softmax::Integer(Normalisation::Deferred);
+        let first = [1, 3].map(|threads| plan(&all, large, threads, integer));
+        for (kind, queries, keys) in [
+            (AttentionKind::SelfAttention, 61, 61),
+            (AttentionKind::CausalSelfAttention, 61, 61),
+            (AttentionKind::CrossAttention, 35, 101),
+        ] {
+            let shape = AttentionShape { kind, heads: 3, queries, keys, head_dim: 16, windows: 1 };
+            for (block_size, int8_softmax) in
+                [(BlockSize::B8, Int8Softmax::Float), (BlockSize::B16, integer), (BlockSize::B32, Int8Softmax::Float)]
+            {
+                let masks: Vec<HeadMask> =
+                    (0..3).map(|_| random_mask(&shape, block_size, 0.15, &Precision::ALL, &mut rng)).collect();
+                let Tensors { q, k, v } = Tensors::gaussian(&shape, u64::from(keys));
+                // From an odd place on, values are copied.
+                let v = [&[0.0], &v[..]].concat();
+                for (first, threads) in first.iter().zip([1, 3]) {
+                    let sparse = plan(&masks, shape, threads, int8_softmax);
+                    for live in [keys as usize, 33] {
+                        let mut workspace = first.workspace();
+                        workspace.reserve(&sparse);
+                        let [dirt, ones] =
+                            [f32::NAN, 1.0].map(|number| vec![number; (3 * large.keys * large.head_dim) as usize]);
+                        let mut anything = vec![0.0; (3 * large.queries * large.head_dim) as usize];
+                        for numbers in [&ones, &dirt] {
+                            let inputs = Inputs::new(&ones[..anything.len()], numbers, numbers);
+                            first.run(inputs, &mut anything, &mut workspace).unwrap();
+                        }
+                        let inputs = Inputs::new(&q, &k, &v[1..]).live_keys(live);
+                        let [dirty, clean] = [&mut workspace, &mut sparse.workspace()].map(|workspace| {
+                            let mut out = vec![f32::NAN; q.len()];
+                            sparse.run(inputs, &mut out, workspace).unwrap();
+                            out
+                        });
+                        assert!(clean.iter().all(|x| x.is_finite()));
+                        assert_eq!(dirty, clean, "{kernel} {kind:?} {block_size:?} {threads} threads, {live} keys");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn plans_for_one_thread_and_for_several_share_a_workspace() {
     let plan = |threads| {
