@@ -20,7 +20,7 @@ impl RowPromotion {
     /// One block alone pays where two share a vector, so that an odd one leaves half of it empty. More pay less: two that are
     /// moved to the same precision fill a vector there for the one that they leave, and where two would be moved to two precisions,
     /// each with an odd block, those could join instead.
-    pub const ALL: [Self; 14] = {
+    const ALL: [Self; 14] = {
         use Precision::{Half, Int8, Single};
         const fn whole(all: [Precision; 3]) -> RowPromotion {
             RowPromotion { all, last: None }
@@ -46,8 +46,14 @@ impl RowPromotion {
         ]
     };
 
-    /// How many of [`ALL`](Self::ALL), from the first on, move whole precisions.
-    pub const WHOLE: usize = 6;
+    /// How many of them, from the first on, move whole precisions.
+    const WHOLE: usize = 6;
+
+    /// Every way that can be the cheapest where so many blocks share a vector.
+    pub fn ways(of_vector: u32) -> &'static [Self] {
+        const ALL: &[RowPromotion] = &RowPromotion::ALL;
+        if of_vector > 1 { ALL } else { &ALL[..RowPromotion::WHOLE] }
+    }
 
     /// What a row with so many `blocks` of each of [`Precision::ALL`] has then; none where there is no block to be moved. Where whole
     /// precisions are moved, the numbers may be of keys as well.

@@ -226,7 +226,7 @@ fn cheapest(
         .map(|band| {
             let row = Row::of(machine, head.block_size, band.queries).without_dips(rates, shape, softmax);
             let keys = row.keys(band);
-            let ways = row.ways().iter().filter_map(|way| row.promoted(keys, way));
+            let ways = RowPromotion::ways(row.of_vector).iter().filter_map(|way| row.promoted(keys, way));
             (row, ways.map(|keys| Way { keys, cycles: rates.cycles(&count(&row, keys), 0..RATES) }).collect())
         })
         .collect();
@@ -333,12 +333,6 @@ impl Row {
 
     fn unit(self) -> u32 {
         if self.of_vector > 1 { self.size.tokens() } else { 1 }
-    }
-
-    /// Those that may be the cheapest.
-    fn ways(self) -> &'static [RowPromotion] {
-        const ALL: &[RowPromotion] = &RowPromotion::ALL;
-        if self.of_vector > 1 { ALL } else { &ALL[..RowPromotion::WHOLE] }
     }
 
     /// The share of a head's words at one precision that come from afar.

@@ -109,7 +109,7 @@ pub(crate) fn of_head(
     let ways: Vec<Vec<(RowPromotion, [u32; 3], f64)>> = (0..rows)
         .map(|row| {
             let row = Row::of(mask, shape, options.kernel, row);
-            let ways = row.ways().iter().filter(|way| !integer || way.keeps_int8());
+            let ways = RowPromotion::ways(row.of_vector).iter().filter(|way| !integer || way.keeps_int8());
             let ways = ways.filter_map(|way| Some((*way, way.blocks(row.blocks)?)));
             ways.map(|(way, blocks)| (way, blocks, row.cycles(rates, blocks, shape.head_dim))).collect()
         })
@@ -189,12 +189,6 @@ impl Row {
     fn missing(&self, of: f64) -> f64 {
         let two = 2.0 * self.wide;
         (two - of).max(0.0) + TO_THREE * (two + self.wide - of.max(two)).max(0.0)
-    }
-
-    /// Those that may be the cheapest.
-    fn ways(&self) -> &'static [RowPromotion] {
-        const ALL: &[RowPromotion] = &RowPromotion::ALL;
-        if self.of_vector > 1 { ALL } else { &ALL[..RowPromotion::WHOLE] }
     }
 
     /// With so many `blocks` of each precision.
