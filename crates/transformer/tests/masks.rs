@@ -1,6 +1,6 @@
 //! A masked model against plain dense attention and against attention worked out by hand.
 
-use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+use burn::tensor::{Device, Tensor, Tolerance};
 use maskwright_blueprint::{BlockSize, Blueprint, HeadMask, Precision, Provenance};
 use maskwright_transformer::{Attention, CompiledMasks, Encoder, EncoderConfig, EncoderInput, Inputs, TokenisedTexts};
 
@@ -15,7 +15,9 @@ const CONFIG: EncoderConfig = EncoderConfig {
 
 fn model() -> (Encoder, Tensor<4>) {
     let device = Device::flex();
-    (CONFIG.init(3, &device), Tensor::random([3, 1, 20, 20], Distribution::Uniform(-1.0, 1.0), &device))
+    // The same pixels in every run, which random ones of a device that other tests share would not be.
+    let pixels: Vec<f32> = (0..3 * 20 * 20).map(|at| (at as f32 * 1.7).sin()).collect();
+    (CONFIG.init(3, &device), Tensor::<1>::from_floats(pixels.as_slice(), &device).reshape([3, 1, 20, 20]))
 }
 
 fn masked(model: &Encoder, images: Tensor<4>, blueprint: &Blueprint) -> Tensor<2> {
@@ -30,7 +32,8 @@ fn a_full_single_precision_mask_gives_what_the_dense_model_gives() {
         let full = Blueprint::dense(model.shape("test"), size, Precision::Single);
         let dense = model.forward(Inputs::Images(images.clone()), Attention::Dense);
         let masked = masked(&model, images.clone(), &full).into_data();
-        masked.assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(2e-6));
+        // Numbers of up to 2, summed in another order: some forty roundings of 1.2e-7 of that.
+        masked.assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(5e-6));
     }
 }
 
