@@ -93,8 +93,9 @@ pub(crate) trait Lanes: Copy {
     fn min(self, new: Self::Float, limit: Self::Float) -> Self::Float;
     /// Whether every number is at most `limit` in size, which NaN is not.
     fn all_within(self, x: Self::Float, limit: f32) -> bool;
-    /// `2^x` for `x <= 0`, as [`Exp2`] has it: exactly 1 at 0, right down to -126, then at most 2^-126; NaN for NaN. Of several
-    /// vectors step by step: one waits for its own last step, and a core sees only so many steps of the next.
+    /// `2^x` in units of `exp2.unit`, right from `exp2.least` to `exp2.most` and exactly the unit at 0; what is less gives at most what the
+    /// least does, what is more at least what the most does; NaN for NaN. Of several vectors step by step: one waits for its own last
+    /// step, and a core sees only so many steps of the next.
     fn exp2<const M: usize, const N: usize>(self, x: [Self::Float; M], exp2: &Exp2<N>) -> [Self::Float; M];
 
     /// `sum + a.0 * b.0 + a.1 * b.1` for pairs of bf16, summed in f32.
@@ -126,6 +127,14 @@ pub(crate) trait Lanes: Copy {
     #[inline(always)]
     fn weights_bf16(self, scores: [Self::Float; 2], scale: Self::Float, max: [Self::Float; 2]) -> Self::Word {
         let [first, second] = self.exp2(self.below(scores, scale, max), &EXP2_COARSE);
+        self.pack_bf16(first, second)
+    }
+
+    /// `2^(score * scale - UNIFIED_MAX)` likewise, which may be above one. At least 1.9 where that would be more, for NaN, and for
+    /// scores that are infinite or too far from zero to tell.
+    #[inline(always)]
+    fn unified_weights_bf16(self, [first, second]: [Self::Float; 2], scale: Self::Float) -> Self::Word {
+        let [first, second] = self.exp2([self.mul(first, scale), self.mul(second, scale)], &EXP2_COARSE_UNIFIED);
         self.pack_bf16(first, second)
     }
 
@@ -181,16 +190,53 @@ pub(crate) fn transpose_groups<L: Lanes>(lanes: L, [a, b, c, d]: [L::Word; 4]) -
     [first, second, third, fourth]
 }
 
-/// `2^f = 1 + f q(f)` for |f| <= 1/2: coefficients of q, lowest power first.
-pub(crate) struct Exp2<const N: usize>(pub(crate) [f32; N]);
+/// What float weights are relative to, in powers of two, as long as that does: [`Tile::attend_unified`](crate::tile).
+pub(crate) const UNIFIED_MAX: f32 = 64.0;
+
+/// `2^f = 1 + f q(f)` for |f| <= 1/2, in units of a power of two.
+pub(crate) struct Exp2<const N: usize> {
+    /// Coefficients of q, lowest power first, in that unit.
+    polynomial: [f32; N],
+    unit: f32,
+    least: f32,
+    /// Infinite where nothing above zero comes.
+    most: f32,
+}
+
+impl<const N: usize> Exp2<N> {
+    /// Down to 2^-126, the smallest number that is normal.
+    const fn up_to_one(polynomial: [f32; N]) -> Self {
+        Self { polynomial, unit: 1.0, least: -126.0, most: f32::INFINITY }
+    }
+
+    /// The same in units of 2^[`UNIFIED_MAX`], which takes nothing from the precision of small exponents.
+    const fn unified(mut self) -> Self {
+        self.unit = f32::from_bits((127 - UNIFIED_MAX as u32) << 23);
+        let mut n = 0;
+        while n < N {
+            self.polynomial[n] *= self.unit;
+            n += 1;
+        }
+        Self { least: UNIFIED_MAX - 126.0, most: 128.0, ..self }
+    }
+}
 
 /// For weights in f32: interpolated at the six Chebyshev nodes of the interval in 40 digits. The relative error before
 /// rounding is 9.2e-9, a sixth of f32's unit roundoff; after it, 2e-7.
-pub(crate) const EXP2: Exp2<6> =
-    Exp2([std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_083, 0.001_339_086_3, 0.000_154_531_63]);
+pub(crate) const EXP2: Exp2<6> = Exp2::up_to_one([
+    std::f32::consts::LN_2,
+    0.240_226_5,
+    0.055_503_57,
+    0.009_618_083,
+    0.001_339_086_3,
+    0.000_154_531_63,
+]);
 
 /// For weights that are rounded to 16 or 8 bit: the same at three nodes, 2.0e-4 off at most.
-pub(crate) const EXP2_COARSE: Exp2<3> = Exp2([std::f32::consts::LN_2, 0.242_035_33, 0.055_754_65]);
+pub(crate) const EXP2_COARSE: Exp2<3> = Exp2::up_to_one([std::f32::consts::LN_2, 0.242_035_33, 0.055_754_65]);
+
+pub(crate) const EXP2_UNIFIED: Exp2<6> = EXP2.unified();
+pub(crate) const EXP2_COARSE_UNIFIED: Exp2<3> = EXP2_COARSE.unified();
 
 /// 1.5 * 2^23: adding it to a small float leaves the nearest integer in the low bits of the sum.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;

@@ -15,6 +15,7 @@ mod chunk;
 mod integer;
 mod operand;
 mod scores;
+mod unified;
 mod values;
 mod weights;
 
@@ -223,6 +224,9 @@ impl<'a> Tile<'a> {
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
     ) {
+        if self.attend_unified(lanes, columns, operands, scratch, watch) {
+            return;
+        }
         let Scratch { scores, chunk, seen, .. } = scratch;
         let [of_int8, of_half, of_single] = operands;
         let mut rest = columns;
@@ -232,15 +236,15 @@ impl<'a> Tile<'a> {
             let Chunk([int8, half, single]) = &*chunk;
             let (scores_int8, others) = scores.split_at_mut(int8.words::<L>());
             let (scores_half, scores_single) = others.split_at_mut(half.words::<L>());
-            let [seen_int8, seen_others] = &mut *seen;
+            let [seen_int8, seen_others, _] = &mut *seen;
             if !int8.is_empty() {
                 seen_int8.restart(self.queries.len());
-                self.score::<L, Int8>(lanes, int8, of_int8, scores_int8, seen_int8);
+                self.score::<L, Int8, false>(lanes, int8, of_int8, scores_int8, seen_int8);
             }
             if !(half.is_empty() && single.is_empty()) {
                 seen_others.restart(self.queries.len());
-                self.score::<L, Half>(lanes, half, of_half, scores_half, seen_others);
-                self.score::<L, Single>(lanes, single, of_single, scores_single, seen_others);
+                self.score::<L, Half, false>(lanes, half, of_half, scores_half, seen_others);
+                self.score::<L, Single, false>(lanes, single, of_single, scores_single, seen_others);
             }
             watch.lap(|phases| &mut phases.scores);
             let scales = [of_int8.score_scale, of_single.score_scale];
@@ -255,9 +259,9 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// Writes a run's products, `[vectors of keys][queries]`.
+    /// Writes a run's products, `[vectors of keys][queries]`, or if `UNIFIED` [weights](unified).
     #[inline(always)]
-    fn score<L: Lanes, O: Operand>(
+    fn score<L: Lanes, O: Operand, const UNIFIED: bool>(
         &mut self,
         lanes: L,
         run: &Run,
@@ -278,7 +282,7 @@ impl<'a> Tile<'a> {
             let (tile, scores, seen) = (&mut *self, &mut *scores, &mut *seen);
             macro_rules! score {
                 ($r:literal, $c:literal, $halves:literal) => {
-                    lanes.run(Score::<O, $r, $c, $halves>::new(tile, run, group, operands, scores, seen))
+                    lanes.run(Score::<O, $r, $c, $halves, UNIFIED>::new(tile, run, group, operands, scores, seen))
                 };
             }
             match (at_once, halves) {

@@ -111,8 +111,9 @@ pub(crate) struct Scratch {
     pub scores: AlignedWords,
     /// What those keys are.
     pub chunk: Chunk,
-    /// Of 8-bit scores, and of others.
-    pub seen: [Seen; 2],
+    /// Of scores of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL); the second one of 16 and 32 bit, as long as
+    /// those are scores.
+    pub seen: [Seen; 3],
     /// All scores of the 8-bit blocks of a row, for integer softmax.
     pub integers: AlignedWords,
 }
@@ -121,7 +122,7 @@ impl Scratch {
     fn new(size: &WorkspaceSize) -> Self {
         // As `Lanes::OF_VECTOR` says.
         let keys = |keys: usize| AlignedWords::zeroed(keys * (MAX_QUERIES + 1));
-        let (chunk, seen) = (Chunk::new(), [Seen::new(), Seen::new()]);
+        let (chunk, seen) = (Chunk::new(), [const { Seen::new() }; 3]);
         Self { scores: keys(ROOM), chunk, seen, integers: keys(size.integer_keys.next_multiple_of(MAX_QUERIES)) }
     }
 }

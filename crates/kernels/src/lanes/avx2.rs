@@ -159,26 +159,32 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn exp2<const M: usize, const N: usize>(self, x: [__m256; M], exp2: &Exp2<N>) -> [__m256; M] {
+    fn exp2<const M: usize, const N: usize>(self, mut x: [__m256; M], exp2: &Exp2<N>) -> [__m256; M] {
         unsafe {
+            if exp2.most < f32::INFINITY {
+                for x in &mut x {
+                    // NaN, the second operand, stays.
+                    *x = _mm256_min_ps(_mm256_set1_ps(exp2.most), *x);
+                }
+            }
             let (mut n, mut f) = (x, x);
             for m in 0..M {
                 n[m] = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x[m]);
                 f[m] = _mm256_sub_ps(x[m], n[m]);
             }
-            let mut q = [_mm256_set1_ps(exp2.0[N - 1]); M];
-            for &c in exp2.0[..N - 1].iter().rev() {
+            let mut q = [_mm256_set1_ps(exp2.polynomial[N - 1]); M];
+            for &c in exp2.polynomial[..N - 1].iter().rev() {
                 for m in 0..M {
                     q[m] = _mm256_fmadd_ps(q[m], f[m], _mm256_set1_ps(c));
                 }
             }
             for m in 0..M {
-                q[m] = _mm256_fmadd_ps(q[m], f[m], _mm256_set1_ps(1.0));
+                q[m] = _mm256_fmadd_ps(q[m], f[m], _mm256_set1_ps(exp2.unit));
             }
             for m in 0..M {
                 let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n[m]), _mm256_set1_epi32(127));
                 let two_to_n = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent));
-                let too_small = _mm256_cmp_ps::<_CMP_LT_OQ>(x[m], _mm256_set1_ps(-126.0));
+                let too_small = _mm256_cmp_ps::<_CMP_LT_OQ>(x[m], _mm256_set1_ps(exp2.least));
                 q[m] = _mm256_andnot_ps(too_small, _mm256_mul_ps(q[m], two_to_n));
             }
             q

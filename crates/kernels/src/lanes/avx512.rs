@@ -8,7 +8,7 @@ use std::{
     mem::transmute,
 };
 
-use super::{Avx2, Exp2, Lanes, OnLanes, TIES_UP};
+use super::{Avx2, Exp2, Lanes, OnLanes, TIES_UP, UNIFIED_MAX};
 use crate::IntegerSoftmax;
 
 /// AVX-512 F, BW, DQ and VL with VNNI, AVX2 and FMA, and BF16 where it says so: the proof that this CPU has them all.
@@ -212,21 +212,21 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         unsafe {
             for x in &mut x {
                 // NaN, the second operand, stays.
-                *x = _mm512_max_ps(_mm512_set1_ps(-126.0), *x);
+                *x = _mm512_max_ps(_mm512_set1_ps(exp2.least), *x);
             }
             let mut f = x;
             for m in 0..M {
                 // What is left when the nearest integer, or the even one of two, is taken away.
                 f[m] = _mm512_reduce_ps::<0>(x[m]);
             }
-            let mut q = [_mm512_set1_ps(exp2.0[N - 1]); M];
-            for &c in exp2.0[..N - 1].iter().rev() {
+            let mut q = [_mm512_set1_ps(exp2.polynomial[N - 1]); M];
+            for &c in exp2.polynomial[..N - 1].iter().rev() {
                 for m in 0..M {
                     q[m] = _mm512_fmadd_ps(q[m], f[m], _mm512_set1_ps(c));
                 }
             }
             for m in 0..M {
-                q[m] = _mm512_fmadd_ps(q[m], f[m], _mm512_set1_ps(1.0));
+                q[m] = _mm512_fmadd_ps(q[m], f[m], _mm512_set1_ps(exp2.unit));
             }
             for m in 0..M {
                 q[m] = _mm512_scalef_ps(q[m], _mm512_sub_ps(x[m], f[m]));
@@ -338,6 +338,23 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         }
     }
 
+    /// From the other end, since whatever cannot be converted saturates at zero: that is the largest weight.
+    #[inline(always)]
+    fn unified_weights_bf16(self, [first, second]: [__m512; 2], scale: __m512) -> __m512i {
+        unsafe {
+            // How far below the largest biased logarithm, in units of 2^-9 octaves.
+            let scale = _mm512_mul_ps(scale, _mm512_set1_ps(512.0));
+            let most = _mm512_set1_ps(UNIFIED_MAX * 512.0 + 511.0);
+            let first = _mm512_cvtps_epi32(_mm512_fnmadd_ps(first, scale, most));
+            let second = _mm512_cvtps_epi32(_mm512_fnmadd_ps(second, scale, most));
+            let x = _mm512_packus_epi32(first, second);
+            let cells = _mm512_srli_epi16::<3>(x);
+            let (low, high) = ARCH_FROM_ABOVE.0.split_at(32);
+            let (low, high) = (_mm512_loadu_si512(low.as_ptr().cast()), _mm512_loadu_si512(high.as_ptr().cast()));
+            _mm512_srli_epi16::<2>(_mm512_sub_epi16(_mm512_permutex2var_epi16(low, cells, high), x))
+        }
+    }
+
     /// In 16 bits, two scores a word: 32 at once. The quadratic polynomial is off by 0.27 % at most.
     #[inline(always)]
     fn weights_u8(self, scores: [__m512; 4], scale: __m512, max: [__m512; 4]) -> __m512i {
@@ -392,6 +409,15 @@ static ARCH: Table = Table([
     42, 42, 42, 43, 43, 42, 42, 42, 42, 41, 41, 40, 39, 38, 38, 37, 35, 34, 33, 31, 30, 29, 26, 25, 23, 21, 18, 17, 14,
     11, 9, 6, 3, 1,
 ]);
+/// The largest 16-bit number less [`ARCH`], for what is taken from that number.
+static ARCH_FROM_ABOVE: Table = Table({
+    let (mut table, mut n) = ([0; 64], 0);
+    while n < 64 {
+        table[n] = (u16::MAX - ARCH.0[63 - n] as u16) as i16;
+        n += 1;
+    }
+    table
+});
 // What has saturated at zero stays there.
 const _: () = assert!(ARCH.0[0] == 0);
 

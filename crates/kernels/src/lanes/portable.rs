@@ -135,16 +135,17 @@ impl Lanes for Portable {
     fn exp2<const M: usize, const N: usize>(self, mut vectors: [Self::Float; M], exp2: &Exp2<N>) -> [Self::Float; M] {
         for x in &mut vectors {
             // Step by step for all lanes, and without branches: whole polynomials a lane are not vectorised.
-            let shifted = each(|lane| x[lane] + ROUNDER);
-            let f = each(|lane| x[lane] - (shifted[lane] - ROUNDER));
+            let below = each(|lane| if x[lane] > exp2.most { exp2.most } else { x[lane] });
+            let shifted = each(|lane| below[lane] + ROUNDER);
+            let f = each(|lane| below[lane] - (shifted[lane] - ROUNDER));
             let mut q = [0.0; WIDTH];
-            for &c in exp2.0.iter().rev() {
+            for &c in exp2.polynomial.iter().rev() {
                 q = each(|lane| q[lane] * f[lane] + c);
             }
-            let power = each(|lane| q[lane] * f[lane] + 1.0);
+            let power = each(|lane| q[lane] * f[lane] + exp2.unit);
             let exponent = each(|lane| (shifted[lane].to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
             let scaled = each(|lane| power[lane] * f32::from_bits(exponent[lane]));
-            *x = each(|lane| if x[lane] < -126.0 { 0.0 } else { scaled[lane] });
+            *x = each(|lane| if x[lane] < exp2.least { 0.0 } else { scaled[lane] });
         }
         vectors
     }

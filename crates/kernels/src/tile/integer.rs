@@ -30,7 +30,7 @@ impl Tile<'_> {
         if columns.is_empty() {
             return;
         }
-        let Scratch { integers: scores, chunk, seen: [seen, _], .. } = scratch;
+        let Scratch { integers: scores, chunk, seen: [seen, ..], .. } = scratch;
         // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
         let (mut rest, mut words) = ([columns, &[], &[]], 0);
         seen.restart(self.queries.len());
@@ -38,7 +38,7 @@ impl Tile<'_> {
         while !rest[0].is_empty() {
             lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             let [int8, ..] = &chunk.0;
-            self.score::<L, Int8>(lanes, int8, &operands[0], &mut scores[words..], seen);
+            self.score::<L, Int8, false>(lanes, int8, &operands[0], &mut scores[words..], seen);
             words += int8.words::<L>();
         }
         watch.lap(|phases| &mut phases.scores);

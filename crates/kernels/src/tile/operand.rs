@@ -1,4 +1,4 @@
-use crate::lanes::{EXP2, Lanes, transpose_groups};
+use crate::lanes::{EXP2, EXP2_UNIFIED, Lanes, UNIFIED_MAX, transpose_groups};
 
 /// How one precision multiplies: words of queries with words of keys, then words of weights with words of values.
 pub(crate) trait Operand {
@@ -31,8 +31,18 @@ pub(crate) trait Operand {
     /// queries as there are numbers in a word: in each group, `4 / PER_WORD` words of each of them.
     fn weights<L: Lanes>(lanes: L, scores: [L::Float; 4], scale: L::Float, max: [L::Float; 4]) -> [L::Word; 4];
 
+    /// The same relative to [`UNIFIED_MAX`] for every query.
+    #[inline(always)]
+    fn unified_weights<L: Lanes>(lanes: L, scores: [L::Float; 4], scale: L::Float) -> [L::Word; 4] {
+        Self::weights(lanes, scores, scale, [lanes.floats(lanes.splat(UNIFIED_MAX.to_bits())); 4])
+    }
+
     /// Adds weights, as they have been rounded, so that they add up to one after the division.
     fn add_weights<L: Lanes>(lanes: L, sum: Self::Sum<L>, weights: L::Word) -> Self::Sum<L>;
+
+    /// A sum of weights as words, and back.
+    fn words_of_sum<L: Lanes>(lanes: L, sum: Self::Sum<L>) -> L::Word;
+    fn sum_of_words<L: Lanes>(lanes: L, words: L::Word) -> Self::Sum<L>;
 
     /// Word n of each group is what `sums`, of weights of four queries, have in that group for query n.
     fn sums_of_four<L: Lanes>(lanes: L, sums: [Self::Sum<L>; 4]) -> L::Float;
@@ -68,8 +78,25 @@ impl Operand for Single {
     }
 
     #[inline(always)]
+    fn unified_weights<L: Lanes>(lanes: L, [a, b, c, d]: [L::Float; 4], scale: L::Float) -> [L::Word; 4] {
+        let scaled = [lanes.mul(a, scale), lanes.mul(b, scale), lanes.mul(c, scale), lanes.mul(d, scale)];
+        let [a, b, c, d] = lanes.exp2(scaled, &EXP2_UNIFIED);
+        [lanes.bits(a), lanes.bits(b), lanes.bits(c), lanes.bits(d)]
+    }
+
+    #[inline(always)]
     fn add_weights<L: Lanes>(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
         lanes.add(sum, lanes.floats(weights))
+    }
+
+    #[inline(always)]
+    fn words_of_sum<L: Lanes>(lanes: L, sum: L::Float) -> L::Word {
+        lanes.bits(sum)
+    }
+
+    #[inline(always)]
+    fn sum_of_words<L: Lanes>(lanes: L, words: L::Word) -> L::Float {
+        lanes.floats(words)
     }
 
     #[inline(always)]
@@ -118,9 +145,25 @@ impl Operand for Half {
     }
 
     #[inline(always)]
+    fn unified_weights<L: Lanes>(lanes: L, [a, b, c, d]: [L::Float; 4], scale: L::Float) -> [L::Word; 4] {
+        let (first, second) = (lanes.unified_weights_bf16([a, b], scale), lanes.unified_weights_bf16([c, d], scale));
+        [first, second, lanes.splat(0), lanes.splat(0)]
+    }
+
+    #[inline(always)]
     fn add_weights<L: Lanes>(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
         // Times two bf16 ones.
         lanes.dot_bf16(sum, weights, lanes.splat(0x3f80_3f80))
+    }
+
+    #[inline(always)]
+    fn words_of_sum<L: Lanes>(lanes: L, sum: L::Float) -> L::Word {
+        lanes.bits(sum)
+    }
+
+    #[inline(always)]
+    fn sum_of_words<L: Lanes>(lanes: L, words: L::Word) -> L::Float {
+        lanes.floats(words)
     }
 
     #[inline(always)]
@@ -172,6 +215,16 @@ impl Operand for Int8 {
     #[inline(always)]
     fn add_weights<L: Lanes>(lanes: L, sum: L::Word, weights: L::Word) -> L::Word {
         lanes.dot_u8_i8(sum, weights, lanes.splat(FOUR_ONES))
+    }
+
+    #[inline(always)]
+    fn words_of_sum<L: Lanes>(_: L, sum: L::Word) -> L::Word {
+        sum
+    }
+
+    #[inline(always)]
+    fn sum_of_words<L: Lanes>(_: L, words: L::Word) -> L::Word {
+        words
     }
 
     #[inline(always)]

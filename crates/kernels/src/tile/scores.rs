@@ -2,7 +2,10 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use super::{GROUP, Line, MAX_QUERIES, Operand, Operands, Run, Tile, in_three, splat};
+use super::{
+    GROUP, Line, MAX_QUERIES, Operand, Operands, Run, Tile, in_three, splat,
+    unified::{WeighShown, weigh_products},
+};
 use crate::lanes::{Lanes, MAX_WIDTH, OnLanes, transpose_groups};
 
 /// Keys of one head in one precision, `[keys / span][words][span]`.
@@ -23,15 +26,15 @@ const AT_ONCE: usize = 8;
 /// Words of a cache line.
 const LINE: usize = size_of::<Line>() / size_of::<u32>();
 
-/// What scores of a chunk have been: the 8-bit ones, or the others.
+/// What scores have been.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// Of each query, lane by lane.
-    largest: Vectors,
+    /// Of each query, lane by lane, the largest one; or, once they are weights, the sum of those, as [`Operand::add_weights`] has it.
+    of_queries: Vectors,
     /// Of all queries, lane by lane, where weights would hide it: NaN if one of them is.
     total: Vector,
     /// Whether there have been none.
-    fresh: bool,
+    pub fresh: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,28 +46,38 @@ struct Vector([u32; MAX_WIDTH]);
 struct Vectors([Vector; MAX_QUERIES]);
 
 impl Seen {
-    pub(crate) fn new() -> Self {
-        Self { largest: Vectors([Vector([0; MAX_WIDTH]); MAX_QUERIES]), total: Vector([0; MAX_WIDTH]), fresh: true }
+    pub(crate) const fn new() -> Self {
+        Self { of_queries: Vectors([Vector([0; MAX_WIDTH]); MAX_QUERIES]), total: Vector([0; MAX_WIDTH]), fresh: true }
     }
 
-    /// Before a chunk's scores of so many `queries`; those beyond are taken for ones that are not there: zero is no large score, if
+    /// Before the largest of a chunk's scores of so many `queries`; those beyond are taken for ones that are not there: zero is no large score, if
     /// another one does not stand for them.
     #[inline(always)]
     pub(super) fn restart(&mut self, queries: usize) {
         self.fresh = true;
         self.total = Vector([0; MAX_WIDTH]);
-        self.largest.0[queries..].fill(Vector([0; MAX_WIDTH]));
+        self.of_queries.0[queries..].fill(Vector([0; MAX_WIDTH]));
     }
 
     /// Adds a query's scores, the `first` ones or more.
     #[inline(always)]
     fn add<L: Lanes, const C: usize>(&mut self, lanes: L, query: usize, scores: [L::Float; C], first: bool) {
-        let largest = &mut self.largest.0[query % MAX_QUERIES].0;
+        let largest = self.of_query(query);
         let mut max = if first { splat(lanes, f32::MIN) } else { lanes.floats(lanes.load(largest)) };
         for c in 0..C {
             max = lanes.max(scores[c], max);
         }
         lanes.store(lanes.bits(max), largest);
+    }
+
+    #[inline(always)]
+    pub(super) fn of_query(&mut self, query: usize) -> &mut [u32; MAX_WIDTH] {
+        &mut self.of_queries.0[query % MAX_QUERIES].0
+    }
+
+    #[inline(always)]
+    pub(super) fn words_of(&self, query: usize) -> &[u32; MAX_WIDTH] {
+        &self.of_queries.0[query % MAX_QUERIES].0
     }
 
     /// The largest of each query.
@@ -74,7 +87,7 @@ impl Seen {
         for quad in 0..L::GROUPS {
             let mut vectors = [lanes.splat(0); 4];
             for n in 0..4 {
-                vectors[n] = lanes.load(&self.largest.0[4 * quad + n].0);
+                vectors[n] = lanes.load(&self.of_queries.0[4 * quad + n].0);
             }
             let [a, b, c, d] = transpose_groups(lanes, vectors);
             let (ab, cd) = (lanes.max(lanes.floats(a), lanes.floats(b)), lanes.max(lanes.floats(c), lanes.floats(d)));
@@ -96,21 +109,23 @@ impl Seen {
 }
 
 /// Products of all queries of a tile, `R` at a time (or as [`in_three`] says), with vectors of keys of a run, `C` at a time, each of two halves if
-/// `HALVES`. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
+/// `HALVES`; if `UNIFIED`, turned into weights at once. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
 /// multiply-adds is left.
-pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool> {
+pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool, const UNIFIED: bool> {
     tile: &'a mut Tile<'b>,
     run: &'a Run,
     /// As many as a multiple of `C`.
     vectors: Range<usize>,
     operands: &'a Operands<'a>,
-    /// Of the run, `[vectors][queries]`.
+    /// Of the run, `[vectors][queries]`: scores, or weights where scores of [`QUAD`] queries have been.
     scores: &'a mut [u32],
     seen: &'a mut Seen,
     operand: PhantomData<O>,
 }
 
-impl<'a, 'b, O: Operand, const R: usize, const C: usize, const HALVES: bool> Score<'a, 'b, O, R, C, HALVES> {
+impl<'a, 'b, O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFIED: bool>
+    Score<'a, 'b, O, R, C, HALVES, UNIFIED>
+{
     #[inline(always)]
     pub(super) fn new(
         tile: &'a mut Tile<'b>,
@@ -124,7 +139,9 @@ impl<'a, 'b, O: Operand, const R: usize, const C: usize, const HALVES: bool> Sco
     }
 }
 
-impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for Score<'_, '_, O, R, C, HALVES> {
+impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFIED: bool> OnLanes
+    for Score<'_, '_, O, R, C, HALVES, UNIFIED>
+{
     type Output = ();
 
     #[inline(always)]
@@ -134,6 +151,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
         let queries = &operands.queries[tile.queries.start * words..tile.queries.end * words];
         let count = tile.queries.len();
         assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
+        assert!(!UNIFIED || count % R == 0 || in_three::<L, O, R, C>(count), "no query is computed twice");
         assert!(HALVES == (span < L::WIDTH), "vectors have halves where a block has fewer keys");
         let of_queries = words_of_queries(count, words);
         let loops = if in_three::<L, O, R, C>(count) { 3 } else { count.div_ceil(R) };
@@ -166,6 +184,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
                 start,
                 scores,
                 seen,
+                scale: splat(lanes, operands.score_scale),
                 whole,
                 first,
                 total,
@@ -173,13 +192,13 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
             // SAFETY: `queries` has the words of `count` of them; that all words of the keys are packed has been asserted.
             unsafe {
                 if in_three::<L, O, R, C>(count) {
-                    products.of::<6, HALVES>(lanes, 0, asked);
-                    products.of::<5, HALVES>(lanes, 6, asked.wrapping_add(step));
-                    products.of::<5, HALVES>(lanes, 11, asked.wrapping_add(2 * step));
+                    products.of::<6, HALVES, UNIFIED>(lanes, 0, asked);
+                    products.of::<5, HALVES, UNIFIED>(lanes, 6, asked.wrapping_add(step));
+                    products.of::<5, HALVES, UNIFIED>(lanes, 11, asked.wrapping_add(2 * step));
                 } else {
                     let (mut first, last) = (0, count.saturating_sub(R));
                     loop {
-                        products.of::<R, HALVES>(lanes, first, asked);
+                        products.of::<R, HALVES, UNIFIED>(lanes, first, asked);
                         if first == last {
                             break;
                         }
@@ -191,11 +210,15 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool> OnLanes for
             }
             total = products.total;
             if !whole {
-                lanes.run(Hide::<C> { tile, run, at, scores, seen, first });
+                lanes.run(Hide::<C, UNIFIED> { tile, run, at, scores, seen, first });
+                if UNIFIED {
+                    let (scale, fresh) = (operands.score_scale, first);
+                    lanes.run(WeighShown::<O, C> { queries: count, scale, scores, seen, fresh, operand: PhantomData });
+                }
             }
             first = false;
         }
-        if O::HIDES_NAN {
+        if O::HIDES_NAN && !UNIFIED {
             lanes.store(lanes.bits(total), &mut seen.total.0);
         }
     }
@@ -212,6 +235,7 @@ struct Products<'a, L: Lanes, O: Operand, const C: usize> {
     of_keys: [[usize; 2]; C],
     words: usize,
     start: [O::Sum<L>; C],
+    scale: L::Float,
     /// `[C][queries]`
     scores: &'a mut [u32],
     seen: &'a mut Seen,
@@ -241,7 +265,12 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
     /// of a vector, or of its halves, from `of_keys` on in `packed`. `scores` are those of `C` vectors of keys, and `first + R`
     /// queries are no more than a vector has lanes.
     #[inline(always)]
-    unsafe fn of<const R: usize, const HALVES: bool>(&mut self, lanes: L, first: usize, asked: *const u32) {
+    unsafe fn of<const R: usize, const HALVES: bool, const UNIFIED: bool>(
+        &mut self,
+        lanes: L,
+        first: usize,
+        asked: *const u32,
+    ) {
         // Halves need so many registers for where they begin that for queries there is one, if it is known how far those are apart.
         let known = HALVES && self.queries.len() >= AT_ONCE * self.words;
         // SAFETY: the caller's promise.
@@ -252,11 +281,16 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
                 words => self.multiply::<R, HALVES>(lanes, first, self.of_queries, words, asked),
             }
         };
+        if UNIFIED && self.whole {
+            // SAFETY: the caller's promise.
+            unsafe { weigh_products::<L, O, R, C>(lanes, sums, self.scale, first, self.scores, self.seen, self.first) };
+            return;
+        }
         for r in 0..R {
             let mut products = [splat(lanes, 0.0); C];
             for c in 0..C {
                 products[c] = O::float(lanes, sums[r][c]);
-                if O::HIDES_NAN {
+                if O::HIDES_NAN && !UNIFIED {
                     self.total = lanes.add(self.total, products[c]);
                 }
                 // SAFETY: a vector of keys has a vector of scores of each of as many queries as a vector has lanes, and the
@@ -267,7 +301,7 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
                 };
                 lanes.store(lanes.bits(products[c]), scores);
             }
-            if self.whole {
+            if self.whole && !UNIFIED {
                 self.seen.add(lanes, first + r, products, self.first);
             }
         }
@@ -324,7 +358,7 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
 }
 
 /// Of `C` vectors of keys from vector `at` on, hides scores of keys that do not exist or are later than a causal query.
-struct Hide<'a, 'b, const C: usize> {
+struct Hide<'a, 'b, const C: usize, const UNIFIED: bool> {
     tile: &'a Tile<'b>,
     run: &'a Run,
     at: usize,
@@ -335,7 +369,10 @@ struct Hide<'a, 'b, const C: usize> {
     first: bool,
 }
 
-impl<const C: usize> OnLanes for Hide<'_, '_, C> {
+/// A score that leaves no weight, and still can be converted to an integer.
+const NOTHING: f32 = -1.0e5;
+
+impl<const C: usize, const UNIFIED: bool> OnLanes for Hide<'_, '_, C, UNIFIED> {
     type Output = ();
 
     /// Minus infinity for each of them. What is not a number becomes infinite where it stays: then the maximum still tells.
@@ -355,9 +392,14 @@ impl<const C: usize> OnLanes for Hide<'_, '_, C> {
                 let room = lanes.sub(splat(lanes, past), positions[c]);
                 let limit = lanes.mul(room, splat(lanes, f32::INFINITY));
                 shown[c] = lanes.min(lanes.floats(lanes.load(scores)), limit);
+                if UNIFIED {
+                    shown[c] = lanes.max(shown[c], splat(lanes, NOTHING));
+                }
                 lanes.store(lanes.bits(shown[c]), scores);
             }
-            seen.add(lanes, query, shown, first);
+            if !UNIFIED {
+                seen.add(lanes, query, shown, first);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Weigh<'a, 'b> {
     pub tile: &'a mut Tile<'b>,
     pub chunk: &'a Chunk,
     /// Of 8-bit scores, and of others.
-    pub seen: &'a [Seen; 2],
+    pub seen: &'a [Seen; 3],
     /// From a product to a score in powers of two, at 8 bit and else.
     pub scales: [f32; 2],
     /// Of all runs of the chunk.
@@ -36,12 +36,14 @@ impl OnLanes for Weigh<'_, '_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> Weighed {
-        let Self { tile, chunk, seen: [seen_int8, seen_others], scales: [scale_int8, scale], scores } = self;
+        let Self { tile, chunk, seen: [seen_int8, seen_others, _], scales: [scale_int8, scale], scores } = self;
         let Chunk([int8, half, single]) = chunk;
+        let (of_int8, of_others) = scores.split_at_mut(int8.words::<L>());
         let before = tile.max.load(lanes);
-        let (mut max, mut max_int8) = (before, splat(lanes, f32::MIN));
+        let asks = is_short::<L>(chunk);
+        let (mut max, mut max_int8, mut sum_int8) = (before, splat(lanes, f32::MIN), splat(lanes, 0.0));
         if !int8.is_empty() {
-            max_int8 = lanes.max(lanes.mul(seen_int8.max(lanes), splat(lanes, scale_int8)), max_int8);
+            (sum_int8, max_int8) = weigh_int8(lanes, tile, seen_int8, scale_int8, of_int8, asks);
             max = lanes.max(max_int8, max);
         }
         if !(half.is_empty() && single.is_empty()) {
@@ -54,7 +56,6 @@ impl OnLanes for Weigh<'_, '_> {
             false => lanes.exp2([lanes.sub(before, max)], &EXP2)[0],
         };
         tile.max = Numbers::of(lanes, max);
-        let (of_int8, of_others) = scores.split_at_mut(int8.words::<L>());
         let (of_half, of_single) = of_others.split_at_mut(half.words::<L>());
         let of_single = &mut of_single[..single.words::<L>()];
         // Where weights hide what is NaN, their sum must not. A difference of infinities is NaN, too.
@@ -74,24 +75,15 @@ impl OnLanes for Weigh<'_, '_> {
             subtract::<L>(scale, maxima, of_single);
             maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
         }
-        // Loops of products ask for a line with each word of keys, which are too few where chunks are short.
-        let asks = of_int8.len() + of_half.len() + 2 * of_single.len() < SHORT * L::OF_VECTOR / L::WIDTH;
         let (mut sum, mut int8_unit) = (splat(lanes, 0.0), Numbers::all(0.0));
         if !int8.is_empty() {
-            let mut maxima = Numbers::of(lanes, max_int8);
-            if !lanes.all_within(max_int8, LARGE) {
-                let maxima = &mut maxima.0[..queries];
-                subtract::<L>(scale_int8, maxima, of_int8);
-                maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
-            }
-            let of_run = Quads { maxima, queries, asks }.weigh::<L, Int8>(lanes, scale_int8, of_int8, &mut tile.ahead);
             // Exactly one where no other score is larger, and so where there are none.
             let alone = tile.fresh && half.is_empty() && single.is_empty();
             let share = match alone {
                 true => splat(lanes, 1.0),
                 false => lanes.exp2([lanes.sub(max_int8, max)], &EXP2)[0],
             };
-            sum = lanes.mul(of_run, share);
+            sum = lanes.mul(sum_int8, share);
             int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
         }
         let quads = Quads { maxima, queries, asks };
@@ -105,6 +97,33 @@ impl OnLanes for Weigh<'_, '_> {
         tile.sum = Numbers::of(lanes, sum);
         Weighed { correction: Numbers::of(lanes, correction), int8_unit }
     }
+}
+
+/// Turns scores of a chunk's 8-bit run into weights, in place. Gives the sum of each query's weights, and what those are relative to.
+#[inline(always)]
+pub(super) fn weigh_int8<L: Lanes>(
+    lanes: L,
+    tile: &mut Tile<'_>,
+    seen: &Seen,
+    scale: f32,
+    scores: &mut [u32],
+    asks: bool,
+) -> (L::Float, L::Float) {
+    let max = lanes.max(lanes.mul(seen.max(lanes), splat(lanes, scale)), splat(lanes, f32::MIN));
+    let (mut maxima, queries) = (Numbers::of(lanes, max), tile.queries.len());
+    if !lanes.all_within(max, LARGE) {
+        let maxima = &mut maxima.0[..queries];
+        subtract::<L>(scale, maxima, scores);
+        maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
+    }
+    (Quads { maxima, queries, asks }.weigh::<L, Int8>(lanes, scale, scores, &mut tile.ahead), max)
+}
+
+/// Whether the next head's lines are asked for while scores of a chunk become weights: loops of products ask for a line with each word of
+/// keys, which are too few where chunks are short.
+#[inline(always)]
+pub(super) fn is_short<L: Lanes>(Chunk([int8, half, single]): &Chunk) -> bool {
+    int8.words::<L>() + half.words::<L>() + 2 * single.words::<L>() < SHORT * L::OF_VECTOR / L::WIDTH
 }
 
 /// All queries of a tile, four at a time.

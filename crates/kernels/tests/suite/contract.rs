@@ -389,6 +389,13 @@ fn nan_queries(out: &[f32]) -> Vec<Vec<usize>> {
     out.chunks(32 * 8).map(of_head).collect()
 }
 
+/// Whether two outputs are the same but for rounding: queries of a tile in which a score is not finite are computed with maxima, those of
+/// another one without.
+fn same_but_for_rounding(found: &[f32], without: &[f32], precision: Precision) -> bool {
+    let rounding = if precision == Precision::Half { 1e-2 } else { 1e-6 };
+    found.iter().zip(without).all(|(x, y)| (x - y).abs() <= rounding)
+}
+
 #[test]
 fn what_is_not_finite_stays_where_it_is_looked_at() {
     let shape = AttentionShape { queries: 32, keys: 32, head_dim: 8, ..SHAPE };
@@ -414,7 +421,12 @@ fn what_is_not_finite_stays_where_it_is_looked_at() {
             };
             let case = format!("{operand} {poison}, {precision}, {options:?}");
             for (at, (found, without)) in found.chunks(8).zip(without.chunks(8)).enumerate() {
-                assert!(at >= 32 && reached.contains(&(at - 32)) || found == without, "query {at}: {case}");
+                let same = match at {
+                    // The other head.
+                    ..32 => found == without,
+                    _ => reached.contains(&(at - 32)) || same_but_for_rounding(found, without, precision),
+                };
+                assert!(same, "query {at}: {case}");
             }
             // Infinite keys and values of 16 and 32 bit may come out as infinity, or as nothing.
             if poison.is_nan() || operand == "q" || precision == Precision::Int8 {
@@ -446,7 +458,7 @@ fn nan_is_found_beside_keys_that_are_not_there() {
             for (query, (found, without)) in found.chunks(8).zip(without.chunks(8)).enumerate() {
                 let case = format!("query {query}, {precision}, {kind:?}, {options:?}");
                 match query < first {
-                    true => assert_eq!(found, without, "{case}"),
+                    true => assert!(same_but_for_rounding(found, without, precision), "{case}"),
                     false => assert!(found.iter().all(|x| x.is_nan()), "{case}"),
                 }
             }
@@ -579,7 +591,8 @@ fn a_query_all_of_whose_scores_are_minus_infinity_is_nan() {
             let found =
                 run(options, &[HeadMask::dense(&shape, BlockSize::B8, precision)], shape, Inputs::new(&q, &k, &k));
             assert!(found[8..16].iter().all(|x| x.is_nan()), "{precision}, {options:?}");
-            assert!(found.iter().enumerate().all(|(at, x)| at / 8 == 1 || *x == -1.0), "{precision}, {options:?}");
+            let others = found.iter().enumerate().filter(|(at, _)| at / 8 != 1);
+            assert!(others.into_iter().all(|(_, x)| (x + 1.0).abs() < 1e-6), "{precision}, {options:?}");
         }
     }
 }

@@ -1,0 +1,250 @@
+//! Weights of 16 and 32 bit without a maximum: relative to [`UNIFIED_MAX`], the same for every query (FlashDecoding++,
+//! arXiv 2311.01282, section 3). Floats are as exact anywhere in their range, so scores turn into weights while they are still in registers, and
+//! nothing that has been summed is ever rescaled. Where a score is too far away for that, the sum of weights tells, and the tile begins
+//! anew with [maxima](Tile::attend).
+
+use std::marker::PhantomData;
+
+use super::weights::{QUAD, is_short, sum_by_query, weigh_int8};
+use super::{Chunk, Fill, Half, Int8, Join, Numbers, Operand, Operands, Seen, Single, Tile, all_empty, splat};
+use crate::{
+    lanes::{EXP2, Lanes, OnLanes, UNIFIED_MAX},
+    phases::Stopwatch,
+    workspace::Scratch,
+};
+
+/// Sums of a query's weights between which every weight is exact that matters: the largest score is 24 octaves below zero or more, so that what is
+/// 38 octaves below that is still a normal number, and no weight has been more than the largest of 16 bit.
+const LEAST: f32 = 5.0e-27;
+const MOST: f32 = 0.25;
+
+impl Tile<'_> {
+    /// Adds the blocks `columns` as [`attend`](Self::attend) does, if there are some of 16 or 32 bit and the tile has all its queries. Whether
+    /// it did; if not, the tile is as it was, but for its output.
+    #[inline(always)]
+    pub(super) fn attend_unified<L: Lanes>(
+        &mut self,
+        lanes: L,
+        columns: [&[u32]; 3],
+        operands: &[Operands<'_>; 3],
+        scratch: &mut Scratch,
+        watch: &mut Stopwatch,
+    ) -> bool {
+        let [_, half, single] = columns;
+        if !self.fresh || (half.is_empty() && single.is_empty()) || self.queries.len() < operands[0].keys.span {
+            return false;
+        }
+        let Scratch { scores, chunk, seen, .. } = scratch;
+        let [of_int8, of_half, of_single] = operands;
+        let mut rest = columns;
+        let [_, seen_half, seen_single] = seen;
+        (seen_half.fresh, seen_single.fresh) = (true, true);
+        while !all_empty(rest) {
+            lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
+            watch.lap(|phases| &mut phases.rows);
+            let Chunk([int8, half, single]) = &*chunk;
+            let (scores_int8, others) = scores.split_at_mut(int8.words::<L>());
+            let (scores_half, scores_single) = others.split_at_mut(half.words::<L>());
+            let [seen_int8, seen_half, seen_single] = &mut *seen;
+            if !int8.is_empty() {
+                seen_int8.restart(self.queries.len());
+                self.score::<L, Int8, false>(lanes, int8, of_int8, scores_int8, seen_int8);
+            }
+            self.score::<L, Half, true>(lanes, half, of_half, scores_half, seen_half);
+            self.score::<L, Single, true>(lanes, single, of_single, scores_single, seen_single);
+            watch.lap(|phases| &mut phases.scores);
+            let last = all_empty(rest);
+            let unified =
+                lanes.run(Unify { tile: self, chunk, seen, scale: of_int8.score_scale, scores: scores_int8, last });
+            watch.lap(|phases| &mut phases.softmax);
+            let Some(Unified { int8_unit, join }) = unified else {
+                self.fresh = true;
+                self.sum = Numbers::all(0.0);
+                return false;
+            };
+            self.add_values(lanes, chunk, operands, scores, &int8_unit, &join);
+            watch.lap(|phases| &mut phases.values);
+        }
+        true
+    }
+}
+
+/// Turns products of `R` queries, from `first` on, with `C` vectors of keys into weights: as [`Quads::weigh`](super::weights) has
+/// them in memory. They are added to those that have been `seen`, if not `fresh`.
+///
+/// # Safety
+/// `weights` are those of `C` vectors of keys, and `first + R` queries are no more than a vector has lanes.
+#[inline(always)]
+pub(super) unsafe fn weigh_products<L: Lanes, O: Operand, const R: usize, const C: usize>(
+    lanes: L,
+    products: [[O::Sum<L>; C]; R],
+    scale: L::Float,
+    first: usize,
+    weights: &mut [u32],
+    seen: &mut Seen,
+    fresh: bool,
+) {
+    // A vector of words has weights of as many queries as a word has numbers.
+    let (together, of_quad) = (O::PER_WORD, QUAD / O::PER_WORD);
+    let mut sums = [O::zero(lanes); R];
+    if !fresh {
+        for n in 0..R / together {
+            sums[n] = O::sum_of_words(lanes, lanes.load(seen.of_query(first + n * together)));
+        }
+    }
+    for quad in 0..R * C / QUAD {
+        let mut scores = [splat(lanes, 0.0); QUAD];
+        for n in 0..QUAD {
+            let vector = quad * of_quad + n / together;
+            scores[n] = O::float(lanes, products[vector / C * together + n % together][vector % C]);
+        }
+        let of_quads = O::unified_weights(lanes, scores, scale);
+        for n in 0..of_quad {
+            let (query, c) = ((quad * of_quad + n) / C, (quad * of_quad + n) % C);
+            sums[query] = O::add_weights(lanes, sums[query], of_quads[n]);
+            // SAFETY: the caller's promise.
+            let to = unsafe {
+                let to = c * L::OF_VECTOR + (first + query * together) * L::WIDTH;
+                weights.get_unchecked_mut(to..to + L::WIDTH)
+            };
+            lanes.store(of_quads[n], to);
+        }
+    }
+    for n in 0..R / together {
+        lanes.store(O::words_of_sum(lanes, sums[n]), seen.of_query(first + n * together));
+    }
+}
+
+/// Turns scores of `C` vectors of keys, of which some have been hidden, into weights.
+pub(super) struct WeighShown<'a, O, const C: usize> {
+    pub queries: usize,
+    pub scale: f32,
+    /// `[C][queries]`
+    pub scores: &'a mut [u32],
+    pub seen: &'a mut Seen,
+    /// Whether no others have been seen.
+    pub fresh: bool,
+    pub operand: PhantomData<O>,
+}
+
+impl<O: Operand, const C: usize> OnLanes for WeighShown<'_, O, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) {
+        let Self { queries, scale, scores, seen, fresh, .. } = self;
+        let scale = splat(lanes, scale);
+        for quad in (0..queries).step_by(QUAD) {
+            for c in 0..C {
+                let scores = &mut scores[c * L::OF_VECTOR + quad * L::WIDTH..][..QUAD * L::WIDTH];
+                let of = |query: usize| lanes.floats(lanes.load(&scores[query * L::WIDTH..]));
+                let weights = O::unified_weights(lanes, [of(0), of(1), of(2), of(3)], scale);
+                for n in 0..QUAD / O::PER_WORD {
+                    let sum = seen.of_query(quad + n * O::PER_WORD);
+                    let before = if fresh && c == 0 { O::zero(lanes) } else { O::sum_of_words(lanes, lanes.load(sum)) };
+                    lanes.store(O::words_of_sum(lanes, O::add_weights(lanes, before, weights[n])), sum);
+                    lanes.store(weights[n], &mut scores[n * O::PER_WORD * L::WIDTH..]);
+                }
+            }
+        }
+    }
+}
+
+/// Finishes weights of a chunk: those of 8 bit, which have a maximum of their own, and after the last chunk the sum of all.
+struct Unify<'a, 'b> {
+    tile: &'a mut Tile<'b>,
+    chunk: &'a Chunk,
+    /// Of each precision.
+    seen: &'a [Seen; 3],
+    /// From an 8-bit product to a score in powers of two.
+    scale: f32,
+    /// Of the 8-bit run.
+    scores: &'a mut [u32],
+    last: bool,
+}
+
+struct Unified {
+    /// For each query, from a sum of 8-bit weights times values to one of others.
+    int8_unit: Numbers,
+    join: Join,
+}
+
+impl OnLanes for Unify<'_, '_> {
+    /// Nothing where maxima are needed.
+    type Output = Option<Unified>;
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) -> Option<Unified> {
+        let Self { tile, chunk, seen: [seen_int8, seen_half, seen_single], scale, scores, last } = self;
+        let Chunk([int8, half, single]) = chunk;
+        let queries = tile.queries.len();
+        let one = Numbers::all(1.0);
+        let (mut int8_unit, mut unit) = (one, one);
+        if !int8.is_empty() {
+            let (sum, max) = weigh_int8(lanes, tile, seen_int8, scale, scores, is_short::<L>(chunk));
+            if !lanes.all_within(max, UNIFIED_MAX) {
+                return None;
+            }
+            let share = lanes.exp2([lanes.sub(max, splat(lanes, UNIFIED_MAX))], &EXP2)[0];
+            tile.sum = Numbers::of(lanes, lanes.mul_add(sum, share, tile.sum.load(lanes)));
+            int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
+            if half.is_empty() && single.is_empty() {
+                unit = int8_unit;
+            }
+        }
+        if !last {
+            let sums = lanes.add(
+                seen_half.sum_of_all::<L, Half>(lanes, queries),
+                seen_single.sum_of_all::<L, Single>(lanes, queries),
+            );
+            return lanes.all_within(sums, MOST).then_some(Unified { int8_unit, join: Join { keep: one, unit } });
+        }
+        let mut sum = tile.sum.load(lanes);
+        sum = lanes.add(sum, seen_half.sum_by_query::<L, Half>(lanes, queries));
+        sum = lanes.add(sum, seen_single.sum_by_query::<L, Single>(lanes, queries));
+        let sums = Numbers::of(lanes, sum);
+        let (mut inverse, mut within) = (Numbers::all(0.0), 0);
+        for n in 0..L::WIDTH {
+            let sum = f32::from_bits(sums.0[n]);
+            inverse.0[n] = (1.0 / sum).to_bits();
+            within |= u32::from(LEAST <= sum && sum <= MOST) << n;
+        }
+        let all = (1 << queries) - 1;
+        if within & all != all {
+            return None;
+        }
+        let unit = Numbers::of(lanes, lanes.mul(unit.load(lanes), inverse.load(lanes)));
+        Some(Unified { int8_unit, join: Join { keep: inverse, unit } })
+    }
+}
+
+impl Seen {
+    /// That of each query's weights.
+    #[inline(always)]
+    fn sum_by_query<L: Lanes, O: Operand>(&self, lanes: L, queries: usize) -> L::Float {
+        let mut sums = [lanes.splat(0); QUAD];
+        if self.fresh {
+            return splat(lanes, 0.0);
+        }
+        for quad in 0..queries.div_ceil(QUAD) {
+            let mut of_quad = [O::zero(lanes); QUAD];
+            for n in 0..QUAD / O::PER_WORD {
+                of_quad[n] = O::sum_of_words(lanes, lanes.load(self.words_of(quad * QUAD + n * O::PER_WORD)));
+            }
+            sums[quad % QUAD] = lanes.bits(O::sums_of_four(lanes, of_quad));
+        }
+        sum_by_query(lanes, sums)
+    }
+
+    /// That of all queries' weights, lane by lane.
+    #[inline(always)]
+    fn sum_of_all<L: Lanes, O: Operand>(&self, lanes: L, queries: usize) -> L::Float {
+        let mut all = splat(lanes, 0.0);
+        if !self.fresh {
+            for query in (0..queries).step_by(O::PER_WORD) {
+                all = lanes.add(all, lanes.floats(lanes.load(self.words_of(query))));
+            }
+        }
+        all
+    }
+}
