@@ -73,12 +73,9 @@ pub(crate) trait Lanes: Copy {
     fn bits(self, floats: Self::Float) -> Self::Word;
     fn floats(self, bits: Self::Word) -> Self::Float;
 
-    /// Asks for a cache line that will be read, but not soon: it need not come nearer than the second cache.
+    /// Asks for a cache line that will be read or written, but not soon: it need not come nearer than the second cache.
     #[inline(always)]
     fn prefetch_for_later(self, _: *const u32) {}
-    /// Asks for cache lines that will be written.
-    #[inline(always)]
-    fn prefetch_to_write(self, _: &mut [f32]) {}
 
     fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
     fn sub(self, a: Self::Float, b: Self::Float) -> Self::Float;

@@ -26,7 +26,7 @@ pub(crate) use chunk::{Chunk, ROOM};
 pub(crate) use operand::{Half, Int8, Operand, Single};
 pub(crate) use scores::Seen;
 
-use ahead::{Ahead, Line};
+use ahead::{Ahead, LINE};
 use chunk::{Fill, GROUP, Run};
 use scores::{Keys, Score};
 use values::{AddValues, HALF, INT8, Join, SINGLE};
@@ -128,9 +128,6 @@ impl OnLanes for AttendRows<'_, '_> {
                 let queries = first..(first + span).min(row.queries.end);
                 let (here, rest) = out.split_at_mut(queries.len() * d);
                 out = rest;
-                if job.output_is_far {
-                    lanes.prefetch_to_write(here);
-                }
                 // A copy, and back: a reference would tie the lifetimes of all tiles together.
                 let mut tile = Tile::start(&job, queries, here, ahead);
                 let mut columns = columns;
@@ -174,6 +171,8 @@ struct Tile<'a> {
     sum: Numbers,
     /// Whether there are no weighted values yet.
     fresh: bool,
+    /// Lines of the output that are still to be asked for, from the end.
+    unasked: usize,
     ahead: Ahead<'a>,
 }
 
@@ -211,7 +210,22 @@ impl<'a> Tile<'a> {
     #[inline(always)]
     fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32], ahead: Ahead<'a>) -> Self {
         // The smallest finite number, not minus infinity: then a difference of maxima is never NaN.
-        Self { job, queries, out, max: Numbers::all(f32::MIN), sum: Numbers::all(0.0), fresh: true, ahead }
+        let unasked = out.len().div_ceil(LINE);
+        Self { job, queries, out, max: Numbers::all(f32::MIN), sum: Numbers::all(0.0), fresh: true, unasked, ahead }
+    }
+
+    /// Where lines begin that are to be asked for, as many as `count`: of the output, if that is far away, of the next head, or of the
+    /// output all the same.
+    #[inline(always)]
+    fn ask(&mut self, count: usize) -> Option<*const u32> {
+        let output_first = self.job.output_is_far && self.unasked > 0;
+        let lines = if output_first { &[] } else { self.ahead.take(count) };
+        if !lines.is_empty() {
+            return Some(lines.as_ptr().cast());
+        }
+        let rest = &self.out[self.out.len().saturating_sub(self.unasked * LINE)..];
+        self.unasked = self.unasked.saturating_sub(count);
+        (!rest.is_empty()).then_some(rest.as_ptr().cast())
     }
 
     /// Adds the blocks `columns` of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL), after which no others follow.

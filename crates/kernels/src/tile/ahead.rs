@@ -1,5 +1,6 @@
-/// As many numbers as a cache line holds.
-pub(crate) type Line = [f32; 16];
+/// Numbers of a cache line.
+pub(super) const LINE: usize = 16;
+type Line = [f32; LINE];
 
 /// Three tensors that will be needed.
 #[derive(Clone, Copy, Default)]

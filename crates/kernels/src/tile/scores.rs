@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, ops::Range};
 
 use super::{
-    GROUP, Line, MAX_QUERIES, Operand, Operands, Run, Tile, in_three, splat,
+    GROUP, LINE, MAX_QUERIES, Operand, Operands, Run, Tile, in_three, splat,
     unified::{WeighShown, weigh_products},
 };
 use crate::lanes::{Lanes, MAX_WIDTH, OnLanes, transpose_groups};
@@ -22,9 +22,6 @@ pub(super) struct Keys<'a> {
 
 /// The most queries that are multiplied at once.
 const AT_ONCE: usize = 8;
-
-/// Words of a cache line.
-const LINE: usize = size_of::<Line>() / size_of::<u32>();
 
 /// What scores have been.
 #[derive(Debug)]
@@ -101,6 +98,12 @@ impl Seen {
         max
     }
 
+    /// The same as a power of two, for scores times `scale`.
+    #[inline(always)]
+    pub(super) fn max_in_real_units<L: Lanes>(&self, lanes: L, scale: f32) -> L::Float {
+        lanes.max(lanes.mul(self.max(lanes), splat(lanes, scale)), splat(lanes, f32::MIN))
+    }
+
     /// Whether a product was NaN, or may have been.
     #[inline(always)]
     pub(super) fn any_nan<L: Lanes>(&self, lanes: L) -> bool {
@@ -169,11 +172,10 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFI
             }
             assert!(0 < words && end * words <= packed.len(), "keys are packed");
             let whole = tile.all_visible(run.end_of::<L>(at + C));
-            let ahead = tile.ahead.take(loops * words);
-            // What has to be read soon, anyway, where nothing is left to be asked for.
-            let (mut asked, step) = match ahead.is_empty() {
-                false => (ahead.as_ptr().cast(), words * LINE),
-                true => (packed[of_keys[0][0]..].as_ptr(), 0),
+            let (mut asked, step) = match tile.ask(loops * words) {
+                Some(lines) => (lines, words * LINE),
+                // What has to be read soon, anyway, where nothing is left to be asked for.
+                None => (packed[of_keys[0][0]..].as_ptr(), 0),
             };
             let mut products = Products::<L, O, C> {
                 queries,

@@ -181,10 +181,11 @@ impl OnLanes for Unify<'_, '_> {
         let one = Numbers::all(1.0);
         let (mut int8_unit, mut unit) = (one, one);
         if !int8.is_empty() {
-            let (sum, max) = weigh_int8(lanes, tile, seen_int8, scale, scores, is_short::<L>(chunk));
+            let max = seen_int8.max_in_real_units(lanes, scale);
             if !lanes.all_within(max, UNIFIED_MAX) {
                 return None;
             }
+            let sum = weigh_int8(lanes, tile, max, scale, scores, is_short::<L>(chunk));
             let share = lanes.exp2([lanes.sub(max, splat(lanes, UNIFIED_MAX))], &EXP2)[0];
             tile.sum = Numbers::of(lanes, lanes.mul_add(sum, share, tile.sum.load(lanes)));
             int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
@@ -207,7 +208,7 @@ impl OnLanes for Unify<'_, '_> {
         for n in 0..L::WIDTH {
             let sum = f32::from_bits(sums.0[n]);
             inverse.0[n] = (1.0 / sum).to_bits();
-            within |= u32::from(LEAST <= sum && sum <= MOST) << n;
+            within |= u32::from((LEAST..=MOST).contains(&sum)) << n;
         }
         let all = (1 << queries) - 1;
         if within & all != all {

@@ -40,10 +40,9 @@ impl OnLanes for Weigh<'_, '_> {
         let Chunk([int8, half, single]) = chunk;
         let (of_int8, of_others) = scores.split_at_mut(int8.words::<L>());
         let before = tile.max.load(lanes);
-        let asks = is_short::<L>(chunk);
-        let (mut max, mut max_int8, mut sum_int8) = (before, splat(lanes, f32::MIN), splat(lanes, 0.0));
+        let (mut max, mut max_int8) = (before, splat(lanes, f32::MIN));
         if !int8.is_empty() {
-            (sum_int8, max_int8) = weigh_int8(lanes, tile, seen_int8, scale_int8, of_int8, asks);
+            max_int8 = seen_int8.max_in_real_units(lanes, scale_int8);
             max = lanes.max(max_int8, max);
         }
         if !(half.is_empty() && single.is_empty()) {
@@ -75,15 +74,17 @@ impl OnLanes for Weigh<'_, '_> {
             subtract::<L>(scale, maxima, of_single);
             maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
         }
+        let asks = is_short::<L>(chunk);
         let (mut sum, mut int8_unit) = (splat(lanes, 0.0), Numbers::all(0.0));
         if !int8.is_empty() {
+            let of_run = weigh_int8(lanes, tile, max_int8, scale_int8, of_int8, asks);
             // Exactly one where no other score is larger, and so where there are none.
             let alone = tile.fresh && half.is_empty() && single.is_empty();
             let share = match alone {
                 true => splat(lanes, 1.0),
                 false => lanes.exp2([lanes.sub(max_int8, max)], &EXP2)[0],
             };
-            sum = lanes.mul(sum_int8, share);
+            sum = lanes.mul(of_run, share);
             int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
         }
         let quads = Quads { maxima, queries, asks };
@@ -99,24 +100,23 @@ impl OnLanes for Weigh<'_, '_> {
     }
 }
 
-/// Turns scores of a chunk's 8-bit run into weights, in place. Gives the sum of each query's weights, and what those are relative to.
+/// Turns scores of a chunk's 8-bit run into weights relative to `max`, their largest ones, in place. Gives the sum of each query's.
 #[inline(always)]
 pub(super) fn weigh_int8<L: Lanes>(
     lanes: L,
     tile: &mut Tile<'_>,
-    seen: &Seen,
+    max: L::Float,
     scale: f32,
     scores: &mut [u32],
     asks: bool,
-) -> (L::Float, L::Float) {
-    let max = lanes.max(lanes.mul(seen.max(lanes), splat(lanes, scale)), splat(lanes, f32::MIN));
+) -> L::Float {
     let (mut maxima, queries) = (Numbers::of(lanes, max), tile.queries.len());
     if !lanes.all_within(max, LARGE) {
         let maxima = &mut maxima.0[..queries];
         subtract::<L>(scale, maxima, scores);
         maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
     }
-    (Quads { maxima, queries, asks }.weigh::<L, Int8>(lanes, scale, scores, &mut tile.ahead), max)
+    Quads { maxima, queries, asks }.weigh::<L, Int8>(lanes, scale, scores, &mut tile.ahead)
 }
 
 /// Whether the next head's lines are asked for while scores of a chunk become weights: loops of products ask for a line with each word of
