@@ -127,8 +127,8 @@ pub(crate) trait Lanes: Copy {
         self.pack_bf16(first, second)
     }
 
-    /// `2^(score * scale - UNIFIED_MAX)` likewise, which may be above one. At least 1.9 where that would be more, for NaN, and for
-    /// scores that are infinite or too far from zero to tell.
+    /// `2^(score * scale - UNIFIED_MAX)` likewise, up to 1. NaN or at least 1.9 where that would be 2 or more, and for NaN; for what is below minus
+    /// 2^21 in powers of two that or nothing.
     #[inline(always)]
     fn unified_weights_bf16(self, [first, second]: [Self::Float; 2], scale: Self::Float) -> Self::Word {
         let [first, second] = self.exp2([self.mul(first, scale), self.mul(second, scale)], &EXP2_COARSE_UNIFIED);

@@ -64,6 +64,45 @@ fn heads_up_to_the_widest_agree_with_the_oracle() {
     check_all(&LENGTHS_OF_WIDE, &WIDE_HEAD_DIMS, &PRECISIONS);
 }
 
+/// What is added to all scores of a query changes nothing, but whether its weights need a maximum: up to 43 and down to -16 they do not.
+/// Of tiles with some such queries, with none, and with nothing else.
+#[test]
+fn scores_may_be_far_from_zero() {
+    const FAR: [f64; 9] = [-200.0, -25.0, -12.0, 0.0, 20.0, 40.0, 41.5, 46.0, 200.0];
+    const OF_KEYS: f32 = 32.0;
+    let lengths = [(Full, 197, 197, 197), (Causal, 200, 200, 190), (Cross, 128, 600, 555)];
+    let mut seed = 0;
+    for ((kind, queries, keys, live_keys), precisions) in
+        lengths.into_iter().flat_map(|lengths| PRECISIONS.map(|precisions| (lengths, precisions)))
+    {
+        let shape = AttentionShape { kind, heads: 1, queries, keys, head_dim: 64, windows: 1 };
+        for (block_size, of_query) in BlockSize::ALL.into_iter().flat_map(|size| [1, 16].map(|n| (size, n))) {
+            seed += 1;
+            let mut tensors = Tensors::gaussian(&shape, seed);
+            // By the last feature: that of all keys is the same, so it does not matter how it is rounded.
+            tensors.k.chunks_exact_mut(64).for_each(|key| key[63] = OF_KEYS);
+            for (at, query) in tensors.q.chunks_exact_mut(64).enumerate() {
+                query[63] = FAR[at / of_query % FAR.len()] as f32 * 8.0 / OF_KEYS;
+            }
+            let mask = [random_mask(&shape, block_size, 0.5, precisions, &mut ChaCha8Rng::seed_from_u64(seed))];
+            let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v).live_keys(live_keys);
+            let expected = oracle::attend(&mask, &shape, inputs).unwrap();
+            let tolerance = match precisions {
+                // A score of 200 is rounded twice.
+                [Single] => tolerance(Single, 64, keys) + 200.0 * 2_f64.powi(-23),
+                [Half] => tolerance(Half, 64, keys),
+                // Steps of 32 / 127 leave little of the other features, but no number where another one belongs.
+                _ => 0.3,
+            };
+            for kernel in Kernel::available() {
+                let error = relative_error(&run(kernel, Promotion::Never, &mask, shape, inputs), &expected);
+                let case = || format!("{kernel}, {shape:?}, {block_size}, {precisions:?}, each {of_query}");
+                assert!(error <= tolerance, "off by {error:e}, more than {tolerance:e}: {}", case());
+            }
+        }
+    }
+}
+
 /// Every block size, density and mixture of precisions.
 fn check_all(lengths: &[(AttentionKind, u32, u32, usize)], head_dims: &[u32], mixtures: &[&[Precision]]) {
     let mut seed = 0;
