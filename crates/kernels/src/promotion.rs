@@ -69,12 +69,12 @@ const AVX512_VNNI: Rates = Rates {
 };
 /// On Zen 4, which begins one product of 512 bits a cycle.
 const AVX512: Rates = Rates {
-    product: [0.0322, 0.0650, 0.1282],
-    softmax: [0.457, 0.325, 0.725],
-    block: 26.6,
-    run: 302.0,
-    mix: 80.0,
-    pack: [0.292, 0.200, 0.312],
+    product: [0.0314, 0.0643, 0.131],
+    softmax: [0.493, 0.164, 0.504],
+    block: 21.9,
+    run: 332.0,
+    mix: 172.0,
+    pack: [0.317, 0.191, 0.149],
     load: 0.0,
 };
 
