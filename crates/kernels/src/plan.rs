@@ -336,7 +336,7 @@ impl<'a> Call<'a> {
             live_keys: self.live_keys,
             causal: self.plan.shape.kind == AttentionKind::CausalSelfAttention,
             int8_softmax: self.plan.options.int8_softmax,
-            output_is_far: self.plan.input_and_output_bytes > ASKS_TO_WRITE_ABOVE,
+            output_is_far: self.plan.input_and_output_bytes > OUTPUT_IS_FAR_ABOVE,
             q,
             v,
             packed,
@@ -356,8 +356,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Bytes of inputs and output up to which the output is written without asking for its cache lines first (docs/decisions/205).
-const ASKS_TO_WRITE_ABOVE: usize = 8 << 20;
+/// Bytes of inputs and output above which a tile asks for its output's cache lines before those of the next head (docs/decisions/209).
+const OUTPUT_IS_FAR_ABOVE: usize = 8 << 20;
 
 /// Bands that there are about for each thread, so that one that started late still finds work.
 const BANDS_A_THREAD: usize = 8;

@@ -39,28 +39,29 @@ struct Rates {
 
 /// On Zen 4, 2026-11-30, as those of AVX2 and AVX-512.
 const PORTABLE: Rates = Rates {
-    product: [1.70, 0.770, 0.466],
-    softmax: [5.26, 5.25, 4.75],
-    block: 20.8,
-    run: 152.0,
-    mix: 283.0,
-    pack: [1.94, 1.41, 1.67],
+    product: [1.68, 0.766, 0.470],
+    softmax: [6.09, 4.10, 4.77],
+    block: 15.5,
+    run: 171.0,
+    mix: 324.0,
+    pack: [2.45, 1.46, 1.62],
     load: 0.0,
 };
 const AVX2: Rates = Rates {
-    product: [0.108, 0.158, 0.142],
-    softmax: [0.916, 1.06, 1.04],
-    block: 27.5,
-    run: 359.0,
-    mix: 89.0,
-    pack: [0.311, 0.423, 0.613],
+    product: [0.102, 0.157, 0.149],
+    softmax: [1.14, 1.09, 0.868],
+    block: 27.9,
+    run: 243.0,
+    mix: 243.0,
+    pack: [0.483, 0.469, 0.496],
     load: 0.0,
 };
-/// On Ice Lake, but for three numbers that are in proportion as on Zen 4: packing at 16 bit, to 8 bit, since it became so much
-/// cheaper, and a run and what mixes, to what a run took when each was a step of the online softmax.
+/// On Ice Lake, but for numbers that are in proportion as on Zen 4: packing at 16 bit, to 8 bit, since it became so much
+/// cheaper, a run and what mixes, to what a run took when each was a step of the online softmax, and softmax at 16 and 32 bit, to
+/// what it took with maxima.
 const AVX512_VNNI: Rates = Rates {
     product: [0.0192, 0.1117, 0.0741],
-    softmax: [0.587, 0.80, 1.05],
+    softmax: [0.587, 0.68, 0.69],
     block: 38.3,
     run: 400.0,
     mix: 60.0,

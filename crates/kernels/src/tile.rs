@@ -1,8 +1,9 @@
 //! Fused attention of one tile: a few queries of one block row against all their key blocks.
 //!
-//! Keys come in chunks, of all precisions together. For each chunk: scores, the new running maximum, weights relative to it,
-//! and weighted values added to the output after that has been rescaled (online softmax). Maxima are in powers of two, `log2(e)`
-//! times the usual ones, and in real units whatever the precision, so rows mix precisions freely.
+//! Keys come in chunks, of all precisions together. For each chunk: scores, weights relative to one number for all queries
+//! ([`unified`]), and weighted values added to the output. Where that number does not do: scores, the new running maximum, weights
+//! relative to it, and weighted values added to the output after that has been rescaled (online softmax). Scores and maxima are in powers of two,
+//! `log2(e)` times the usual ones, and in real units whatever the precision, so rows mix precisions freely.
 //!
 //! A tile has as many queries as a vector has lanes, or as a block has. Of scores, a lane is a key; of outputs, a feature;
 //! of what is kept for each query, a query. Each of the steps is compiled as a function of its own, so that its vectors
