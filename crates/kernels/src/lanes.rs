@@ -188,7 +188,7 @@ pub(crate) fn transpose_groups<L: Lanes>(lanes: L, [a, b, c, d]: [L::Word; 4]) -
 }
 
 /// What float weights are relative to, in powers of two, as long as that does: [`Tile::attend_unified`](crate::tile).
-pub(crate) const UNIFIED_MAX: f32 = 64.0;
+pub(crate) const UNIFIED_MAX: f32 = 48.0;
 
 /// `2^f = 1 + f q(f)` for |f| <= 1/2, in units of a power of two.
 pub(crate) struct Exp2<const N: usize> {
@@ -196,7 +196,7 @@ pub(crate) struct Exp2<const N: usize> {
     polynomial: [f32; N],
     unit: f32,
     least: f32,
-    /// Infinite where nothing above zero comes.
+    /// Infinite where nothing above zero comes, for which it would not be right.
     most: f32,
 }
 
@@ -214,7 +214,7 @@ impl<const N: usize> Exp2<N> {
             self.polynomial[n] *= self.unit;
             n += 1;
         }
-        Self { least: UNIFIED_MAX - 126.0, most: 128.0, ..self }
+        Self { least: UNIFIED_MAX - 126.0, most: 127.0, ..self }
     }
 }
 

@@ -11,9 +11,9 @@ use std::{
 pub struct Phases {
     /// Converting and arranging queries, keys and values, once a call.
     pub packing: Duration,
-    /// Products of queries and keys.
+    /// Products of queries and keys; at 16 and 32 bit their weights, too, as a rule.
     pub scores: Duration,
-    /// From scores to weights: maxima, exponentials or their table, sums, rounding.
+    /// From scores to weights, where that is a step of its own: maxima, exponentials or their table, sums, rounding.
     pub softmax: Duration,
     /// Products of weights and values, and scaling what has been summed before.
     pub values: Duration,

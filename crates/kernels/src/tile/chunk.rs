@@ -1,10 +1,10 @@
 use super::{Half, Int8, Job, Operand, Single};
 use crate::lanes::{Lanes, OnLanes};
 
-/// Keys that one step of the online softmax takes at most of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL):
-/// of one precision alone, scores of 16 queries and values of 64 features are about what the innermost cache holds. The 8-bit
-/// products of that many keys cannot overflow 32 bits.
-const MOST: [usize; 3] = [256, 256, 128];
+/// Keys that go through scores, softmax and values together at most, of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL): at 8 and
+/// 32 bit, values of 64 features are about what the innermost cache holds; at 16 bit twice that, for products there begin once a cycle at most.
+/// 8-bit products of that many keys with weights stay below 2^24, where they are exact as floats.
+const MOST: [usize; 3] = [512, 512, 128];
 
 /// Keys whose scores a chunk has room for.
 pub(crate) const ROOM: usize = MOST[0] + MOST[1] + MOST[2];
@@ -13,13 +13,14 @@ pub(crate) const ROOM: usize = MOST[0] + MOST[1] + MOST[2];
 pub(super) const GROUP: usize = 4;
 
 /// The most rows of values of a run; a row has one key at 32 bit, two at 16, four at 8.
-pub(super) const MOST_ROWS: usize = 128;
+pub(super) const MOST_ROWS: usize = 256;
 const _: () = assert!(MOST[0] / 4 <= MOST_ROWS && MOST[1] / 2 <= MOST_ROWS && MOST[2] <= MOST_ROWS);
 
 /// The most groups of a run.
 const MOST_GROUPS: usize = MOST[0] / GROUP;
+const _: () = assert!(MOST[1] / GROUP <= MOST_GROUPS && MOST[2] / GROUP <= MOST_GROUPS);
 
-/// What goes through one step of the online softmax: keys of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL).
+/// What goes through scores, softmax and values together: keys of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL).
 #[derive(Debug)]
 pub(crate) struct Chunk(pub(super) [Run; 3]);
 

@@ -120,7 +120,7 @@ pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES:
     /// As many as a multiple of `C`.
     vectors: Range<usize>,
     operands: &'a Operands<'a>,
-    /// Of the run, `[vectors][queries]`: scores, or weights where scores of [`QUAD`] queries have been.
+    /// Of the run, `[vectors][queries]`: scores, or weights, as [`weigh_products`] leaves them.
     scores: &'a mut [u32],
     seen: &'a mut Seen,
     operand: PhantomData<O>,
@@ -372,12 +372,12 @@ struct Hide<'a, 'b, const C: usize, const UNIFIED: bool> {
 }
 
 /// A score that leaves no weight, and still can be converted to an integer.
-const NOTHING: f32 = -1.0e5;
+pub(super) const NOTHING: f32 = -1.0e5;
 
 impl<const C: usize, const UNIFIED: bool> OnLanes for Hide<'_, '_, C, UNIFIED> {
     type Output = ();
 
-    /// Minus infinity for each of them. What is not a number becomes infinite where it stays: then the maximum still tells.
+    /// Minus infinity for each of them, or [`NOTHING`]. What is not a number becomes infinite where it stays: then the maximum still tells.
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
         let Self { tile, run, at, scores, seen, first } = self;

@@ -5,17 +5,18 @@
 
 use std::marker::PhantomData;
 
+use super::scores::NOTHING;
 use super::weights::{QUAD, is_short, sum_by_query, weigh_int8};
 use super::{Chunk, Fill, Half, Int8, Join, Numbers, Operand, Operands, Seen, Single, Tile, all_empty, splat};
 use crate::{
-    lanes::{EXP2, Lanes, OnLanes, UNIFIED_MAX},
+    lanes::{EXP2_UNIFIED, Lanes, OnLanes, UNIFIED_MAX},
     phases::Stopwatch,
     workspace::Scratch,
 };
 
-/// Sums of a query's weights between which every weight is exact that matters: the largest score is 24 octaves below zero or more, so that what is
-/// 38 octaves below that is still a normal number, and no weight has been more than the largest of 16 bit.
-const LEAST: f32 = 5.0e-27;
+/// Sums of a query's weights between which every weight is as exact as it matters: from 2^-86 on, so that what is 40 octaves below the sum is
+/// still a normal number, and up to less than the one weight that stands for all that are too large at 16 bit.
+const LEAST: f32 = 1.3e-26;
 const MOST: f32 = 0.25;
 
 impl Tile<'_> {
@@ -37,8 +38,6 @@ impl Tile<'_> {
         let Scratch { scores, chunk, seen, .. } = scratch;
         let [of_int8, of_half, of_single] = operands;
         let mut rest = columns;
-        let [_, seen_half, seen_single] = seen;
-        (seen_half.fresh, seen_single.fresh) = (true, true);
         while !all_empty(rest) {
             lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             watch.lap(|phases| &mut phases.rows);
@@ -50,6 +49,7 @@ impl Tile<'_> {
                 seen_int8.restart(self.queries.len());
                 self.score::<L, Int8, false>(lanes, int8, of_int8, scores_int8, seen_int8);
             }
+            (seen_half.fresh, seen_single.fresh) = (true, true);
             self.score::<L, Half, true>(lanes, half, of_half, scores_half, seen_half);
             self.score::<L, Single, true>(lanes, single, of_single, scores_single, seen_single);
             watch.lap(|phases| &mut phases.scores);
@@ -86,6 +86,8 @@ pub(super) unsafe fn weigh_products<L: Lanes, O: Operand, const R: usize, const 
 ) {
     // A vector of words has weights of as many queries as a word has numbers.
     let (together, of_quad) = (O::PER_WORD, QUAD / O::PER_WORD);
+    let whole = R.is_multiple_of(together) && first.is_multiple_of(together) && (R * C).is_multiple_of(QUAD);
+    assert!(whole, "no vector of words is only begun");
     let mut sums = [O::zero(lanes); R];
     if !fresh {
         for n in 0..R / together {
@@ -138,7 +140,16 @@ impl<O: Operand, const C: usize> OnLanes for WeighShown<'_, O, C> {
             for c in 0..C {
                 let scores = &mut scores[c * L::OF_VECTOR + quad * L::WIDTH..][..QUAD * L::WIDTH];
                 let of = |query: usize| lanes.floats(lanes.load(&scores[query * L::WIDTH..]));
-                let weights = O::unified_weights(lanes, [of(0), of(1), of(2), of(3)], scale);
+                let shown = [of(0), of(1), of(2), of(3)];
+                let mut weights = O::unified_weights(lanes, shown, scale);
+                if O::PER_WORD == 1 {
+                    // The least weight of 32 bit is not nothing everywhere, and a value may be huge.
+                    for n in 0..QUAD {
+                        let above_nothing = lanes.sub(shown[n], splat(lanes, NOTHING));
+                        let limit = lanes.mul(above_nothing, splat(lanes, 1e30));
+                        weights[n] = lanes.bits(lanes.min(lanes.floats(weights[n]), limit));
+                    }
+                }
                 for n in 0..QUAD / O::PER_WORD {
                     let sum = seen.of_query(quad + n * O::PER_WORD);
                     let before = if fresh && c == 0 { O::zero(lanes) } else { O::sum_of_words(lanes, lanes.load(sum)) };
@@ -150,7 +161,7 @@ impl<O: Operand, const C: usize> OnLanes for WeighShown<'_, O, C> {
     }
 }
 
-/// Finishes weights of a chunk: those of 8 bit, which have a maximum of their own, and after the last chunk the sum of all.
+/// Finishes a chunk: weights of 8 bit, which have a maximum of their own, and sums of all weights.
 struct Unify<'a, 'b> {
     tile: &'a mut Tile<'b>,
     chunk: &'a Chunk,
@@ -186,32 +197,31 @@ impl OnLanes for Unify<'_, '_> {
                 return None;
             }
             let sum = weigh_int8(lanes, tile, max, scale, scores, is_short::<L>(chunk));
-            let share = lanes.exp2([lanes.sub(max, splat(lanes, UNIFIED_MAX))], &EXP2)[0];
+            let share = lanes.exp2([max], &EXP2_UNIFIED)[0];
             tile.sum = Numbers::of(lanes, lanes.mul_add(sum, share, tile.sum.load(lanes)));
             int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
             if half.is_empty() && single.is_empty() {
                 unit = int8_unit;
             }
         }
-        if !last {
-            let sums = lanes.add(
-                seen_half.sum_of_all::<L, Half>(lanes, queries),
-                seen_single.sum_of_all::<L, Single>(lanes, queries),
-            );
-            return lanes.all_within(sums, MOST).then_some(Unified { int8_unit, join: Join { keep: one, unit } });
-        }
         let mut sum = tile.sum.load(lanes);
         sum = lanes.add(sum, seen_half.sum_by_query::<L, Half>(lanes, queries));
         sum = lanes.add(sum, seen_single.sum_by_query::<L, Single>(lanes, queries));
-        let sums = Numbers::of(lanes, sum);
-        let (mut inverse, mut within) = (Numbers::all(0.0), 0);
+        if !lanes.all_within(sum, MOST) {
+            return None;
+        }
+        tile.sum = Numbers::of(lanes, sum);
+        if !last {
+            return Some(Unified { int8_unit, join: Join { keep: one, unit } });
+        }
+        let (mut inverse, mut large_enough) = (Numbers::all(0.0), 0);
         for n in 0..L::WIDTH {
-            let sum = f32::from_bits(sums.0[n]);
+            let sum = f32::from_bits(tile.sum.0[n]);
             inverse.0[n] = (1.0 / sum).to_bits();
-            within |= u32::from((LEAST..=MOST).contains(&sum)) << n;
+            large_enough |= u32::from(sum >= LEAST) << n;
         }
         let all = (1 << queries) - 1;
-        if within & all != all {
+        if large_enough & all != all {
             return None;
         }
         let unit = Numbers::of(lanes, lanes.mul(unit.load(lanes), inverse.load(lanes)));
@@ -235,17 +245,5 @@ impl Seen {
             sums[quad % QUAD] = lanes.bits(O::sums_of_four(lanes, of_quad));
         }
         sum_by_query(lanes, sums)
-    }
-
-    /// That of all queries' weights, lane by lane.
-    #[inline(always)]
-    fn sum_of_all<L: Lanes, O: Operand>(&self, lanes: L, queries: usize) -> L::Float {
-        let mut all = splat(lanes, 0.0);
-        if !self.fresh {
-            for query in (0..queries).step_by(O::PER_WORD) {
-                all = lanes.add(all, lanes.floats(lanes.load(self.words_of(query))));
-            }
-        }
-        all
     }
 }

@@ -7,7 +7,7 @@ use crate::lanes::{EXP2, Lanes, MAX_WIDTH, OnLanes};
 pub(super) const QUAD: usize = 4;
 const _: () = assert!(QUAD * QUAD == MAX_WIDTH);
 
-/// Turns a chunk's scores into weights, in place, and moves maxima and sums on.
+/// Turns a chunk's scores into weights, in place, and moves maxima and sums on: a step of the online softmax.
 ///
 /// Weights at 16 and 32 bit are relative to the running maximum, as floats can be as small as that takes. 8-bit ones, which cannot, are
 /// relative to the largest 8-bit score of the chunk: keys that are computed at 8 bit because they matter little would else be lost beside

@@ -34,7 +34,7 @@ const LENGTHS_OF_NARROW: [(AttentionKind, u32, u32, usize); 3] =
 /// keys and more, and a ragged end.
 const WIDE_HEAD_DIMS: [u32; 3] = [136, 256, MAX_HEAD_DIM];
 const LENGTHS_OF_WIDE: [(AttentionKind, u32, u32, usize); 3] =
-    [(Full, 49, 49, 49), (Causal, 77, 77, 77), (Cross, 13, 300, 281)];
+    [(Full, 49, 49, 49), (Causal, 77, 77, 77), (Cross, 13, 600, 581)];
 /// Rows that take several chunks, of which the first ones have all precisions and the last ones any one alone.
 const LONG: [(AttentionKind, u32, u32, usize); 1] = [(Cross, 17, 1500, 1433)];
 const MIXTURES_OF_LONG: [&[Precision]; 5] = [
@@ -64,11 +64,11 @@ fn heads_up_to_the_widest_agree_with_the_oracle() {
     check_all(&LENGTHS_OF_WIDE, &WIDE_HEAD_DIMS, &PRECISIONS);
 }
 
-/// What is added to all scores of a query changes nothing, but whether its weights need a maximum: up to 43 and down to -16 they do not.
-/// Of tiles with some such queries, with none, and with nothing else.
+/// What is added to all scores of a query changes nothing, but whether its weights need a maximum: they do not where the logarithm of the
+/// sum of exponentials is between -27 and 31. Of tiles in which some queries need one, and in which all of them do or none.
 #[test]
 fn scores_may_be_far_from_zero() {
-    const FAR: [f64; 9] = [-200.0, -25.0, -12.0, 0.0, 20.0, 40.0, 41.5, 46.0, 200.0];
+    const FAR: [f64; 9] = [-200.0, -40.0, -29.0, -12.0, 0.0, 24.0, 30.0, 33.0, 200.0];
     const OF_KEYS: f32 = 32.0;
     let lengths = [(Full, 197, 197, 197), (Causal, 200, 200, 190), (Cross, 128, 600, 555)];
     let mut seed = 0;
@@ -127,7 +127,7 @@ fn check_all(lengths: &[(AttentionKind, u32, u32, usize)], head_dims: &[u32], mi
 /// keys, with the largest weights and values that there are.
 #[test]
 fn eight_bit_sums_at_the_extremes_do_not_overflow() {
-    let shape = AttentionShape { kind: Cross, heads: 1, queries: 17, keys: 300, head_dim: MAX_HEAD_DIM, windows: 1 };
+    let shape = AttentionShape { kind: Cross, heads: 1, queries: 17, keys: 600, head_dim: MAX_HEAD_DIM, windows: 1 };
     for (q_sign, k_sign) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
         // All scores and weights are equal, so that the output is any of the equal values.
         let alike = [2.0, -2.0].map(|value| Tensors::uniform(&shape, 2.0 * q_sign, |_| 2.0 * k_sign, |_| value));
