@@ -154,7 +154,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFI
         let queries = &operands.queries[tile.queries.start * words..tile.queries.end * words];
         let count = tile.queries.len();
         assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
-        assert!(!UNIFIED || count % R == 0 || in_three::<L, O, R, C>(count), "no query is computed twice");
+        assert!(!UNIFIED || count.next_multiple_of(R) <= L::WIDTH, "no query is computed twice");
         assert!(HALVES == (span < L::WIDTH), "vectors have halves where a block has fewer keys");
         let of_queries = words_of_queries(count, words);
         let loops = if in_three::<L, O, R, C>(count) { 3 } else { count.div_ceil(R) };
@@ -198,14 +198,17 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFI
                     products.of::<5, HALVES, UNIFIED>(lanes, 6, asked.wrapping_add(step));
                     products.of::<5, HALVES, UNIFIED>(lanes, 11, asked.wrapping_add(2 * step));
                 } else {
-                    let (mut first, last) = (0, count.saturating_sub(R));
+                    let (mut first, last) = (0, if UNIFIED { (count - 1) / R * R } else { count.saturating_sub(R) });
                     loop {
+                        if UNIFIED && count - first < R {
+                            products.of_queries = words_of_queries(count - first, words);
+                        }
                         products.of::<R, HALVES, UNIFIED>(lanes, first, asked);
                         if first == last {
                             break;
                         }
                         asked = asked.wrapping_add(step);
-                        // The last ones overlap with those before where there is no whole number of times `R`.
+                        // The last ones overlap with those before where there is no whole number of times `R`, if they are not weights.
                         first = last.min(first + R);
                     }
                 }

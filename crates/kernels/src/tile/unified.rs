@@ -20,7 +20,7 @@ const LEAST: f32 = 1.3e-26;
 const MOST: f32 = 0.25;
 
 impl Tile<'_> {
-    /// Adds the blocks `columns` as [`attend`](Self::attend) does, if there are some of 16 or 32 bit and the tile has all its queries. Whether
+    /// Adds the blocks `columns` as [`attend`](Self::attend) does, if there are some of 16 or 32 bit. Whether
     /// it did; if not, the tile is as it was, but for its output.
     #[inline(always)]
     pub(super) fn attend_unified<L: Lanes>(
@@ -32,7 +32,7 @@ impl Tile<'_> {
         watch: &mut Stopwatch,
     ) -> bool {
         let [_, half, single] = columns;
-        if !self.fresh || (half.is_empty() && single.is_empty()) || self.queries.len() < operands[0].keys.span {
+        if !self.fresh || (half.is_empty() && single.is_empty()) {
             return false;
         }
         let Scratch { scores, chunk, seen, .. } = scratch;
@@ -207,21 +207,23 @@ impl OnLanes for Unify<'_, '_> {
         let mut sum = tile.sum.load(lanes);
         sum = lanes.add(sum, seen_half.sum_by_query::<L, Half>(lanes, queries));
         sum = lanes.add(sum, seen_single.sum_by_query::<L, Single>(lanes, queries));
-        if !lanes.all_within(sum, MOST) {
+        tile.sum = Numbers::of(lanes, sum);
+        // Of queries that are not there, the sum may be anything.
+        let fits = |sum: &u32| (0.0..=MOST).contains(&f32::from_bits(*sum));
+        if !lanes.all_within(sum, MOST) && !tile.sum.0[..queries].iter().all(fits) {
             return None;
         }
-        tile.sum = Numbers::of(lanes, sum);
         if !last {
             return Some(Unified { int8_unit, join: Join { keep: one, unit } });
         }
-        let (mut inverse, mut large_enough) = (Numbers::all(0.0), 0);
+        let (mut inverse, mut enough) = (Numbers::all(0.0), 0);
         for n in 0..L::WIDTH {
             let sum = f32::from_bits(tile.sum.0[n]);
             inverse.0[n] = (1.0 / sum).to_bits();
-            large_enough |= u32::from(sum >= LEAST) << n;
+            enough |= u32::from(sum >= LEAST) << n;
         }
         let all = (1 << queries) - 1;
-        if large_enough & all != all {
+        if enough & all != all {
             return None;
         }
         let unit = Numbers::of(lanes, lanes.mul(unit.load(lanes), inverse.load(lanes)));
