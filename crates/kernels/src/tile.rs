@@ -249,8 +249,7 @@ impl<'a> Tile<'a> {
             lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             watch.lap(|phases| &mut phases.rows);
             let Chunk([int8, half, single]) = &*chunk;
-            let (scores_int8, others) = scores.split_at_mut(int8.words::<L>());
-            let (scores_half, scores_single) = others.split_at_mut(half.words::<L>());
+            let [scores_int8, scores_half, scores_single] = chunk.parts::<L>(scores);
             let [seen_int8, seen_others, _] = &mut *seen;
             if !int8.is_empty() {
                 seen_int8.restart(self.queries.len());

@@ -39,6 +39,15 @@ impl Chunk {
     pub(crate) fn new() -> Self {
         Self([const { Run { groups: [0; MOST_GROUPS], real: 0, rows: [0; MOST_ROWS] } }; 3])
     }
+
+    /// The parts of words of scores, or of weights, that are the runs'.
+    #[inline(always)]
+    pub(super) fn parts<'a, L: Lanes>(&self, words: &'a mut [u32]) -> [&'a mut [u32]; 3] {
+        let Self([int8, half, single]) = self;
+        let (of_int8, others) = words.split_at_mut(int8.words::<L>());
+        let (of_half, others) = others.split_at_mut(half.words::<L>());
+        [of_int8, of_half, &mut others[..single.words::<L>()]]
+    }
 }
 
 /// Takes as many blocks from the front of each of `columns` as fit. All of them have a live key.

@@ -40,12 +40,8 @@ pub(crate) trait Operand {
     /// Adds weights, as they have been rounded, so that they add up to one after the division.
     fn add_weights<L: Lanes>(lanes: L, sum: Self::Sum<L>, weights: L::Word) -> Self::Sum<L>;
 
-    /// A sum of weights as words, and back.
-    fn words_of_sum<L: Lanes>(lanes: L, sum: Self::Sum<L>) -> L::Word;
-    fn sum_of_words<L: Lanes>(lanes: L, words: L::Word) -> Self::Sum<L>;
-
-    /// Word n of each group is what `sums`, of weights of four queries, have in that group for query n.
-    fn sums_of_four<L: Lanes>(lanes: L, sums: [Self::Sum<L>; 4]) -> L::Float;
+    /// Word n of each group is what `sums`, of weights of four queries and as floats, have in that group for query n.
+    fn sums_of_four<L: Lanes>(lanes: L, sums: [L::Float; 4]) -> L::Float;
 }
 
 pub(crate) struct Single;
@@ -87,16 +83,6 @@ impl Operand for Single {
     #[inline(always)]
     fn add_weights<L: Lanes>(lanes: L, sum: L::Float, weights: L::Word) -> L::Float {
         lanes.add(sum, lanes.floats(weights))
-    }
-
-    #[inline(always)]
-    fn words_of_sum<L: Lanes>(lanes: L, sum: L::Float) -> L::Word {
-        lanes.bits(sum)
-    }
-
-    #[inline(always)]
-    fn sum_of_words<L: Lanes>(lanes: L, words: L::Word) -> L::Float {
-        lanes.floats(words)
     }
 
     #[inline(always)]
@@ -157,16 +143,6 @@ impl Operand for Half {
     }
 
     #[inline(always)]
-    fn words_of_sum<L: Lanes>(lanes: L, sum: L::Float) -> L::Word {
-        lanes.bits(sum)
-    }
-
-    #[inline(always)]
-    fn sum_of_words<L: Lanes>(lanes: L, words: L::Word) -> L::Float {
-        lanes.floats(words)
-    }
-
-    #[inline(always)]
     fn sums_of_four<L: Lanes>(lanes: L, [first, second, ..]: [L::Float; 4]) -> L::Float {
         // Two words of each query, [a0, a1, b0, b1] and [c0, c1, d0, d1]: first [a0, c0, a1, c1] and [b0, d0, b1, d1].
         let [first, second] = lanes.interleave(lanes.bits(first), lanes.bits(second));
@@ -218,18 +194,8 @@ impl Operand for Int8 {
     }
 
     #[inline(always)]
-    fn words_of_sum<L: Lanes>(_: L, sum: L::Word) -> L::Word {
-        sum
-    }
-
-    #[inline(always)]
-    fn sum_of_words<L: Lanes>(_: L, words: L::Word) -> L::Word {
-        words
-    }
-
-    #[inline(always)]
-    fn sums_of_four<L: Lanes>(lanes: L, [sums, ..]: [L::Word; 4]) -> L::Float {
-        lanes.convert(sums)
+    fn sums_of_four<L: Lanes>(_: L, [sums, ..]: [L::Float; 4]) -> L::Float {
+        sums
     }
 }
 

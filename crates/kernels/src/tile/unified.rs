@@ -42,8 +42,7 @@ impl Tile<'_> {
             lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             watch.lap(|phases| &mut phases.rows);
             let Chunk([int8, half, single]) = &*chunk;
-            let (scores_int8, others) = scores.split_at_mut(int8.words::<L>());
-            let (scores_half, scores_single) = others.split_at_mut(half.words::<L>());
+            let [scores_int8, scores_half, scores_single] = chunk.parts::<L>(scores);
             let [seen_int8, seen_half, seen_single] = &mut *seen;
             if !int8.is_empty() {
                 seen_int8.restart(self.queries.len());
@@ -89,11 +88,6 @@ pub(super) unsafe fn weigh_products<L: Lanes, O: Operand, const R: usize, const 
     let whole = R.is_multiple_of(together) && first.is_multiple_of(together) && (R * C).is_multiple_of(QUAD);
     assert!(whole, "no vector of words is only begun");
     let mut sums = [O::zero(lanes); R];
-    if !fresh {
-        for n in 0..R / together {
-            sums[n] = O::sum_of_words(lanes, lanes.load(seen.of_query(first + n * together)));
-        }
-    }
     for quad in 0..R * C / QUAD {
         let mut scores = [splat(lanes, 0.0); QUAD];
         for n in 0..QUAD {
@@ -113,7 +107,7 @@ pub(super) unsafe fn weigh_products<L: Lanes, O: Operand, const R: usize, const 
         }
     }
     for n in 0..R / together {
-        lanes.store(O::words_of_sum(lanes, sums[n]), seen.of_query(first + n * together));
+        seen.add_weights(lanes, first + n * together, O::float(lanes, sums[n]), fresh);
     }
 }
 
@@ -151,9 +145,8 @@ impl<O: Operand, const C: usize> OnLanes for WeighShown<'_, O, C> {
                     }
                 }
                 for n in 0..QUAD / O::PER_WORD {
-                    let sum = seen.of_query(quad + n * O::PER_WORD);
-                    let before = if fresh && c == 0 { O::zero(lanes) } else { O::sum_of_words(lanes, lanes.load(sum)) };
-                    lanes.store(O::words_of_sum(lanes, O::add_weights(lanes, before, weights[n])), sum);
+                    let sum = O::float(lanes, O::add_weights(lanes, O::zero(lanes), weights[n]));
+                    seen.add_weights(lanes, quad + n * O::PER_WORD, sum, fresh && c == 0);
                     lanes.store(weights[n], &mut scores[n * O::PER_WORD * L::WIDTH..]);
                 }
             }
@@ -232,6 +225,14 @@ impl OnLanes for Unify<'_, '_> {
 }
 
 impl Seen {
+    /// Adds a sum of weights of one query, or of as many as a word has numbers.
+    #[inline(always)]
+    fn add_weights<L: Lanes>(&mut self, lanes: L, query: usize, sum: L::Float, first: bool) {
+        let sums = self.of_query(query);
+        let sum = if first { sum } else { lanes.add(lanes.floats(lanes.load(sums)), sum) };
+        lanes.store(lanes.bits(sum), sums);
+    }
+
     /// That of each query's weights.
     #[inline(always)]
     fn sum_by_query<L: Lanes, O: Operand>(&self, lanes: L, queries: usize) -> L::Float {
@@ -240,9 +241,9 @@ impl Seen {
             return splat(lanes, 0.0);
         }
         for quad in 0..queries.div_ceil(QUAD) {
-            let mut of_quad = [O::zero(lanes); QUAD];
+            let mut of_quad = [splat(lanes, 0.0); QUAD];
             for n in 0..QUAD / O::PER_WORD {
-                of_quad[n] = O::sum_of_words(lanes, lanes.load(self.words_of(quad * QUAD + n * O::PER_WORD)));
+                of_quad[n] = lanes.floats(lanes.load(self.words_of(quad * QUAD + n * O::PER_WORD)));
             }
             sums[quad % QUAD] = lanes.bits(O::sums_of_four(lanes, of_quad));
         }

@@ -38,7 +38,7 @@ impl OnLanes for Weigh<'_, '_> {
     fn on<L: Lanes>(self, lanes: L) -> Weighed {
         let Self { tile, chunk, seen: [seen_int8, seen_others, _], scales: [scale_int8, scale], scores } = self;
         let Chunk([int8, half, single]) = chunk;
-        let (of_int8, of_others) = scores.split_at_mut(int8.words::<L>());
+        let [of_int8, of_half, of_single] = chunk.parts::<L>(scores);
         let before = tile.max.load(lanes);
         let (mut max, mut max_int8) = (before, splat(lanes, f32::MIN));
         if !int8.is_empty() {
@@ -55,8 +55,6 @@ impl OnLanes for Weigh<'_, '_> {
             false => lanes.exp2([lanes.sub(before, max)], &EXP2)[0],
         };
         tile.max = Numbers::of(lanes, max);
-        let (of_half, of_single) = of_others.split_at_mut(half.words::<L>());
-        let of_single = &mut of_single[..single.words::<L>()];
         // Where weights hide what is NaN, their sum must not. A difference of infinities is NaN, too.
         let mut poison = splat(lanes, 0.0);
         if !half.is_empty() {
@@ -174,7 +172,11 @@ impl Quads {
                     lanes.store(weights[n], &mut scores[n * O::PER_WORD * L::WIDTH..]);
                 }
             }
-            sums[quad % QUAD] = lanes.bits(O::sums_of_four(lanes, of_quad));
+            let mut floats = [splat(lanes, 0.0); QUAD];
+            for n in 0..QUAD {
+                floats[n] = O::float(lanes, of_quad[n]);
+            }
+            sums[quad % QUAD] = lanes.bits(O::sums_of_four(lanes, floats));
         }
         lanes.mul(sum_by_query(lanes, sums), splat(lanes, O::WEIGHT_UNIT))
     }

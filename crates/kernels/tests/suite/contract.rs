@@ -635,6 +635,28 @@ fn small_values_keep_their_digits() {
     }
 }
 
+/// Weights relative to one number are far below one, and their products with values of 1e-35 nothing. Relative to a maximum they are not:
+/// so these values tell which way a tile went, the fast one where scores are near zero, the other where they are far away.
+#[test]
+fn tiles_need_a_maximum_only_where_scores_are_far_from_zero() {
+    let shape = AttentionShape { heads: 1, queries: 21, keys: 40, kind: AttentionKind::CrossAttention, ..SHAPE };
+    let d = shape.head_dim as usize;
+    let values = vec![1e-35; 40 * d];
+    for (precision, size) in
+        [Precision::Half, Precision::Single].into_iter().flat_map(|p| BlockSize::ALL.map(move |size| (p, size)))
+    {
+        let mask = [HeadMask::dense(&shape, size, precision)];
+        for (options, score) in options().flat_map(|options| [-35.0, 0.0, 35.0_f32].map(|score| (options, score))) {
+            // All features of a query are the same, and all of a key one.
+            let queries = vec![score / (d as f32).sqrt(); 21 * d];
+            let found = run(options, &mask, shape, Inputs::new(&queries, &vec![1.0; 40 * d], &values));
+            let expected = if score == 0.0 { 0.0 } else { 1e-35 };
+            let far = |x: &f32| (x - expected).abs() > 1e-37;
+            assert!(!found.iter().any(far), "{score}, {precision}, {size}, {options:?}: {found:?}");
+        }
+    }
+}
+
 #[test]
 fn weights_add_up_to_one_also_after_rounding() {
     let shape = AttentionShape { queries: 300, keys: 300, ..SHAPE };
