@@ -130,12 +130,18 @@ impl Run {
         let size = job.block_size;
         let of_block = size / GROUP;
         let (taken, rest) = columns.split_at(columns.len().min(most / size));
-        // All groups of a block, two at a time.
-        for (groups, &column) in self.groups.chunks_exact_mut(of_block).zip(taken) {
-            for (two, pair) in groups.as_chunks_mut().0.iter_mut().zip(0..) {
-                let first = column * of_block as u32 + 2 * pair;
-                *two = [first, first + 1];
-            }
+        let d = job.head_dim as u32;
+        // All groups of a block, and their rows.
+        match (size, O::PER_WORD) {
+            (8, 1) => self.add::<2, 8>(taken, d),
+            (8, 2) => self.add::<2, 4>(taken, d),
+            (8, _) => self.add::<2, 2>(taken, d),
+            (16, 1) => self.add::<4, 16>(taken, d),
+            (16, 2) => self.add::<4, 8>(taken, d),
+            (16, _) => self.add::<4, 4>(taken, d),
+            (_, 1) => self.add::<8, 32>(taken, d),
+            (_, 2) => self.add::<8, 16>(taken, d),
+            (_, _) => self.add::<8, 8>(taken, d),
         }
         // Those without a live key, which come last, are not counted.
         self.real = taken.len() * of_block;
@@ -150,12 +156,25 @@ impl Run {
             self.groups[filled..filled.next_multiple_of(L::GROUPS)].fill(last);
         }
         // A key of the last group that is not there has the values of the last one that is: its weight is next to nothing.
-        let (of_group, last) = ((GROUP / O::PER_WORD) as u32, ((job.live_keys - 1) / O::PER_WORD) as u32);
-        for (rows, &group) in self.rows.chunks_exact_mut(of_group as usize).zip(&self.groups[..self.real]) {
-            for (row, n) in rows.iter_mut().zip(0..) {
-                *row = (group * of_group + n).min(last) * job.head_dim as u32;
-            }
+        let last = ((job.live_keys - 1) / O::PER_WORD) as u32 * d;
+        let of_group = GROUP / O::PER_WORD;
+        for row in &mut self.rows[(self.real - 1) * of_group..self.real * of_group] {
+            *row = last.min(*row);
         }
         rest
+    }
+
+    /// All `GROUPS` groups of each block of `columns`, and their `ROWS` rows.
+    #[inline(always)]
+    fn add<const GROUPS: usize, const ROWS: usize>(&mut self, columns: &[u32], head_dim: u32) {
+        let (groups, rows) = (self.groups.as_chunks_mut::<GROUPS>().0, self.rows.as_chunks_mut::<ROWS>().0);
+        for ((groups, rows), &column) in groups.iter_mut().zip(rows).zip(columns) {
+            for n in 0..GROUPS {
+                groups[n] = column * GROUPS as u32 + n as u32;
+            }
+            for n in 0..ROWS {
+                rows[n] = (column * ROWS as u32 + n as u32) * head_dim;
+            }
+        }
     }
 }
