@@ -113,6 +113,18 @@ pub(crate) trait Lanes: Copy {
     /// The 4 by 4 bytes of each group, rows for columns.
     fn transpose_bytes(self, words: Self::Word) -> Self::Word;
     fn xor(self, a: Self::Word, b: Self::Word) -> Self::Word;
+    /// Signed integers divided by two to the power of `bits`, each below 32, rounded down.
+    fn shift_right(self, integers: Self::Word, bits: Self::Word) -> Self::Word;
+    /// Two signed 16-bit integers a word, the nearest where one is beyond. In each group: the four of `first`, then the four of `second`.
+    fn pack_i16(self, first: Self::Word, second: Self::Word) -> Self::Word;
+    /// The words that [`pack_i16`](Self::pack_i16) has packed.
+    fn unpack_i16(self, packed: Self::Word) -> [Self::Word; 2];
+    /// The larger of each two signed 16-bit integers.
+    fn max_i16(self, a: Self::Word, b: Self::Word) -> Self::Word;
+    /// The smaller one.
+    fn min_i16(self, a: Self::Word, b: Self::Word) -> Self::Word;
+    /// The nearest signed 16-bit integer to each difference.
+    fn sub_i16(self, a: Self::Word, b: Self::Word) -> Self::Word;
     /// To the nearest integer, ties to even, for |`x`| < 2^22; some integer for NaN.
     fn round(self, x: Self::Float) -> Self::Word;
     /// From i32 to the nearest float.
@@ -146,6 +158,17 @@ pub(crate) trait Lanes: Copy {
             integers[n] = self.round(self.mul(weights[n], full));
         }
         self.pack_u8(integers)
+    }
+
+    /// `255 * 2^(-distance * unit)` for a distance within half a 64th of an octave, to the nearest integer, packed as by
+    /// [`pack_u8`](Self::pack_u8). Distances are those of four queries as [`pack_i16`](Self::pack_i16) has them, not below 0; `unit` is
+    /// from 2^-8 to less than 2^-6. Exactly 255 for 0, and 0 for 2^15 - 1.
+    #[inline(always)]
+    fn weights_u8_of_distances(self, [ab, cd]: [Self::Word; 2], unit: f32) -> Self::Word {
+        let ([a, b], [c, d]) = (self.unpack_i16(ab), self.unpack_i16(cd));
+        let zero = self.floats(self.splat(0));
+        let unit = self.floats(self.splat((-unit).to_bits()));
+        self.weights_u8([self.convert(a), self.convert(b), self.convert(c), self.convert(d)], unit, [zero; 4])
     }
 
     /// `score * scale - max`.

@@ -15,6 +15,7 @@ mod ahead;
 mod chunk;
 mod integer;
 mod operand;
+mod pairs;
 mod scores;
 mod unified;
 mod values;
@@ -29,7 +30,8 @@ pub(crate) use scores::Seen;
 
 use ahead::{Ahead, LINE};
 use chunk::{Fill, GROUP, Run};
-use scores::{Keys, Score};
+use pairs::{PairScale, Pairs};
+use scores::{Floats, Keys, Outcome, Score};
 use values::{AddValues, HALF, INT8, Join, SINGLE};
 use weights::{Weigh, Weighed};
 
@@ -101,23 +103,30 @@ impl OnLanes for AttendRows<'_, '_> {
         let (head, d) = (job.packed, job.head_dim);
         let span = L::WIDTH.min(job.block_size);
         let score_scale = std::f32::consts::LOG2_E / (d as f32).sqrt();
+        let pairs = PairScale::of(head.int8_scales.score);
         let int8 = Operands {
             queries: &head.int8.queries,
             keys: Keys { packed: &head.int8.keys, offsets: &head.int8_offsets, words: d / 4, span },
             values: &head.int8.values,
             score_scale: head.int8_scales.score,
+            pairs,
+            shift: pairs.map_or(0, |pairs| pairs.shift),
         };
         let half = Operands {
             queries: &head.half.queries,
             keys: Keys { packed: &head.half.keys, offsets: &[], words: d / 2, span },
             values: &head.half.values,
             score_scale,
+            pairs: None,
+            shift: 0,
         };
         let single = Operands {
             queries: words(job.q),
             keys: Keys { packed: &head.single_keys, offsets: &[], words: d, span },
             values: head.single_values(job.v),
             score_scale,
+            pairs: None,
+            shift: 0,
         };
         let operands = [int8, half, single];
         let (mut out, mut ahead) = (out, Ahead::of(next));
@@ -159,6 +168,9 @@ struct Operands<'a> {
     values: &'a [u32],
     /// From a product to a score in powers of two; above zero, and the same at 16 and 32 bit.
     score_scale: f32,
+    /// What 8-bit scores may be instead, and bits that products are shifted right by for that.
+    pairs: Option<PairScale>,
+    shift: u32,
 }
 
 /// The state of one tile: for each query its running maximum, and the sum of its weights. Its weighted values so far are
@@ -172,6 +184,8 @@ struct Tile<'a> {
     sum: Numbers,
     /// Whether there are no weighted values yet.
     fresh: bool,
+    /// Whether 8-bit scores have been too far away for 16-bit integers.
+    far: bool,
     /// Lines of the output that are still to be asked for, from the end.
     unasked: usize,
     ahead: Ahead<'a>,
@@ -212,7 +226,17 @@ impl<'a> Tile<'a> {
     fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32], ahead: Ahead<'a>) -> Self {
         // The smallest finite number, not minus infinity: then a difference of maxima is never NaN.
         let unasked = out.len().div_ceil(LINE);
-        Self { job, queries, out, max: Numbers::all(f32::MIN), sum: Numbers::all(0.0), fresh: true, unasked, ahead }
+        Self {
+            job,
+            queries,
+            out,
+            max: Numbers::all(f32::MIN),
+            sum: Numbers::all(0.0),
+            fresh: true,
+            far: false,
+            unasked,
+            ahead,
+        }
     }
 
     /// Where lines begin that are to be asked for, as many as `count`: of the output, if that is far away, of the next head, or of the
@@ -252,17 +276,23 @@ impl<'a> Tile<'a> {
             let [scores_int8, scores_half, scores_single] = chunk.parts::<L>(scores);
             let [seen_int8, seen_others, _] = &mut *seen;
             if !int8.is_empty() {
-                seen_int8.restart(self.queries.len());
-                self.score::<L, Int8, false>(lanes, int8, of_int8, scores_int8, seen_int8);
+                self.score_int8(lanes, int8, of_int8, scores_int8, seen_int8);
             }
             if !(half.is_empty() && single.is_empty()) {
                 seen_others.restart(self.queries.len());
-                self.score::<L, Half, false>(lanes, half, of_half, scores_half, seen_others);
-                self.score::<L, Single, false>(lanes, single, of_single, scores_single, seen_others);
+                self.score::<L, Half, Floats>(lanes, half, of_half, scores_half, seen_others);
+                self.score::<L, Single, Floats>(lanes, single, of_single, scores_single, seen_others);
             }
             watch.lap(|phases| &mut phases.scores);
             let scales = [of_int8.score_scale, of_single.score_scale];
-            let Weighed { correction, int8_unit } = lanes.run(Weigh { tile: self, chunk, seen, scales, scores });
+            let pairs = self.pairs(of_int8);
+            let weighed = lanes.run(Weigh { tile: self, chunk, seen, pairs, scales, scores }).or_else(|| {
+                self.far = true;
+                let [scores_int8, ..] = chunk.parts::<L>(scores);
+                self.score_int8(lanes, &chunk.0[0], of_int8, scores_int8, &mut seen[0]);
+                lanes.run(Weigh { tile: self, chunk, seen, pairs: None, scales, scores })
+            });
+            let Weighed { correction, int8_unit } = weighed.expect("floats may be anywhere");
             // 8-bit sums are brought to the others' unit where there are any.
             let alone = chunk.0[1].is_empty() && chunk.0[2].is_empty();
             let unit = if alone { int8_unit } else { Numbers::all(1.0) };
@@ -273,9 +303,32 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// Writes a run's products, `[vectors of keys][queries]`, or if `UNIFIED` [weights](unified).
+    /// What 8-bit scores are, if they are pairs.
     #[inline(always)]
-    fn score<L: Lanes, O: Operand, const UNIFIED: bool>(
+    fn pairs(&self, int8: &Operands<'_>) -> Option<PairScale> {
+        int8.pairs.filter(|_| !self.far)
+    }
+
+    /// Writes a chunk's 8-bit scores.
+    #[inline(always)]
+    fn score_int8<L: Lanes>(
+        &mut self,
+        lanes: L,
+        run: &Run,
+        operands: &Operands<'_>,
+        scores: &mut [u32],
+        seen: &mut Seen,
+    ) {
+        seen.restart(self.queries.len());
+        match self.pairs(operands) {
+            Some(_) => self.score::<L, Int8, Pairs>(lanes, run, operands, scores, seen),
+            None => self.score::<L, Int8, Floats>(lanes, run, operands, scores, seen),
+        }
+    }
+
+    /// Writes what becomes of a run's products, `[vectors of keys][queries]`.
+    #[inline(always)]
+    fn score<L: Lanes, O: Operand, B: Outcome<O>>(
         &mut self,
         lanes: L,
         run: &Run,
@@ -296,7 +349,7 @@ impl<'a> Tile<'a> {
             let (tile, scores, seen) = (&mut *self, &mut *scores, &mut *seen);
             macro_rules! score {
                 ($r:literal, $c:literal, $halves:literal) => {
-                    lanes.run(Score::<O, $r, $c, $halves, UNIFIED>::new(tile, run, group, operands, scores, seen))
+                    lanes.run(Score::<O, B, $r, $c, $halves>::new(tile, run, group, operands, scores, seen))
                 };
             }
             match (at_once, halves) {

@@ -255,6 +255,39 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn shift_right(self, integers: __m256i, bits: __m256i) -> __m256i {
+        unsafe { _mm256_srav_epi32(integers, bits) }
+    }
+
+    #[inline(always)]
+    fn pack_i16(self, first: __m256i, second: __m256i) -> __m256i {
+        unsafe { _mm256_packs_epi32(first, second) }
+    }
+
+    #[inline(always)]
+    fn unpack_i16(self, packed: __m256i) -> [__m256i; 2] {
+        unsafe {
+            let (low, high) = (_mm256_unpacklo_epi16(packed, packed), _mm256_unpackhi_epi16(packed, packed));
+            [_mm256_srai_epi32::<16>(low), _mm256_srai_epi32::<16>(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn max_i16(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_max_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn min_i16(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_min_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub_i16(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_subs_epi16(a, b) }
+    }
+
+    #[inline(always)]
     fn round(self, x: __m256) -> __m256i {
         unsafe { _mm256_cvtps_epi32(x) }
     }

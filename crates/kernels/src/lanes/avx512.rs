@@ -302,6 +302,39 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn shift_right(self, integers: __m512i, bits: __m512i) -> __m512i {
+        unsafe { shift_right_each_i32(integers, bits) }
+    }
+
+    #[inline(always)]
+    fn pack_i16(self, first: __m512i, second: __m512i) -> __m512i {
+        unsafe { _mm512_packs_epi32(first, second) }
+    }
+
+    #[inline(always)]
+    fn unpack_i16(self, packed: __m512i) -> [__m512i; 2] {
+        unsafe {
+            let (low, high) = (_mm512_unpacklo_epi16(packed, packed), _mm512_unpackhi_epi16(packed, packed));
+            [_mm512_srai_epi32::<16>(low), _mm512_srai_epi32::<16>(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn max_i16(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_max_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn min_i16(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_min_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub_i16(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_subs_epi16(a, b) }
+    }
+
+    #[inline(always)]
     fn round(self, x: __m512) -> __m512i {
         unsafe { _mm512_cvtps_epi32(x) }
     }
@@ -349,19 +382,11 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
 
     /// In 16 bits, two scores a word: 32 at once. The quadratic polynomial is off by 0.27 % at most.
     #[inline(always)]
-    fn weights_u8(self, scores: [__m512; 4], scale: __m512, max: [__m512; 4]) -> __m512i {
+    fn weights_u8_of_distances(self, [ab, cd]: [__m512i; 2], unit: f32) -> __m512i {
+        // In 64ths of octaves, in units of 2^-15.
+        let to_64ths = unsafe { _mm512_set1_epi16((unit * (64.0 * 32_768.0)) as i16) };
         unsafe {
-            // 16 + log2(255 / 256) - (max - score), in units of 2^-12 octaves: what is 16 octaves below saturates at
-            // zero, which stands for nothing.
-            let unit = _mm512_set1_ps(4096.0);
-            let scale = _mm512_mul_ps(scale, unit);
-            let bias = _mm512_set1_ps(65_512.9);
-            let mut x = [_mm512_setzero_si512(); 4];
-            for n in 0..4 {
-                x[n] = fixed(scores[n], scale, _mm512_fmsub_ps(max[n], unit, bias));
-            }
-            let (low, high) = (_mm512_packus_epi32(x[0], x[1]), _mm512_packus_epi32(x[2], x[3]));
-            _mm512_packus_epi16(power(low), power(high))
+            _mm512_packus_epi16(power(_mm512_mulhrs_epi16(ab, to_64ths)), power(_mm512_mulhrs_epi16(cd, to_64ths)))
         }
     }
 
@@ -439,44 +464,62 @@ unsafe fn fixed(x: __m512, scale: __m512, offset: __m512) -> __m512i {
     unsafe { _mm512_cvtps_epi32(_mm512_fmsub_ps(x, scale, offset)) }
 }
 
-/// `2^(x / 4096 - 8)` to the nearest integer, for 16-bit numbers.
+/// For each 64th of an octave, `255 * 2^-f` in units of 2^-7.
+static POWERS: Table = Table([
+    32640, 32288, 31941, 31597, 31256, 30919, 30586, 30257, 29931, 29609, 29290, 28974, 28662, 28353, 28048, 27746,
+    27447, 27151, 26859, 26569, 26283, 26000, 25720, 25443, 25169, 24898, 24630, 24364, 24102, 23842, 23585, 23331,
+    23080, 22831, 22585, 22342, 22101, 21863, 21628, 21395, 21164, 20936, 20711, 20488, 20267, 20049, 19833, 19619,
+    19408, 19199, 18992, 18787, 18585, 18385, 18187, 17991, 17797, 17605, 17416, 17228, 17043, 16859, 16677, 16498,
+]);
+
+/// `255 * 2^(-x / 64)` to the nearest integer, for 16-bit numbers not below zero.
 ///
 /// # Safety
 /// The CPU has AVX-512 BW.
 #[inline(always)]
 unsafe fn power(x: __m512i) -> __m512i {
-    // 2^f = 1 + f (0.6602 + 0.3398 f), in units of 2^-14.
-    let half = |x: f64| (x * 16384.0 + 0.5) as i16;
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; a table has two vectors.
     unsafe {
-        let f = _mm512_slli_epi16::<4>(x);
-        let q = _mm512_add_epi16(mulhi(f, _mm512_set1_epi16(half(0.3398))), _mm512_set1_epi16(half(0.6602)));
-        let power = _mm512_add_epi16(mulhi(f, q), _mm512_set1_epi16(half(1.0)));
+        let (low, high) = POWERS.0.split_at(32);
+        let (low, high) = (_mm512_load_si512(low.as_ptr().cast()), _mm512_load_si512(high.as_ptr().cast()));
+        let power = _mm512_permutex2var_epi16(low, x, high);
         // From 2^8 for the highest octave down to 1, and then nothing.
-        let octaves_below = _mm512_srli_epi16::<12>(_mm512_xor_si512(x, _mm512_set1_epi16(-1)));
-        let unit = _mm512_srlv_epi16(_mm512_set1_epi16(256), octaves_below);
+        let unit = shift_right_each_u16(_mm512_set1_epi16(256), _mm512_srli_epi16::<6>(x));
         _mm512_mulhrs_epi16(power, unit)
     }
 }
 
-/// The upper halves of unsigned 16-bit products.
-///
-/// # Safety
-/// The CPU has AVX-512 BW.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn mulhi(a: __m512i, b: __m512i) -> __m512i {
-    let product: __m512i;
-    // As an intrinsic it is taken apart into 32-bit products where the compiler knows something about the operands.
-    // SAFETY: the caller's promise; nothing but registers is touched.
-    unsafe {
-        asm!(
-            "vpmulhuw {product}, {a}, {b}",
-            product = out(zmm_reg) product,
-            a = in(zmm_reg) a,
-            b = in(zmm_reg) b,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    product
+/// An instruction of two operands as it stands, where the compiler makes something slower of its intrinsic.
+macro_rules! instruction {
+    ($(#[$doc:meta])* $name:ident, $mnemonic:literal) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The CPU has AVX-512 BW.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        unsafe fn $name(a: __m512i, b: __m512i) -> __m512i {
+            let result: __m512i;
+            // SAFETY: the caller's promise; nothing but registers is touched.
+            unsafe {
+                asm!(
+                    concat!($mnemonic, " {result}, {a}, {b}"),
+                    result = lateout(zmm_reg) result,
+                    a = in(zmm_reg) a,
+                    b = in(zmm_reg) b,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+            result
+        }
+    };
+}
+
+instruction! {
+    /// Each signed 32-bit integer shifted by its own number of bits. Of one that is the same for all, the compiler makes a shift by the lowest word.
+    shift_right_each_i32, "vpsravd"
+}
+instruction! {
+    /// Each 16-bit integer shifted by its own number of bits: nothing is left from 16 on, for which the compiler adds a selection.
+    shift_right_each_u16, "vpsrlvw"
 }

@@ -213,6 +213,41 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn shift_right(self, integers: Self::Word, bits: Self::Word) -> Self::Word {
+        each(|lane| (integers[lane] as i32 >> bits[lane]) as u32)
+    }
+
+    #[inline(always)]
+    fn pack_i16(self, first: Self::Word, second: Self::Word) -> Self::Word {
+        let low = |word: u32| (word as i32).clamp(i16::MIN.into(), i16::MAX.into()) as u32 & 0xffff;
+        let pair = |a: u32, b: u32| low(a) | low(b) << 16;
+        let ([a, b, c, d], [e, f, g, h]) = (first, second);
+        [pair(a, b), pair(c, d), pair(e, f), pair(g, h)]
+    }
+
+    #[inline(always)]
+    fn unpack_i16(self, packed: Self::Word) -> [Self::Word; 2] {
+        let halves = |word: u32| [(word << 16) as i32 >> 16, word as i32 >> 16].map(|half| half as u32);
+        let [[a, b], [c, d], [e, f], [g, h]] = packed.map(halves);
+        [[a, b, c, d], [e, f, g, h]]
+    }
+
+    #[inline(always)]
+    fn max_i16(self, a: Self::Word, b: Self::Word) -> Self::Word {
+        each(|lane| of_halves(a[lane], b[lane], i16::max))
+    }
+
+    #[inline(always)]
+    fn min_i16(self, a: Self::Word, b: Self::Word) -> Self::Word {
+        each(|lane| of_halves(a[lane], b[lane], i16::min))
+    }
+
+    #[inline(always)]
+    fn sub_i16(self, a: Self::Word, b: Self::Word) -> Self::Word {
+        each(|lane| of_halves(a[lane], b[lane], i16::saturating_sub))
+    }
+
+    #[inline(always)]
     fn round(self, x: Self::Float) -> Self::Word {
         each(|lane| (x[lane] + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()))
     }
@@ -236,6 +271,13 @@ fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; WIDTH] {
         *to = f(lane);
     }
     lanes
+}
+
+/// `f` of both 16-bit halves of two words.
+#[inline(always)]
+fn of_halves(a: u32, b: u32, f: impl Fn(i16, i16) -> i16) -> u32 {
+    let (low, high) = (f(a as i16, b as i16), f((a >> 16) as i16, (b >> 16) as i16));
+    u32::from(low as u16) | u32::from(high as u16) << 16
 }
 
 /// The nearest bf16, ties to even, as its 16 bits; without branches, so that it vectorises.

@@ -194,6 +194,55 @@ fn byte_weights_are_the_nearest_or_beside_it() {
 }
 
 #[test]
+fn byte_weights_of_distances_are_as_close_as_a_64th_of_an_octave() {
+    fn check<L: Lanes>(lanes: L) {
+        for unit in [2_f32.powi(-8), 0.006_3, 2_f32.powi(-7), 0.015_6] {
+            let weight = |distance: i32| {
+                let distances = lanes.splat(distance as u32 * 0x1_0001);
+                let weights = words(lanes, lanes.weights_u8_of_distances([distances; 2], unit));
+                assert!(weights.iter().all(|&word| word == weights[0] && word == (word & 0xff) * 0x0101_0101));
+                f64::from(weights[0] & 0xff)
+            };
+            for distance in 0..=i32::from(i16::MAX) {
+                let (exact, found) = (255.0 * (-f64::from(distance) * f64::from(unit)).exp2(), weight(distance));
+                // Half a unit, and half a 64th of an octave: .54 %.
+                assert!((found - exact).abs() < 0.52 + 0.006 * exact, "{distance} of {unit} is {exact}, not {found}");
+            }
+            assert_eq!([weight(0), weight(i32::from(i16::MAX))], [255.0, 0.0]);
+        }
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
+fn pairs_of_sixteen_bit_integers_saturate_and_compare_by_halves() {
+    fn check<L: Lanes>(lanes: L) {
+        let word = |low: i16, high: i16| u32::from(low as u16) | u32::from(high as u16) << 16;
+        let splat = |low, high| lanes.splat(word(low, high));
+        let first = |words_of: L::Word| words(lanes, words_of)[0];
+        let (a, b) = (splat(-5, 30_000), splat(7, -30_000));
+        assert_eq!(first(lanes.max_i16(a, b)), word(7, 30_000));
+        assert_eq!(first(lanes.min_i16(a, b)), word(-5, -30_000));
+        assert_eq!(first(lanes.sub_i16(a, b)), word(-12, i16::MAX));
+        assert_eq!(first(lanes.sub_i16(b, a)), word(12, i16::MIN));
+        let shifted = |x: i32, bits| first(lanes.shift_right(lanes.splat(x as u32), lanes.splat(bits))) as i32;
+        assert_eq!([shifted(-1, 3), shifted(1 << 20, 20), shifted(-9, 1), shifted(i32::MIN, 31)], [-1, 1, -5, -1]);
+
+        // In the last group: the four of the first, then the four of the second.
+        let (last, counted) = (4 * (L::GROUPS - 1), counting(lanes, 0));
+        let n = last as i16;
+        let packed = lanes.pack_i16(counted, lanes.splat(-70_000_i32 as u32));
+        let least = word(i16::MIN, i16::MIN);
+        assert_eq!(words(lanes, packed)[last..], [word(n, n + 1), word(n + 2, n + 3), least, least]);
+        let [same, saturated] = lanes.unpack_i16(packed).map(|unpacked| words(lanes, unpacked));
+        assert_eq!(same, words(lanes, counted));
+        assert_eq!(saturated, vec![i32::from(i16::MIN) as u32; L::WIDTH]);
+        assert_eq!(first(lanes.pack_i16(lanes.splat(70_000), counted)), word(i16::MAX, i16::MAX));
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
 fn a_maximum_and_a_minimum_pass_over_nan() {
     fn check<L: Lanes>(lanes: L) {
         let running = [1.0, 1.0, 1.0, 1.0];

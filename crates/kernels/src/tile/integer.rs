@@ -2,7 +2,9 @@
 //! are those of the whole group, as the definition has it.
 
 use super::{
-    Fill, GROUP, Int8, Numbers, Operand, Operands, Seen, Tile, splat,
+    Fill, GROUP, Int8, Numbers, Operand, Operands, Seen, Tile,
+    scores::Floats,
+    splat,
     weights::{QUAD, sum_by_query},
 };
 use crate::{
@@ -38,7 +40,7 @@ impl Tile<'_> {
         while !rest[0].is_empty() {
             lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             let [int8, ..] = &chunk.0;
-            self.score::<L, Int8, false>(lanes, int8, &operands[0], &mut scores[words..], seen);
+            self.score::<L, Int8, Floats>(lanes, int8, &operands[0], &mut scores[words..], seen);
             words += int8.words::<L>();
         }
         watch.lap(|phases| &mut phases.scores);

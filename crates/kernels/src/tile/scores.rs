@@ -2,10 +2,7 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use super::{
-    GROUP, LINE, MAX_QUERIES, Operand, Operands, Run, Tile, in_three, splat,
-    unified::{WeighShown, weigh_products},
-};
+use super::{GROUP, LINE, MAX_QUERIES, Operand, Operands, Run, Tile, in_three, splat};
 use crate::lanes::{Lanes, MAX_WIDTH, OnLanes, transpose_groups};
 
 /// Keys of one head in one precision, `[keys / span][words][span]`.
@@ -18,6 +15,73 @@ pub(super) struct Keys<'a> {
     pub words: usize,
     /// Keys side by side: those of a vector, or of a block where that has fewer.
     pub span: usize,
+}
+
+/// What products become.
+pub(super) trait Outcome<O: Operand>: Sized {
+    /// Whether queries that are multiplied at once are written together, so that a query is none of two such groups.
+    const TOGETHER: bool;
+
+    /// Writes those of `R` queries, from `first` on, and puts down what they have been, unless some are to be hidden.
+    ///
+    /// # Safety
+    /// As for [`Products::of`].
+    unsafe fn write<L: Lanes, const R: usize, const C: usize>(
+        lanes: L,
+        sums: [[O::Sum<L>; C]; R],
+        first: usize,
+        products: &mut Products<'_, L, O, C>,
+    );
+
+    /// Hides some of what has been written, and puts down what the others have been.
+    fn hide<L: Lanes, const C: usize>(lanes: L, hide: Hide<'_, '_, O, Self, C>);
+}
+
+/// Scores in units of `score_scale`, as floats.
+pub(super) struct Floats;
+
+impl<O: Operand> Outcome<O> for Floats {
+    const TOGETHER: bool = false;
+
+    #[inline(always)]
+    unsafe fn write<L: Lanes, const R: usize, const C: usize>(
+        lanes: L,
+        sums: [[O::Sum<L>; C]; R],
+        first: usize,
+        products: &mut Products<'_, L, O, C>,
+    ) {
+        for r in 0..R {
+            let mut floats = [splat(lanes, 0.0); C];
+            for c in 0..C {
+                floats[c] = O::float(lanes, sums[r][c]);
+                if O::HIDES_NAN {
+                    products.total = lanes.add(products.total, floats[c]);
+                }
+                // SAFETY: the caller's promise.
+                let to = unsafe { products.at(c, first + r) };
+                lanes.store(lanes.bits(floats[c]), to);
+            }
+            if products.whole {
+                products.seen.add(lanes, first + r, floats, products.first);
+            }
+        }
+    }
+
+    /// Minus infinity for what is hidden. What is not a number becomes infinite where it stays: then the maximum still tells.
+    #[inline(always)]
+    fn hide<L: Lanes, const C: usize>(lanes: L, hide: Hide<'_, '_, O, Self, C>) {
+        let positions = hide.positions(lanes);
+        let Hide { tile, scores, seen, fresh, .. } = hide;
+        for query in 0..tile.queries.len() {
+            let mut shown = [splat(lanes, 0.0); C];
+            for c in 0..C {
+                let scores = &mut scores[c * L::OF_VECTOR + query * L::WIDTH..][..L::WIDTH];
+                shown[c] = lanes.min(lanes.floats(lanes.load(scores)), tile.limit(lanes, query, positions[c]));
+                lanes.store(lanes.bits(shown[c]), scores);
+            }
+            seen.add(lanes, query, shown, fresh);
+        }
+    }
 }
 
 /// The most queries that are multiplied at once.
@@ -112,22 +176,22 @@ impl Seen {
 }
 
 /// Products of all queries of a tile, `R` at a time (or as [`in_three`] says), with vectors of keys of a run, `C` at a time, each of two halves if
-/// `HALVES`; if `UNIFIED`, turned into weights at once. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
+/// `HALVES`, and what becomes of them. Queries are repeated in every lane by the load itself, so nothing but `R + C` loads and `R x C`
 /// multiply-adds is left.
-pub(super) struct Score<'a, 'b, O, const R: usize, const C: usize, const HALVES: bool, const UNIFIED: bool> {
+pub(super) struct Score<'a, 'b, O, B, const R: usize, const C: usize, const HALVES: bool> {
     tile: &'a mut Tile<'b>,
     run: &'a Run,
     /// As many as a multiple of `C`.
     vectors: Range<usize>,
     operands: &'a Operands<'a>,
-    /// Of the run, `[vectors][queries]`: scores, or weights, as [`weigh_products`] leaves them.
+    /// Of the run, `[vectors][queries]`.
     scores: &'a mut [u32],
     seen: &'a mut Seen,
-    operand: PhantomData<O>,
+    outcome: PhantomData<(O, B)>,
 }
 
-impl<'a, 'b, O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFIED: bool>
-    Score<'a, 'b, O, R, C, HALVES, UNIFIED>
+impl<'a, 'b, O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bool>
+    Score<'a, 'b, O, B, R, C, HALVES>
 {
     #[inline(always)]
     pub(super) fn new(
@@ -138,12 +202,12 @@ impl<'a, 'b, O: Operand, const R: usize, const C: usize, const HALVES: bool, con
         scores: &'a mut [u32],
         seen: &'a mut Seen,
     ) -> Self {
-        Self { tile, run, vectors, operands, scores, seen, operand: PhantomData }
+        Self { tile, run, vectors, operands, scores, seen, outcome: PhantomData }
     }
 }
 
-impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFIED: bool> OnLanes
-    for Score<'_, '_, O, R, C, HALVES, UNIFIED>
+impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bool> OnLanes
+    for Score<'_, '_, O, B, R, C, HALVES>
 {
     type Output = ();
 
@@ -154,7 +218,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFI
         let queries = &operands.queries[tile.queries.start * words..tile.queries.end * words];
         let count = tile.queries.len();
         assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
-        assert!(!UNIFIED || count.next_multiple_of(R) <= L::WIDTH, "no query is computed twice");
+        assert!(!B::TOGETHER || count.next_multiple_of(R) <= L::WIDTH, "no query is computed twice");
         assert!(HALVES == (span < L::WIDTH), "vectors have halves where a block has fewer keys");
         let of_queries = words_of_queries(count, words);
         let loops = if in_three::<L, O, R, C>(count) { 3 } else { count.div_ceil(R) };
@@ -187,6 +251,7 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFI
                 scores,
                 seen,
                 scale: splat(lanes, operands.score_scale),
+                shift: lanes.splat(operands.shift),
                 whole,
                 first,
                 total,
@@ -194,16 +259,23 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFI
             // SAFETY: `queries` has the words of `count` of them; that all words of the keys are packed has been asserted.
             unsafe {
                 if in_three::<L, O, R, C>(count) {
-                    products.of::<6, HALVES, UNIFIED>(lanes, 0, asked);
-                    products.of::<5, HALVES, UNIFIED>(lanes, 6, asked.wrapping_add(step));
-                    products.of::<5, HALVES, UNIFIED>(lanes, 11, asked.wrapping_add(2 * step));
+                    let (second, third) = (asked.wrapping_add(step), asked.wrapping_add(2 * step));
+                    products.of::<B, 6, HALVES>(lanes, 0, asked);
+                    if B::TOGETHER {
+                        products.of::<B, 6, HALVES>(lanes, 6, second);
+                        products.of::<B, 4, HALVES>(lanes, 12, third);
+                    } else {
+                        products.of::<B, 5, HALVES>(lanes, 6, second);
+                        products.of::<B, 5, HALVES>(lanes, 11, third);
+                    }
                 } else {
-                    let (mut first, last) = (0, if UNIFIED { (count - 1) / R * R } else { count.saturating_sub(R) });
+                    let last = if B::TOGETHER { (count - 1) / R * R } else { count.saturating_sub(R) };
+                    let mut first = 0;
                     loop {
-                        if UNIFIED && count - first < R {
+                        if B::TOGETHER && count - first < R {
                             products.of_queries = words_of_queries(count - first, words);
                         }
-                        products.of::<R, HALVES, UNIFIED>(lanes, first, asked);
+                        products.of::<B, R, HALVES>(lanes, first, asked);
                         if first == last {
                             break;
                         }
@@ -215,22 +287,19 @@ impl<O: Operand, const R: usize, const C: usize, const HALVES: bool, const UNIFI
             }
             total = products.total;
             if !whole {
-                lanes.run(Hide::<C, UNIFIED> { tile, run, at, scores, seen, first });
-                if UNIFIED {
-                    let (scale, fresh) = (operands.score_scale, first);
-                    lanes.run(WeighShown::<O, C> { queries: count, scale, scores, seen, fresh, operand: PhantomData });
-                }
+                let (fresh, outcome) = (first, PhantomData);
+                lanes.run(Hide::<O, B, C> { tile, run, at, operands, scores, seen, fresh, outcome });
             }
             first = false;
         }
-        if O::HIDES_NAN && !UNIFIED {
+        if O::HIDES_NAN {
             lanes.store(lanes.bits(total), &mut seen.total.0);
         }
     }
 }
 
 /// All queries of a tile and `C` vectors of keys, and what becomes of their products.
-struct Products<'a, L: Lanes, O: Operand, const C: usize> {
+pub(super) struct Products<'a, L: Lanes, O: Operand, const C: usize> {
     /// `[queries][words]`
     queries: &'a [u32],
     /// Where the words of queries that are multiplied at once begin, from the first of them on.
@@ -240,14 +309,15 @@ struct Products<'a, L: Lanes, O: Operand, const C: usize> {
     of_keys: [[usize; 2]; C],
     words: usize,
     start: [O::Sum<L>; C],
-    scale: L::Float,
+    pub scale: L::Float,
+    pub shift: L::Word,
     /// `[C][queries]`
-    scores: &'a mut [u32],
-    seen: &'a mut Seen,
+    pub scores: &'a mut [u32],
+    pub seen: &'a mut Seen,
     /// Whether none of them is to be hidden.
-    whole: bool,
+    pub whole: bool,
     /// Whether no others have been seen.
-    first: bool,
+    pub first: bool,
     total: L::Float,
 }
 
@@ -270,7 +340,7 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
     /// of a vector, or of its halves, from `of_keys` on in `packed`. `scores` are those of `C` vectors of keys, and `first + R`
     /// queries are no more than a vector has lanes.
     #[inline(always)]
-    unsafe fn of<const R: usize, const HALVES: bool, const UNIFIED: bool>(
+    unsafe fn of<B: Outcome<O>, const R: usize, const HALVES: bool>(
         &mut self,
         lanes: L,
         first: usize,
@@ -279,37 +349,25 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
         // Halves need so many registers for where they begin that for queries there is one, if it is known how far those are apart.
         let known = HALVES && self.queries.len() >= AT_ONCE * self.words;
         // SAFETY: the caller's promise.
-        let sums = unsafe {
-            match self.words {
+        unsafe {
+            let sums = match self.words {
                 64 if known => self.multiply::<R, HALVES>(lanes, first, words_of_queries(AT_ONCE, 64), 64, asked),
                 16 if known => self.multiply::<R, HALVES>(lanes, first, words_of_queries(AT_ONCE, 16), 16, asked),
                 words => self.multiply::<R, HALVES>(lanes, first, self.of_queries, words, asked),
-            }
-        };
-        if UNIFIED && self.whole {
-            // SAFETY: the caller's promise.
-            unsafe { weigh_products::<L, O, R, C>(lanes, sums, self.scale, first, self.scores, self.seen, self.first) };
-            return;
+            };
+            B::write(lanes, sums, first, self);
         }
-        for r in 0..R {
-            let mut products = [splat(lanes, 0.0); C];
-            for c in 0..C {
-                products[c] = O::float(lanes, sums[r][c]);
-                if O::HIDES_NAN && !UNIFIED {
-                    self.total = lanes.add(self.total, products[c]);
-                }
-                // SAFETY: a vector of keys has a vector of scores of each of as many queries as a vector has lanes, and the
-                // caller's promise.
-                let scores = unsafe {
-                    let to = c * L::OF_VECTOR + (first + r) * L::WIDTH;
-                    self.scores.get_unchecked_mut(to..to + L::WIDTH)
-                };
-                lanes.store(lanes.bits(products[c]), scores);
-            }
-            if self.whole && !UNIFIED {
-                self.seen.add(lanes, first + r, products, self.first);
-            }
-        }
+    }
+
+    /// Where what becomes of products of a query, or of as many as share a vector, with vector `c` of keys is written.
+    ///
+    /// # Safety
+    /// There are `C` vectors of keys, and `query` is less than a vector has lanes.
+    #[inline(always)]
+    pub(super) unsafe fn at(&mut self, c: usize, query: usize) -> &mut [u32] {
+        let to = c * L::OF_VECTOR + query * L::WIDTH;
+        // SAFETY: a vector of keys has a vector of scores of each of as many queries as a vector has lanes, and the caller's promise.
+        unsafe { self.scores.get_unchecked_mut(to..to + L::WIDTH) }
     }
 
     /// `[query][vector]`. Asks for a line from `asked` on with each word.
@@ -363,49 +421,37 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
 }
 
 /// Of `C` vectors of keys from vector `at` on, hides scores of keys that do not exist or are later than a causal query.
-struct Hide<'a, 'b, const C: usize, const UNIFIED: bool> {
-    tile: &'a Tile<'b>,
+pub(super) struct Hide<'a, 'b, O, B, const C: usize> {
+    pub tile: &'a Tile<'b>,
     run: &'a Run,
     at: usize,
+    pub operands: &'a Operands<'a>,
     /// `[C][queries]`
-    scores: &'a mut [u32],
-    seen: &'a mut Seen,
+    pub scores: &'a mut [u32],
+    pub seen: &'a mut Seen,
     /// Whether no others have been seen.
-    first: bool,
+    pub fresh: bool,
+    outcome: PhantomData<(O, B)>,
 }
 
-/// A score that leaves no weight, and still can be converted to an integer.
-pub(super) const NOTHING: f32 = -1.0e5;
-
-impl<const C: usize, const UNIFIED: bool> OnLanes for Hide<'_, '_, C, UNIFIED> {
+impl<O: Operand, B: Outcome<O>, const C: usize> OnLanes for Hide<'_, '_, O, B, C> {
     type Output = ();
 
-    /// Minus infinity for each of them, or [`NOTHING`]. What is not a number becomes infinite where it stays: then the maximum still tells.
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { tile, run, at, scores, seen, first } = self;
+        B::hide(lanes, self);
+    }
+}
+
+impl<O, B, const C: usize> Hide<'_, '_, O, B, C> {
+    /// Where each key stands in the sequence; infinitely far away where it does not exist, because it only fills up the vector or is not live.
+    #[inline(always)]
+    pub(super) fn positions<L: Lanes>(&self, lanes: L) -> [L::Float; C] {
         let mut positions = [splat(lanes, 0.0); C];
         for c in 0..C {
-            positions[c] = tile.positions::<L>(lanes, run, at + c);
+            positions[c] = self.tile.positions::<L>(lanes, self.run, self.at + c);
         }
-        for query in 0..tile.queries.len() {
-            // Exact below 2^23 tokens; a causal mask of more has 10^10 blocks.
-            let past = if tile.job.causal { (tile.queries.start + query) as f32 + 0.5 } else { f32::MAX };
-            let mut shown = [splat(lanes, 0.0); C];
-            for c in 0..C {
-                let scores = &mut scores[c * L::OF_VECTOR + query * L::WIDTH..][..L::WIDTH];
-                let room = lanes.sub(splat(lanes, past), positions[c]);
-                let limit = lanes.mul(room, splat(lanes, f32::INFINITY));
-                shown[c] = lanes.min(lanes.floats(lanes.load(scores)), limit);
-                if UNIFIED {
-                    shown[c] = lanes.max(shown[c], splat(lanes, NOTHING));
-                }
-                lanes.store(lanes.bits(shown[c]), scores);
-            }
-            if !UNIFIED {
-                seen.add(lanes, query, shown, first);
-            }
-        }
+        positions
     }
 }
 
@@ -417,8 +463,16 @@ impl Tile<'_> {
         end <= past.min(self.job.live_keys)
     }
 
-    /// Where each key of vector `at` stands in the sequence; infinitely far away where it does not exist, because it only
-    /// fills up the vector or is not live.
+    /// What scores of a query and of keys at these positions are at most: infinity, or minus infinity where a key is hidden from the query.
+    #[inline(always)]
+    pub(super) fn limit<L: Lanes>(&self, lanes: L, query: usize, positions: L::Float) -> L::Float {
+        // Exact below 2^23 tokens; a causal mask of more has 10^10 blocks.
+        let past = if self.job.causal { (self.queries.start + query) as f32 + 0.5 } else { f32::MAX };
+        let room = lanes.sub(splat(lanes, past), positions);
+        lanes.mul(room, splat(lanes, f32::INFINITY))
+    }
+
+    /// Of vector `at`: [`Hide::positions`].
     #[inline(always)]
     fn positions<L: Lanes>(&self, lanes: L, run: &Run, at: usize) -> L::Float {
         let (groups, real) = (run.groups_of::<L>(at), run.real_of::<L>(at));

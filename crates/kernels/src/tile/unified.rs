@@ -3,11 +3,13 @@
 //! nothing that has been summed is ever rescaled. Where a score is too far away for that, the sum of weights tells, and the tile begins
 //! anew with [maxima](Tile::attend).
 
-use std::marker::PhantomData;
-
-use super::scores::NOTHING;
-use super::weights::{QUAD, is_short, sum_by_query, weigh_int8};
-use super::{Chunk, Fill, Half, Int8, Join, Numbers, Operand, Operands, Seen, Single, Tile, all_empty, splat};
+use super::{
+    Chunk, Fill, Half, Join, Numbers, Operand, Operands, Seen, Single, Tile, all_empty,
+    pairs::PairScale,
+    scores::{Hide, Outcome, Products},
+    splat,
+    weights::{MaxInt8, QUAD, is_short, sum_by_query},
+};
 use crate::{
     lanes::{EXP2_UNIFIED, Lanes, OnLanes, UNIFIED_MAX},
     phases::Stopwatch,
@@ -46,15 +48,15 @@ impl Tile<'_> {
             let [seen_int8, seen_half, seen_single] = &mut *seen;
             if !int8.is_empty() {
                 seen_int8.restart(self.queries.len());
-                self.score::<L, Int8, false>(lanes, int8, of_int8, scores_int8, seen_int8);
+                self.score_int8(lanes, int8, of_int8, scores_int8, seen_int8);
             }
             (seen_half.fresh, seen_single.fresh) = (true, true);
-            self.score::<L, Half, true>(lanes, half, of_half, scores_half, seen_half);
-            self.score::<L, Single, true>(lanes, single, of_single, scores_single, seen_single);
+            self.score::<L, Half, Weights>(lanes, half, of_half, scores_half, seen_half);
+            self.score::<L, Single, Weights>(lanes, single, of_single, scores_single, seen_single);
             watch.lap(|phases| &mut phases.scores);
             let last = all_empty(rest);
-            let unified =
-                lanes.run(Unify { tile: self, chunk, seen, scale: of_int8.score_scale, scores: scores_int8, last });
+            let (pairs, scale) = (self.pairs(of_int8), of_int8.score_scale);
+            let unified = lanes.run(Unify { tile: self, chunk, seen, pairs, scale, scores: scores_int8, last });
             watch.lap(|phases| &mut phases.softmax);
             let Some(Unified { int8_unit, join }) = unified else {
                 self.fresh = true;
@@ -68,68 +70,64 @@ impl Tile<'_> {
     }
 }
 
-/// Turns products of `R` queries, from `first` on, with `C` vectors of keys into weights: as [`Quads::weigh`](super::weights) has
-/// them in memory. They are added to those that have been `seen`, if not `fresh`.
-///
-/// # Safety
-/// `weights` are those of `C` vectors of keys, and `first + R` queries are no more than a vector has lanes.
-#[inline(always)]
-pub(super) unsafe fn weigh_products<L: Lanes, O: Operand, const R: usize, const C: usize>(
-    lanes: L,
-    products: [[O::Sum<L>; C]; R],
-    scale: L::Float,
-    first: usize,
-    weights: &mut [u32],
-    seen: &mut Seen,
-    fresh: bool,
-) {
-    // A vector of words has weights of as many queries as a word has numbers.
-    let (together, of_quad) = (O::PER_WORD, QUAD / O::PER_WORD);
-    let whole = R.is_multiple_of(together) && first.is_multiple_of(together) && (R * C).is_multiple_of(QUAD);
-    assert!(whole, "no vector of words is only begun");
-    let mut sums = [O::zero(lanes); R];
-    for quad in 0..R * C / QUAD {
-        let mut scores = [splat(lanes, 0.0); QUAD];
-        for n in 0..QUAD {
-            let vector = quad * of_quad + n / together;
-            scores[n] = O::float(lanes, products[vector / C * together + n % together][vector % C]);
-        }
-        let of_quads = O::unified_weights(lanes, scores, scale);
-        for n in 0..of_quad {
-            let (query, c) = ((quad * of_quad + n) / C, (quad * of_quad + n) % C);
-            sums[query] = O::add_weights(lanes, sums[query], of_quads[n]);
-            // SAFETY: the caller's promise.
-            let to = unsafe {
-                let to = c * L::OF_VECTOR + (first + query * together) * L::WIDTH;
-                weights.get_unchecked_mut(to..to + L::WIDTH)
-            };
-            lanes.store(of_quads[n], to);
-        }
-    }
-    for n in 0..R / together {
-        seen.add_weights(lanes, first + n * together, O::float(lanes, sums[n]), fresh);
-    }
-}
+/// Weights relative to [`UNIFIED_MAX`], as [`Quads::weigh`](super::weights) has them in memory.
+pub(super) struct Weights;
 
-/// Turns scores of `C` vectors of keys, of which some have been hidden, into weights.
-pub(super) struct WeighShown<'a, O, const C: usize> {
-    pub queries: usize,
-    pub scale: f32,
-    /// `[C][queries]`
-    pub scores: &'a mut [u32],
-    pub seen: &'a mut Seen,
-    /// Whether no others have been seen.
-    pub fresh: bool,
-    pub operand: PhantomData<O>,
-}
-
-impl<O: Operand, const C: usize> OnLanes for WeighShown<'_, O, C> {
-    type Output = ();
+impl<O: Operand> Outcome<O> for Weights {
+    const TOGETHER: bool = true;
 
     #[inline(always)]
-    fn on<L: Lanes>(self, lanes: L) {
-        let Self { queries, scale, scores, seen, fresh, .. } = self;
-        let scale = splat(lanes, scale);
+    unsafe fn write<L: Lanes, const R: usize, const C: usize>(
+        lanes: L,
+        sums: [[O::Sum<L>; C]; R],
+        first: usize,
+        products: &mut Products<'_, L, O, C>,
+    ) {
+        // A vector of words has weights of as many queries as a word has numbers.
+        let (together, of_quad) = (O::PER_WORD, QUAD / O::PER_WORD);
+        let whole = R.is_multiple_of(together) && first.is_multiple_of(together) && (R * C).is_multiple_of(QUAD);
+        assert!(whole, "no vector of words is only begun");
+        if !products.whole {
+            for r in 0..R {
+                for c in 0..C {
+                    // SAFETY: the caller's promise, here and below.
+                    lanes.store(lanes.bits(O::float(lanes, sums[r][c])), unsafe { products.at(c, first + r) });
+                }
+            }
+            return;
+        }
+        let scale = products.scale;
+        let mut of_queries = [O::zero(lanes); R];
+        for quad in 0..R * C / QUAD {
+            let mut scores = [splat(lanes, 0.0); QUAD];
+            for n in 0..QUAD {
+                let vector = quad * of_quad + n / together;
+                scores[n] = O::float(lanes, sums[vector / C * together + n % together][vector % C]);
+            }
+            let weights = O::unified_weights(lanes, scores, scale);
+            for n in 0..of_quad {
+                let (query, c) = ((quad * of_quad + n) / C, (quad * of_quad + n) % C);
+                of_queries[query] = O::add_weights(lanes, of_queries[query], weights[n]);
+                lanes.store(weights[n], unsafe { products.at(c, first + query * together) });
+            }
+        }
+        for n in 0..R / together {
+            products.seen.add_weights(lanes, first + n * together, O::float(lanes, of_queries[n]), products.first);
+        }
+    }
+
+    #[inline(always)]
+    fn hide<L: Lanes, const C: usize>(lanes: L, hide: Hide<'_, '_, O, Self, C>) {
+        let positions = hide.positions(lanes);
+        let Hide { tile, operands, scores, seen, fresh, .. } = hide;
+        let (queries, scale) = (tile.queries.len(), splat(lanes, operands.score_scale));
+        for query in 0..queries {
+            for c in 0..C {
+                let scores = &mut scores[c * L::OF_VECTOR + query * L::WIDTH..][..L::WIDTH];
+                let shown = lanes.min(lanes.floats(lanes.load(scores)), tile.limit(lanes, query, positions[c]));
+                lanes.store(lanes.bits(lanes.max(shown, splat(lanes, NOTHING))), scores);
+            }
+        }
         for quad in (0..queries).step_by(QUAD) {
             for c in 0..C {
                 let scores = &mut scores[c * L::OF_VECTOR + quad * L::WIDTH..][..QUAD * L::WIDTH];
@@ -154,12 +152,17 @@ impl<O: Operand, const C: usize> OnLanes for WeighShown<'_, O, C> {
     }
 }
 
+/// A score that leaves no weight, and still can be converted to an integer.
+const NOTHING: f32 = -1.0e5;
+
 /// Finishes a chunk: weights of 8 bit, which have a maximum of their own, and sums of all weights.
 struct Unify<'a, 'b> {
     tile: &'a mut Tile<'b>,
     chunk: &'a Chunk,
     /// Of each precision.
     seen: &'a [Seen; 3],
+    /// What 8-bit scores are, if they are pairs.
+    pairs: Option<PairScale>,
     /// From an 8-bit product to a score in powers of two.
     scale: f32,
     /// Of the 8-bit run.
@@ -179,18 +182,18 @@ impl OnLanes for Unify<'_, '_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> Option<Unified> {
-        let Self { tile, chunk, seen: [seen_int8, seen_half, seen_single], scale, scores, last } = self;
+        let Self { tile, chunk, seen: [seen_int8, seen_half, seen_single], pairs, scale, scores, last } = self;
         let Chunk([int8, half, single]) = chunk;
         let queries = tile.queries.len();
         let one = Numbers::all(1.0);
         let (mut int8_unit, mut unit) = (one, one);
         if !int8.is_empty() {
-            let max = seen_int8.max_in_real_units(lanes, scale);
-            if !lanes.all_within(max, UNIFIED_MAX) {
+            let max = MaxInt8::of(lanes, seen_int8, pairs, scale)?;
+            let share = lanes.exp2([max.real], &EXP2_UNIFIED)[0];
+            if !lanes.all_within(max.real, UNIFIED_MAX) {
                 return None;
             }
-            let sum = weigh_int8(lanes, tile, max, scale, scores, is_short::<L>(chunk));
-            let share = lanes.exp2([max], &EXP2_UNIFIED)[0];
+            let sum = max.weigh(lanes, tile, scale, scores, is_short::<L>(chunk));
             tile.sum = Numbers::of(lanes, lanes.mul_add(sum, share, tile.sum.load(lanes)));
             int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
             if half.is_empty() && single.is_empty() {

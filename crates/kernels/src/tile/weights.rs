@@ -1,6 +1,12 @@
 //! From scores to weights.
 
-use super::{Ahead, Chunk, Half, Int8, NO_SCORE, Numbers, Operand, Seen, Single, Tile, splat};
+use std::marker::PhantomData;
+
+use super::{
+    Chunk, Half, Int8, NO_SCORE, Numbers, Operand, Seen, Single, Tile,
+    pairs::{OfPairs, PairScale},
+    splat,
+};
 use crate::lanes::{EXP2, Lanes, MAX_WIDTH, OnLanes};
 
 /// Queries whose weights are computed together. A tile has at most as many quads, too: a vector has [`MAX_WIDTH`] lanes.
@@ -17,6 +23,8 @@ pub(super) struct Weigh<'a, 'b> {
     pub chunk: &'a Chunk,
     /// Of 8-bit scores, and of others.
     pub seen: &'a [Seen; 3],
+    /// What 8-bit scores are, if they are pairs.
+    pub pairs: Option<PairScale>,
     /// From a product to a score in powers of two, at 8 bit and else.
     pub scales: [f32; 2],
     /// Of all runs of the chunk.
@@ -32,18 +40,19 @@ pub(super) struct Weighed {
 }
 
 impl OnLanes for Weigh<'_, '_> {
-    type Output = Weighed;
+    /// Nothing where 8-bit scores are pairs, but should be floats.
+    type Output = Option<Weighed>;
 
     #[inline(always)]
-    fn on<L: Lanes>(self, lanes: L) -> Weighed {
-        let Self { tile, chunk, seen: [seen_int8, seen_others, _], scales: [scale_int8, scale], scores } = self;
+    fn on<L: Lanes>(self, lanes: L) -> Option<Weighed> {
+        let Self { tile, chunk, seen: [seen_int8, seen_others, _], pairs, scales: [scale_int8, scale], scores } = self;
         let Chunk([int8, half, single]) = chunk;
         let [of_int8, of_half, of_single] = chunk.parts::<L>(scores);
         let before = tile.max.load(lanes);
-        let (mut max, mut max_int8) = (before, splat(lanes, f32::MIN));
+        let (mut max, mut max_int8) = (before, MaxInt8 { real: splat(lanes, f32::MIN), of_pairs: None });
         if !int8.is_empty() {
-            max_int8 = seen_int8.max_in_real_units(lanes, scale_int8);
-            max = lanes.max(max_int8, max);
+            max_int8 = MaxInt8::of(lanes, seen_int8, pairs, scale_int8)?;
+            max = lanes.max(max_int8.real, max);
         }
         if !(half.is_empty() && single.is_empty()) {
             max = lanes.max(lanes.mul(seen_others.max(lanes), splat(lanes, scale)), max);
@@ -75,46 +84,84 @@ impl OnLanes for Weigh<'_, '_> {
         let asks = is_short::<L>(chunk);
         let (mut sum, mut int8_unit) = (splat(lanes, 0.0), Numbers::all(0.0));
         if !int8.is_empty() {
-            let of_run = weigh_int8(lanes, tile, max_int8, scale_int8, of_int8, asks);
+            let of_run = max_int8.weigh(lanes, tile, scale_int8, of_int8, asks);
             // Exactly one where no other score is larger, and so where there are none.
             let alone = tile.fresh && half.is_empty() && single.is_empty();
             let share = match alone {
                 true => splat(lanes, 1.0),
-                false => lanes.exp2([lanes.sub(max_int8, max)], &EXP2)[0],
+                false => lanes.exp2([lanes.sub(max_int8.real, max)], &EXP2)[0],
             };
             sum = lanes.mul(of_run, share);
             int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
         }
-        let quads = Quads { maxima, queries, asks };
+        let scale = splat(lanes, scale);
         if !half.is_empty() {
-            sum = lanes.add(sum, quads.weigh::<L, Half>(lanes, scale, of_half, &mut tile.ahead));
+            sum = lanes.add(sum, OfFloats::<L, Half>::new(scale, maxima).weigh(lanes, tile, of_half, asks));
         }
         if !single.is_empty() {
-            sum = lanes.add(sum, quads.weigh::<L, Single>(lanes, scale, of_single, &mut tile.ahead));
+            sum = lanes.add(sum, OfFloats::<L, Single>::new(scale, maxima).weigh(lanes, tile, of_single, asks));
         }
         let sum = lanes.mul_add(tile.sum.load(lanes), correction, lanes.add(sum, poison));
         tile.sum = Numbers::of(lanes, sum);
-        Weighed { correction: Numbers::of(lanes, correction), int8_unit }
+        Some(Weighed { correction: Numbers::of(lanes, correction), int8_unit })
     }
 }
 
-/// Turns scores of a chunk's 8-bit run into weights relative to `max`, their largest ones, in place. Gives the sum of each query's.
-#[inline(always)]
-pub(super) fn weigh_int8<L: Lanes>(
-    lanes: L,
-    tile: &mut Tile<'_>,
-    max: L::Float,
-    scale: f32,
-    scores: &mut [u32],
-    asks: bool,
-) -> L::Float {
-    let (mut maxima, queries) = (Numbers::of(lanes, max), tile.queries.len());
-    if !lanes.all_within(max, LARGE) {
-        let maxima = &mut maxima.0[..queries];
-        subtract::<L>(scale, maxima, scores);
-        maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
+/// The largest 8-bit score of each query.
+pub(super) struct MaxInt8<L: Lanes> {
+    /// In powers of two.
+    pub real: L::Float,
+    of_pairs: Option<OfPairs>,
+}
+
+impl<L: Lanes> MaxInt8<L> {
+    /// Nothing where scores are `pairs`, but should be floats.
+    #[inline(always)]
+    pub(super) fn of(lanes: L, seen: &Seen, pairs: Option<PairScale>, scale: f32) -> Option<Self> {
+        let Some(pairs) = pairs else {
+            return Some(Self { real: seen.max_in_real_units(lanes, scale), of_pairs: None });
+        };
+        let (real, maxima) = pairs.max(lanes, seen)?;
+        Some(Self { real, of_pairs: Some(OfPairs { scale: pairs, maxima }) })
     }
-    Quads { maxima, queries, asks }.weigh::<L, Int8>(lanes, scale, scores, &mut tile.ahead)
+
+    /// Turns scores of a chunk's 8-bit run into weights relative to these, in place. Gives the sum of each query's.
+    #[inline(always)]
+    pub(super) fn weigh(&self, lanes: L, tile: &mut Tile<'_>, scale: f32, scores: &mut [u32], asks: bool) -> L::Float {
+        match &self.of_pairs {
+            Some(of_pairs) => of_pairs.weigh(lanes, tile, scores, asks),
+            None => {
+                let max = Numbers::of(lanes, self.real);
+                let sums = lanes.run(WeighFloats { tile, max, scale, scores, asks });
+                sums.load(lanes)
+            }
+        }
+    }
+}
+
+/// The same where scores are floats.
+struct WeighFloats<'a, 'b> {
+    tile: &'a mut Tile<'b>,
+    max: Numbers,
+    scale: f32,
+    scores: &'a mut [u32],
+    asks: bool,
+}
+
+impl OnLanes for WeighFloats<'_, '_> {
+    type Output = Numbers;
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) -> Numbers {
+        let Self { tile, mut max, scale, scores, asks } = self;
+        if !lanes.all_within(max.load(lanes), LARGE) {
+            let maxima = &mut max.0[..tile.queries.len()];
+            subtract::<L>(scale, maxima, scores);
+            maxima.iter_mut().filter(|max| is_large(max)).for_each(|max| *max = 0);
+        }
+        let weights = OfFloats::<L, Int8>::new(splat(lanes, scale), max);
+        Numbers::of(lanes, weights.weigh(lanes, tile, scores, asks))
+    }
 }
 
 /// Whether the next head's lines are asked for while scores of a chunk become weights: loops of products ask for a line with each word of
@@ -124,27 +171,27 @@ pub(super) fn is_short<L: Lanes>(Chunk([int8, half, single]): &Chunk) -> bool {
     int8.words::<L>() + half.words::<L>() + 2 * single.words::<L>() < SHORT * L::OF_VECTOR / L::WIDTH
 }
 
-/// All queries of a tile, four at a time.
-struct Quads {
-    /// What is taken from scores.
-    maxima: Numbers,
-    queries: usize,
-    /// Whether the next head's lines are asked for meanwhile.
-    asks: bool,
-}
+/// How scores become weights, of four queries at a time.
+pub(super) trait ToWeights<L: Lanes>: Sized {
+    type Operand: Operand;
+    /// The largest scores of four queries.
+    type Max: Copy;
 
-impl Quads {
-    /// The scores of a run. Gives the sum of each query's weights.
+    fn max(&self, lanes: L, first: usize) -> Self::Max;
+    /// As [`Operand::weights`] has them, of a vector of keys.
+    fn weights(&self, lanes: L, scores: &[u32], max: Self::Max) -> [L::Word; QUAD];
+
+    /// Turns the scores of a run into weights, in place. Gives the sum of each query's.
     ///
     /// The weights of as many queries as there are numbers in a word share vectors, which lie where the scores of the first
-    /// of them were: see [`Operand::weights`].
+    /// of them were: see [`Operand::weights`]. The next head's lines are asked for meanwhile, or not.
     #[inline(always)]
-    fn weigh<L: Lanes, O: Operand>(&self, lanes: L, scale: f32, scores: &mut [u32], ahead: &mut Ahead<'_>) -> L::Float {
-        let vectors = scores.len() / L::OF_VECTOR;
-        assert!(self.queries <= L::WIDTH, "a tile has no more queries than a vector has lanes");
-        let quads = self.queries.div_ceil(QUAD);
-        let scale = splat(lanes, scale);
-        let ahead = if self.asks { ahead.take(quads * vectors * QUAD) } else { &[] };
+    fn weigh(&self, lanes: L, tile: &mut Tile<'_>, scores: &mut [u32], asks: bool) -> L::Float {
+        let (vectors, queries) = (scores.len() / L::OF_VECTOR, tile.queries.len());
+        let of_word = Self::Operand::PER_WORD;
+        assert!(queries <= L::WIDTH, "a tile has no more queries than a vector has lanes");
+        let quads = queries.div_ceil(QUAD);
+        let ahead = if asks { tile.ahead.take(quads * vectors * QUAD) } else { &[] };
         // A line that is near, anyway, where nothing is to be asked for.
         let (mut asked, step) = match ahead {
             [] => (scores.as_ptr(), 0),
@@ -152,9 +199,8 @@ impl Quads {
         };
         let mut sums = [lanes.splat(0); QUAD];
         for quad in 0..quads {
-            let of = |query| self.maxima.splat(lanes, QUAD * quad + query);
-            let max = [of(0), of(1), of(2), of(3)];
-            let mut of_quad = [O::zero(lanes); QUAD];
+            let max = self.max(lanes, QUAD * quad);
+            let mut of_quad = [Self::Operand::zero(lanes); QUAD];
             for at in 0..vectors {
                 // SAFETY: every vector of keys has a vector of scores of each of as many queries as a vector has lanes.
                 let scores = unsafe {
@@ -165,20 +211,51 @@ impl Quads {
                     lanes.prefetch_for_later(asked);
                     asked = asked.wrapping_add(step);
                 }
-                let of = |query| lanes.floats(lanes.load(&scores[query * L::WIDTH..]));
-                let weights = O::weights(lanes, [of(0), of(1), of(2), of(3)], scale, max);
-                for n in 0..QUAD / O::PER_WORD {
-                    of_quad[n] = O::add_weights(lanes, of_quad[n], weights[n]);
-                    lanes.store(weights[n], &mut scores[n * O::PER_WORD * L::WIDTH..]);
+                let weights = self.weights(lanes, scores, max);
+                for n in 0..QUAD / of_word {
+                    of_quad[n] = Self::Operand::add_weights(lanes, of_quad[n], weights[n]);
+                    lanes.store(weights[n], &mut scores[n * of_word * L::WIDTH..]);
                 }
             }
             let mut floats = [splat(lanes, 0.0); QUAD];
             for n in 0..QUAD {
-                floats[n] = O::float(lanes, of_quad[n]);
+                floats[n] = Self::Operand::float(lanes, of_quad[n]);
             }
-            sums[quad % QUAD] = lanes.bits(O::sums_of_four(lanes, floats));
+            sums[quad % QUAD] = lanes.bits(Self::Operand::sums_of_four(lanes, floats));
         }
-        lanes.mul(sum_by_query(lanes, sums), splat(lanes, O::WEIGHT_UNIT))
+        lanes.mul(sum_by_query(lanes, sums), splat(lanes, Self::Operand::WEIGHT_UNIT))
+    }
+}
+
+/// Of scores that are floats.
+struct OfFloats<L: Lanes, O> {
+    scale: L::Float,
+    /// What is taken from scores.
+    maxima: Numbers,
+    operand: PhantomData<O>,
+}
+
+impl<L: Lanes, O: Operand> OfFloats<L, O> {
+    #[inline(always)]
+    fn new(scale: L::Float, maxima: Numbers) -> Self {
+        Self { scale, maxima, operand: PhantomData }
+    }
+}
+
+impl<L: Lanes, O: Operand> ToWeights<L> for OfFloats<L, O> {
+    type Operand = O;
+    type Max = [L::Float; QUAD];
+
+    #[inline(always)]
+    fn max(&self, lanes: L, first: usize) -> [L::Float; QUAD] {
+        let of = |query| self.maxima.splat(lanes, first + query);
+        [of(0), of(1), of(2), of(3)]
+    }
+
+    #[inline(always)]
+    fn weights(&self, lanes: L, scores: &[u32], max: [L::Float; QUAD]) -> [L::Word; QUAD] {
+        let of = |query| lanes.floats(lanes.load(&scores[query * L::WIDTH..]));
+        O::weights(lanes, [of(0), of(1), of(2), of(3)], self.scale, max)
     }
 }
 

@@ -540,6 +540,42 @@ fn eight_bit_keys_beside_a_far_larger_score_are_not_lost() {
     }
 }
 
+/// 8-bit scores are 16-bit integers where those reach; here the largest ones are beyond, or all of them, on either side of zero.
+#[test]
+fn eight_bit_scores_may_be_beyond_sixteen_bit_integers() {
+    // Every second key is 14 of 127 steps less in its first feature. So scores differ by .9 or 1.3 octaves, and are 400 and 700 octaves from zero.
+    let shape = AttentionShape {
+        heads: 1,
+        queries: 21,
+        keys: 40,
+        head_dim: 64,
+        kind: AttentionKind::CrossAttention,
+        windows: 1,
+    };
+    let smaller = |at: usize| at / 64 % 2 == 1;
+    let values: Vec<f32> = (0..40 * 64).map(|at| if smaller(at) { -1.0 } else { 1.0 }).collect();
+    for (size, key) in BlockSize::ALL.into_iter().flat_map(|size| [6.0, 8.0_f32].map(|key| (size, key))) {
+        let k: Vec<f32> =
+            (0..40 * 64).map(|at| if smaller(at) && at % 64 == 0 { key * 113.0 / 127.0 } else { key }).collect();
+        // Queries of both signs and of none, and one of small scores, in the same tiles.
+        let of_query = |at: usize| [key, -key, 0.0, key / 127.0][at / 64 % 4];
+        let q: Vec<f32> = (0..21 * 64).map(of_query).collect();
+        for mask in [Precision::Int8, Precision::Single].map(|other| {
+            let (rows, columns) = (size.cover(21) as usize, size.cover(40) as usize);
+            let cells = (0..rows * columns).map(|at| Some(if at % columns == 0 { Precision::Int8 } else { other }));
+            [HeadMask { block_size: size, blocks: BlockMask::new(columns, cells.collect()).unwrap() }]
+        }) {
+            let inputs = Inputs::new(&q, &k, &values);
+            let expected = oracle::attend(&mask, &shape, inputs).unwrap();
+            for options in options().filter(|options| options.int8_softmax == Int8Softmax::Float) {
+                let found = run(options.promotion(Promotion::Never), &mask, shape, inputs);
+                let off = found.iter().zip(&expected).map(|(x, y)| (f64::from(*x) - y).abs()).fold(0.0, f64::max);
+                assert!(off < 0.01, "off by {off}: {size}, {key}, {options:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn numbers_of_any_finite_size_end_in_a_result() {
     for (scale, precision) in [0.0, 1e-40, 1e-30, 1e3, 1e4, 1e5, 1e6, 1e8, 1e10, 1e30, f32::MAX]
