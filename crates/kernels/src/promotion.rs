@@ -57,11 +57,11 @@ const AVX2: Rates = Rates {
     load: 0.0,
 };
 /// On Ice Lake, but for numbers that are in proportion as on Zen 4: packing at 16 bit, to 8 bit, since it became so much
-/// cheaper, a run and what mixes, to what a run took when each was a step of the online softmax, and softmax at 16 and 32 bit, to
-/// what it took with maxima.
+/// cheaper, a run and what mixes, to what a run took when each was a step of the online softmax, softmax at 16 and 32 bit, to
+/// what it took with maxima, and at 8 bit, to what it took with scores of 32 bit.
 const AVX512_VNNI: Rates = Rates {
     product: [0.0192, 0.1117, 0.0741],
-    softmax: [0.587, 0.68, 0.69],
+    softmax: [0.20, 0.68, 0.69],
     block: 38.3,
     run: 400.0,
     mix: 60.0,
@@ -70,12 +70,12 @@ const AVX512_VNNI: Rates = Rates {
 };
 /// On Zen 4, which begins one product of 512 bits a cycle.
 const AVX512: Rates = Rates {
-    product: [0.0314, 0.0643, 0.131],
-    softmax: [0.493, 0.164, 0.504],
-    block: 21.9,
-    run: 332.0,
-    mix: 172.0,
-    pack: [0.317, 0.191, 0.149],
+    product: [0.0325, 0.0664, 0.136],
+    softmax: [0.158, 0.19, 0.54],
+    block: 20.7,
+    run: 350.0,
+    mix: 103.0,
+    pack: [0.312, 0.213, 0.171],
     load: 0.0,
 };
 
