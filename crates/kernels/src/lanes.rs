@@ -160,7 +160,7 @@ pub(crate) trait Lanes: Copy {
         self.pack_u8(integers)
     }
 
-    /// `255 * 2^(-distance * unit)` for a distance within half a 64th of an octave, to the nearest integer, packed as by
+    /// `255 * 2^(-distance * unit)` to the nearest integer, as if the distance were off by half a 64th of an octave at most, packed as by
     /// [`pack_u8`](Self::pack_u8). Distances are those of four queries as [`pack_i16`](Self::pack_i16) has them, not below 0; `unit` is
     /// from 2^-8 to less than 2^-6. Exactly 255 for 0, and 0 for 2^15 - 1.
     #[inline(always)]

@@ -33,7 +33,7 @@ use chunk::{Fill, GROUP, Run};
 use pairs::{PairScale, Pairs};
 use scores::{Floats, Keys, Outcome, Score};
 use values::{AddValues, HALF, INT8, Join, SINGLE};
-use weights::{Weigh, Weighed};
+use weights::{Int8Scale, Weigh, Weighed};
 
 use crate::{
     Int8Softmax,
@@ -103,14 +103,12 @@ impl OnLanes for AttendRows<'_, '_> {
         let (head, d) = (job.packed, job.head_dim);
         let span = L::WIDTH.min(job.block_size);
         let score_scale = std::f32::consts::LOG2_E / (d as f32).sqrt();
-        let pairs = PairScale::of(head.int8_scales.score);
         let int8 = Operands {
             queries: &head.int8.queries,
             keys: Keys { packed: &head.int8.keys, offsets: &head.int8_offsets, words: d / 4, span },
             values: &head.int8.values,
             score_scale: head.int8_scales.score,
-            pairs,
-            shift: pairs.map_or(0, |pairs| pairs.shift),
+            pairs: PairScale::of(head.int8_scales.score),
         };
         let half = Operands {
             queries: &head.half.queries,
@@ -118,7 +116,6 @@ impl OnLanes for AttendRows<'_, '_> {
             values: &head.half.values,
             score_scale,
             pairs: None,
-            shift: 0,
         };
         let single = Operands {
             queries: words(job.q),
@@ -126,7 +123,6 @@ impl OnLanes for AttendRows<'_, '_> {
             values: head.single_values(job.v),
             score_scale,
             pairs: None,
-            shift: 0,
         };
         let operands = [int8, half, single];
         let (mut out, mut ahead) = (out, Ahead::of(next));
@@ -168,9 +164,8 @@ struct Operands<'a> {
     values: &'a [u32],
     /// From a product to a score in powers of two; above zero, and the same at 16 and 32 bit.
     score_scale: f32,
-    /// What 8-bit scores may be instead, and bits that products are shifted right by for that.
+    /// What 8-bit scores may be instead.
     pairs: Option<PairScale>,
-    shift: u32,
 }
 
 /// The state of one tile: for each query its running maximum, and the sum of its weights. Its weighted values so far are
@@ -284,13 +279,13 @@ impl<'a> Tile<'a> {
                 self.score::<L, Single, Floats>(lanes, single, of_single, scores_single, seen_others);
             }
             watch.lap(|phases| &mut phases.scores);
-            let scales = [of_int8.score_scale, of_single.score_scale];
-            let pairs = self.pairs(of_int8);
-            let weighed = lanes.run(Weigh { tile: self, chunk, seen, pairs, scales, scores }).or_else(|| {
+            let (scale_int8, scale) = (self.int8_scale(of_int8), of_single.score_scale);
+            let weighed = lanes.run(Weigh { tile: self, chunk, seen, scale_int8, scale, scores }).or_else(|| {
                 self.far = true;
                 let [scores_int8, ..] = chunk.parts::<L>(scores);
                 self.score_int8(lanes, &chunk.0[0], of_int8, scores_int8, &mut seen[0]);
-                lanes.run(Weigh { tile: self, chunk, seen, pairs: None, scales, scores })
+                let scale_int8 = self.int8_scale(of_int8);
+                lanes.run(Weigh { tile: self, chunk, seen, scale_int8, scale, scores })
             });
             let Weighed { correction, int8_unit } = weighed.expect("floats may be anywhere");
             // 8-bit sums are brought to the others' unit where there are any.
@@ -303,10 +298,13 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// What 8-bit scores are, if they are pairs.
+    /// What 8-bit scores are.
     #[inline(always)]
-    fn pairs(&self, int8: &Operands<'_>) -> Option<PairScale> {
-        int8.pairs.filter(|_| !self.far)
+    fn int8_scale(&self, int8: &Operands<'_>) -> Int8Scale {
+        match int8.pairs {
+            Some(pairs) if !self.far => Int8Scale::Pairs(pairs),
+            _ => Int8Scale::Floats(int8.score_scale),
+        }
     }
 
     /// Writes a chunk's 8-bit scores.
@@ -320,9 +318,9 @@ impl<'a> Tile<'a> {
         seen: &mut Seen,
     ) {
         seen.restart(self.queries.len());
-        match self.pairs(operands) {
-            Some(_) => self.score::<L, Int8, Pairs>(lanes, run, operands, scores, seen),
-            None => self.score::<L, Int8, Floats>(lanes, run, operands, scores, seen),
+        match self.int8_scale(operands) {
+            Int8Scale::Pairs(_) => self.score::<L, Int8, Pairs>(lanes, run, operands, scores, seen),
+            Int8Scale::Floats(_) => self.score::<L, Int8, Floats>(lanes, run, operands, scores, seen),
         }
     }
 
@@ -438,7 +436,7 @@ fn vectors_at_once<L: Lanes>(left: usize, halves: bool) -> usize {
     }
 }
 
-/// Whether `R` of `queries` at a time are six, five and five instead, in [`Score`] and [`AddValues`]. Beside four vectors those take
+/// Whether `R` of `queries` at a time are six, five and five instead (of pairs of scores six, six and four), in [`Score`] and [`AddValues`]. Beside four vectors those take
 /// fewer loads to a product than four at a time, and one loop less; there is no room for products that need registers themselves. The
 /// CPU with BF16 that this was measured on (Zen 4) begins one product a cycle, for which loads are no matter, and is faster with four.
 #[inline(always)]

@@ -196,7 +196,8 @@ fn byte_weights_are_the_nearest_or_beside_it() {
 #[test]
 fn byte_weights_of_distances_are_as_close_as_a_64th_of_an_octave() {
     fn check<L: Lanes>(lanes: L) {
-        for unit in [2_f32.powi(-8), 0.006_3, 2_f32.powi(-7), 0.015_6] {
+        let last = f32::from_bits(2_f32.powi(-6).to_bits() - 1);
+        for unit in [2_f32.powi(-8), 0.006_3, 2_f32.powi(-7), 0.015_6, last] {
             let weight = |distance: i32| {
                 let distances = lanes.splat(distance as u32 * 0x1_0001);
                 let weights = words(lanes, lanes.weights_u8_of_distances([distances; 2], unit));
@@ -210,6 +211,15 @@ fn byte_weights_of_distances_are_as_close_as_a_64th_of_an_octave() {
             }
             assert_eq!([weight(0), weight(i32::from(i16::MAX))], [255.0, 0.0]);
         }
+        // Of four queries and all keys, distances in eighths of an octave.
+        let distances = [0, 20, 1, 39].map(|first| counting(lanes, first));
+        let unit = 2_f32.powi(-7);
+        let eighths = distances.map(|distance| words(lanes, distance).iter().map(|x| 16 * x).collect::<Vec<_>>());
+        let [a, b, c, d] = eighths.each_ref().map(|words| lanes.load(words));
+        let found = lanes.weights_u8_of_distances([lanes.pack_i16(a, b), lanes.pack_i16(c, d)], unit);
+        let weight = |word: &u32| (255.0 * (-(*word as f32) * unit).exp2()).round() as u32;
+        let expected = eighths.map(|words| lanes.load(&words.iter().map(weight).collect::<Vec<_>>()));
+        assert_eq!(words(lanes, found), words(lanes, lanes.pack_u8(expected)));
     }
     on_every_instruction_set!(check);
 }

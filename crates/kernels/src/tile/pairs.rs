@@ -1,6 +1,6 @@
 //! 8-bit scores as 16-bit integers, two queries a vector: half as many are stored, looked through for the largest, and turned into weights. Sums of
-//! products are shifted right until a unit is at most a 128th of an octave. Where a score is too far away for that, the largest one tells, and
-//! [floats](super::scores::Floats) take their place.
+//! products are shifted right by as many bits as leave a unit below a 128th of an octave; where none are to be shifted, it may be up to a 64th. Where a
+//! score is too far away for 16 bits, the largest one tells, and [floats](super::scores::Floats) take their place.
 
 use super::{
     Int8, Numbers, Seen,
@@ -17,33 +17,39 @@ pub(super) struct PairScale {
     pub shift: u32,
     /// Of what is left, in powers of two: from 2^-8 to less than 2^-6.
     unit: f32,
+    /// What rounding down takes from a score on average, in powers of two.
+    floor: f32,
 }
 
-/// Scores up to which size, in powers of two, 16 bit are enough: those are at least 128, and what is hidden, the least of all, is to be 17
-/// below the largest one.
+/// How large the largest score of a query may be, in powers of two. 16 bits reach 128 at least, so what is hidden, the least of all numbers, is 28
+/// below any maximum; ten leave no weight.
 const MOST: f32 = 100.0;
 
 /// The least number, twice.
 const LEAST: u32 = 0x8000_8000;
 
 impl PairScale {
-    /// For products that are scores in units of `scale`. None if such a unit is too large, or next to nothing, or NaN.
+    /// For products that are scores in units of `scale`. None if such a unit is too large, or next to nothing, or no number.
     pub(super) fn of(scale: f32) -> Option<Self> {
-        const EXPONENTS: [u32; 2] = [127 - 8 - 31, 127 - 6];
+        /// Exponents of the least unit where bits are shifted, and of the first one that is too large, as floats have them.
+        const LEAST: u32 = 127 - 8;
+        const TOO_LARGE: u32 = 127 - 6;
+        const MOST_BITS: u32 = 31;
+        // A sign or NaN makes it larger than any.
         let exponent = scale.to_bits() >> 23;
-        let [least, most] = EXPONENTS;
-        if !(least..most).contains(&exponent) {
+        if !(LEAST - MOST_BITS..TOO_LARGE).contains(&exponent) {
             return None;
         }
-        let shift = (127 - 8_u32).saturating_sub(exponent);
-        Some(Self { shift, unit: scale * (1_u32 << shift) as f32 })
+        let shift = LEAST.saturating_sub(exponent);
+        let unit = scale * (1_u32 << shift) as f32;
+        Some(Self { shift, unit, floor: (unit - scale) / 2.0 })
     }
 
     /// The largest score of each query, in powers of two, and as the integer it is. None if some are too far away.
     #[inline(always)]
     pub(super) fn max<L: Lanes>(self, lanes: L, seen: &Seen) -> Option<(L::Float, Numbers)> {
         let max = seen.max_of_pairs(lanes);
-        let real = lanes.mul(lanes.convert(max), splat(lanes, self.unit));
+        let real = lanes.mul_add(lanes.convert(max), splat(lanes, self.unit), splat(lanes, self.floor));
         lanes.all_within(real, MOST).then(|| {
             let mut integers = Numbers::all(0.0);
             lanes.store(max, &mut integers.0);
@@ -163,5 +169,31 @@ impl Seen {
         let [ac, bd] = lanes.interleave(ab, cd);
         let [first, second] = lanes.interleave(ac, bd);
         lanes.max_i16(first, second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_whose_units_sixteen_bits_can_have_are_pairs() {
+        let below = |x: f32| f32::from_bits(x.to_bits() - 1);
+        let power = |exponent| 2_f32.powi(exponent);
+        for (scale, shift) in [
+            (power(-39), 31),
+            (below(power(-38)), 31),
+            (3.2e-5, 7),
+            (below(power(-8)), 1),
+            (power(-8), 0),
+            (power(-7), 0),
+            (below(power(-6)), 0),
+        ] {
+            let pairs = PairScale::of(scale).unwrap_or_else(|| panic!("{scale:e} has pairs"));
+            assert_eq!((pairs.shift, pairs.unit), (shift, scale * power(shift as i32)), "{scale:e}");
+            assert!((power(-8)..power(-6)).contains(&pairs.unit) && (shift == 0) == (pairs.floor == 0.0), "{pairs:?}");
+        }
+        let none = [power(-6), below(power(-39)), 0.0, f32::MIN_POSITIVE, -1e-3, f32::INFINITY, f32::NAN, -f32::NAN];
+        assert!(none.into_iter().all(|scale| PairScale::of(scale).is_none()));
     }
 }

@@ -90,7 +90,8 @@ const AT_ONCE: usize = 8;
 /// What scores have been.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// Of each query, lane by lane, the largest one; or, once they are weights, the sum of those, as [`Operand::add_weights`] has it.
+    /// Of each query, lane by lane, the largest one, or of pairs of two queries in the place of the first; or, once they are weights, the sum of those, as
+    /// [`Operand::add_weights`] has it.
     of_queries: Vectors,
     /// Of all queries, lane by lane, where weights would hide it: NaN if one of them is.
     total: Vector,
@@ -251,7 +252,7 @@ impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bo
                 scores,
                 seen,
                 scale: splat(lanes, operands.score_scale),
-                shift: lanes.splat(operands.shift),
+                shift: lanes.splat(operands.pairs.map_or(0, |pairs| pairs.shift)),
                 whole,
                 first,
                 total,
@@ -261,7 +262,7 @@ impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bo
                 if in_three::<L, O, R, C>(count) {
                     let (second, third) = (asked.wrapping_add(step), asked.wrapping_add(2 * step));
                     products.of::<B, 6, HALVES>(lanes, 0, asked);
-                    if B::TOGETHER {
+                    if B::TOGETHER && O::PER_WORD > 1 {
                         products.of::<B, 6, HALVES>(lanes, 6, second);
                         products.of::<B, 4, HALVES>(lanes, 12, third);
                     } else {
@@ -280,7 +281,7 @@ impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bo
                             break;
                         }
                         asked = asked.wrapping_add(step);
-                        // The last ones overlap with those before where there is no whole number of times `R`, if they are not weights.
+                        // The last ones overlap with those before where there is no whole number of times `R`, if they are not written together.
                         first = last.min(first + R);
                     }
                 }
@@ -312,7 +313,7 @@ pub(super) struct Products<'a, L: Lanes, O: Operand, const C: usize> {
     pub scale: L::Float,
     pub shift: L::Word,
     /// `[C][queries]`
-    pub scores: &'a mut [u32],
+    scores: &'a mut [u32],
     pub seen: &'a mut Seen,
     /// Whether none of them is to be hidden.
     pub whole: bool,

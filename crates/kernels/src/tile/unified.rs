@@ -5,10 +5,9 @@
 
 use super::{
     Chunk, Fill, Half, Join, Numbers, Operand, Operands, Seen, Single, Tile, all_empty,
-    pairs::PairScale,
     scores::{Hide, Outcome, Products},
     splat,
-    weights::{MaxInt8, QUAD, is_short, sum_by_query},
+    weights::{Int8Scale, MaxInt8, QUAD, is_short, sum_by_query},
 };
 use crate::{
     lanes::{EXP2_UNIFIED, Lanes, OnLanes, UNIFIED_MAX},
@@ -47,7 +46,6 @@ impl Tile<'_> {
             let [scores_int8, scores_half, scores_single] = chunk.parts::<L>(scores);
             let [seen_int8, seen_half, seen_single] = &mut *seen;
             if !int8.is_empty() {
-                seen_int8.restart(self.queries.len());
                 self.score_int8(lanes, int8, of_int8, scores_int8, seen_int8);
             }
             (seen_half.fresh, seen_single.fresh) = (true, true);
@@ -55,8 +53,8 @@ impl Tile<'_> {
             self.score::<L, Single, Weights>(lanes, single, of_single, scores_single, seen_single);
             watch.lap(|phases| &mut phases.scores);
             let last = all_empty(rest);
-            let (pairs, scale) = (self.pairs(of_int8), of_int8.score_scale);
-            let unified = lanes.run(Unify { tile: self, chunk, seen, pairs, scale, scores: scores_int8, last });
+            let scale = self.int8_scale(of_int8);
+            let unified = lanes.run(Unify { tile: self, chunk, seen, scale, scores: scores_int8, last });
             watch.lap(|phases| &mut phases.softmax);
             let Some(Unified { int8_unit, join }) = unified else {
                 self.fresh = true;
@@ -70,7 +68,7 @@ impl Tile<'_> {
     }
 }
 
-/// Weights relative to [`UNIFIED_MAX`], as [`Quads::weigh`](super::weights) has them in memory.
+/// Weights relative to [`UNIFIED_MAX`], as [`ToWeights::weigh`](super::weights::ToWeights::weigh) leaves them.
 pub(super) struct Weights;
 
 impl<O: Operand> Outcome<O> for Weights {
@@ -85,8 +83,8 @@ impl<O: Operand> Outcome<O> for Weights {
     ) {
         // A vector of words has weights of as many queries as a word has numbers.
         let (together, of_quad) = (O::PER_WORD, QUAD / O::PER_WORD);
-        let whole = R.is_multiple_of(together) && first.is_multiple_of(together) && (R * C).is_multiple_of(QUAD);
-        assert!(whole, "no vector of words is only begun");
+        let divides = R.is_multiple_of(together) && first.is_multiple_of(together) && (R * C).is_multiple_of(QUAD);
+        assert!(divides, "no vector of words is only begun");
         if !products.whole {
             for r in 0..R {
                 for c in 0..C {
@@ -161,10 +159,8 @@ struct Unify<'a, 'b> {
     chunk: &'a Chunk,
     /// Of each precision.
     seen: &'a [Seen; 3],
-    /// What 8-bit scores are, if they are pairs.
-    pairs: Option<PairScale>,
-    /// From an 8-bit product to a score in powers of two.
-    scale: f32,
+    /// Of 8-bit scores.
+    scale: Int8Scale,
     /// Of the 8-bit run.
     scores: &'a mut [u32],
     last: bool,
@@ -182,18 +178,18 @@ impl OnLanes for Unify<'_, '_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> Option<Unified> {
-        let Self { tile, chunk, seen: [seen_int8, seen_half, seen_single], pairs, scale, scores, last } = self;
+        let Self { tile, chunk, seen: [seen_int8, seen_half, seen_single], scale, scores, last } = self;
         let Chunk([int8, half, single]) = chunk;
         let queries = tile.queries.len();
         let one = Numbers::all(1.0);
         let (mut int8_unit, mut unit) = (one, one);
         if !int8.is_empty() {
-            let max = MaxInt8::of(lanes, seen_int8, pairs, scale)?;
+            let max = MaxInt8::of(lanes, seen_int8, scale)?;
             let share = lanes.exp2([max.real], &EXP2_UNIFIED)[0];
             if !lanes.all_within(max.real, UNIFIED_MAX) {
                 return None;
             }
-            let sum = max.weigh(lanes, tile, scale, scores, is_short::<L>(chunk));
+            let sum = max.weigh(lanes, tile, scores, is_short::<L>(chunk));
             tile.sum = Numbers::of(lanes, lanes.mul_add(sum, share, tile.sum.load(lanes)));
             int8_unit = Numbers::of(lanes, lanes.mul(share, splat(lanes, tile.job.int8_unit())));
             if half.is_empty() && single.is_empty() {

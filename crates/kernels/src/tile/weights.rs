@@ -23,10 +23,9 @@ pub(super) struct Weigh<'a, 'b> {
     pub chunk: &'a Chunk,
     /// Of 8-bit scores, and of others.
     pub seen: &'a [Seen; 3],
-    /// What 8-bit scores are, if they are pairs.
-    pub pairs: Option<PairScale>,
-    /// From a product to a score in powers of two, at 8 bit and else.
-    pub scales: [f32; 2],
+    pub scale_int8: Int8Scale,
+    /// From a product at 16 or 32 bit to a score in powers of two.
+    pub scale: f32,
     /// Of all runs of the chunk.
     pub scores: &'a mut [u32],
 }
@@ -45,14 +44,15 @@ impl OnLanes for Weigh<'_, '_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> Option<Weighed> {
-        let Self { tile, chunk, seen: [seen_int8, seen_others, _], pairs, scales: [scale_int8, scale], scores } = self;
+        let Self { tile, chunk, seen: [seen_int8, seen_others, _], scale_int8, scale, scores } = self;
         let Chunk([int8, half, single]) = chunk;
         let [of_int8, of_half, of_single] = chunk.parts::<L>(scores);
         let before = tile.max.load(lanes);
-        let (mut max, mut max_int8) = (before, MaxInt8 { real: splat(lanes, f32::MIN), of_pairs: None });
+        let (mut max, mut max_int8) = (before, None);
         if !int8.is_empty() {
-            max_int8 = MaxInt8::of(lanes, seen_int8, pairs, scale_int8)?;
-            max = lanes.max(max_int8.real, max);
+            let of_int8 = MaxInt8::of(lanes, seen_int8, scale_int8)?;
+            max = lanes.max(of_int8.real, max);
+            max_int8 = Some(of_int8);
         }
         if !(half.is_empty() && single.is_empty()) {
             max = lanes.max(lanes.mul(seen_others.max(lanes), splat(lanes, scale)), max);
@@ -83,8 +83,8 @@ impl OnLanes for Weigh<'_, '_> {
         }
         let asks = is_short::<L>(chunk);
         let (mut sum, mut int8_unit) = (splat(lanes, 0.0), Numbers::all(0.0));
-        if !int8.is_empty() {
-            let of_run = max_int8.weigh(lanes, tile, scale_int8, of_int8, asks);
+        if let Some(max_int8) = max_int8 {
+            let of_run = max_int8.weigh(lanes, tile, of_int8, asks);
             // Exactly one where no other score is larger, and so where there are none.
             let alone = tile.fresh && half.is_empty() && single.is_empty();
             let share = match alone {
@@ -107,39 +107,54 @@ impl OnLanes for Weigh<'_, '_> {
     }
 }
 
+/// What 8-bit scores are.
+#[derive(Clone, Copy)]
+pub(super) enum Int8Scale {
+    Pairs(PairScale),
+    /// From a product to a score in powers of two.
+    Floats(f32),
+}
+
 /// The largest 8-bit score of each query.
 pub(super) struct MaxInt8<L: Lanes> {
     /// In powers of two.
     pub real: L::Float,
-    of_pairs: Option<OfPairs>,
+    scores: Int8Scores,
+}
+
+enum Int8Scores {
+    Pairs(OfPairs),
+    Floats(f32),
 }
 
 impl<L: Lanes> MaxInt8<L> {
-    /// Nothing where scores are `pairs`, but should be floats.
+    /// Nothing where scores are pairs, but should be floats.
     #[inline(always)]
-    pub(super) fn of(lanes: L, seen: &Seen, pairs: Option<PairScale>, scale: f32) -> Option<Self> {
-        let Some(pairs) = pairs else {
-            return Some(Self { real: seen.max_in_real_units(lanes, scale), of_pairs: None });
+    pub(super) fn of(lanes: L, seen: &Seen, scale: Int8Scale) -> Option<Self> {
+        let (real, scores) = match scale {
+            Int8Scale::Pairs(scale) => {
+                let (real, maxima) = scale.max(lanes, seen)?;
+                (real, Int8Scores::Pairs(OfPairs { scale, maxima }))
+            }
+            Int8Scale::Floats(scale) => (seen.max_in_real_units(lanes, scale), Int8Scores::Floats(scale)),
         };
-        let (real, maxima) = pairs.max(lanes, seen)?;
-        Some(Self { real, of_pairs: Some(OfPairs { scale: pairs, maxima }) })
+        Some(Self { real, scores })
     }
 
     /// Turns scores of a chunk's 8-bit run into weights relative to these, in place. Gives the sum of each query's.
     #[inline(always)]
-    pub(super) fn weigh(&self, lanes: L, tile: &mut Tile<'_>, scale: f32, scores: &mut [u32], asks: bool) -> L::Float {
-        match &self.of_pairs {
-            Some(of_pairs) => of_pairs.weigh(lanes, tile, scores, asks),
-            None => {
+    pub(super) fn weigh(&self, lanes: L, tile: &mut Tile<'_>, scores: &mut [u32], asks: bool) -> L::Float {
+        match &self.scores {
+            Int8Scores::Pairs(of_pairs) => of_pairs.weigh(lanes, tile, scores, asks),
+            &Int8Scores::Floats(scale) => {
                 let max = Numbers::of(lanes, self.real);
-                let sums = lanes.run(WeighFloats { tile, max, scale, scores, asks });
-                sums.load(lanes)
+                lanes.run(WeighFloats { tile, max, scale, scores, asks }).load(lanes)
             }
         }
     }
 }
 
-/// The same where scores are floats.
+/// [`MaxInt8::weigh`] of floats, in a function of its own: they are rare, and their registers should not be others'.
 struct WeighFloats<'a, 'b> {
     tile: &'a mut Tile<'b>,
     max: Numbers,
@@ -262,7 +277,7 @@ impl<L: Lanes, O: Operand> ToWeights<L> for OfFloats<L, O> {
 /// Numbers of a chunk's scores for each query, those of 32-bit keys counted twice, below which it is short.
 const SHORT: usize = 128;
 
-/// Octaves up to which a fused multiply-subtract in units of 2^-12 of them is exact enough.
+/// Octaves up to which a fused multiply-subtract in units of 2^-9 of them is exact enough.
 const LARGE: f32 = 1024.0;
 
 fn is_large(max: &u32) -> bool {

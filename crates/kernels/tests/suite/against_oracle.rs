@@ -68,21 +68,26 @@ fn heads_up_to_the_widest_agree_with_the_oracle() {
 /// sum of exponentials is between -27 and 31. Of tiles in which some queries need one, and in which all of them do or none.
 #[test]
 fn scores_may_be_far_from_zero() {
-    const FAR: [f64; 9] = [-200.0, -40.0, -29.0, -12.0, 0.0, 24.0, 30.0, 33.0, 200.0];
-    const OF_KEYS: f32 = 32.0;
+    // At 8 bit scores of the second kind are 16-bit integers as long as those reach, up to 69.
+    const FAR: [([f64; 9], f32); 2] = [
+        ([-200.0, -40.0, -29.0, -12.0, 0.0, 24.0, 30.0, 33.0, 200.0], 32.0),
+        ([-80.0, -60.0, -29.0, -12.0, 0.0, 24.0, 60.0, 33.0, 80.0], 16.0),
+    ];
     let lengths = [(Full, 197, 197, 197), (Causal, 200, 200, 190), (Cross, 128, 600, 555)];
     let mut seed = 0;
     for ((kind, queries, keys, live_keys), precisions) in
         lengths.into_iter().flat_map(|lengths| PRECISIONS.map(|precisions| (lengths, precisions)))
     {
         let shape = AttentionShape { kind, heads: 1, queries, keys, head_dim: 64, windows: 1 };
-        for (block_size, of_query) in BlockSize::ALL.into_iter().flat_map(|size| [1, 16].map(|n| (size, n))) {
+        let sizes = BlockSize::ALL.into_iter().flat_map(|size| [1, 16].map(|n| (size, n)));
+        for ((far, of_keys), (block_size, of_query)) in FAR.iter().flat_map(|far| sizes.clone().map(move |n| (far, n)))
+        {
             seed += 1;
             let mut tensors = Tensors::gaussian(&shape, seed);
             // By the last feature: that of all keys is the same, so it does not matter how it is rounded.
-            tensors.k.chunks_exact_mut(64).for_each(|key| key[63] = OF_KEYS);
+            tensors.k.chunks_exact_mut(64).for_each(|key| key[63] = *of_keys);
             for (at, query) in tensors.q.chunks_exact_mut(64).enumerate() {
-                query[63] = FAR[at / of_query % FAR.len()] as f32 * 8.0 / OF_KEYS;
+                query[63] = far[at / of_query % far.len()] as f32 * 8.0 / of_keys;
             }
             let mask = [random_mask(&shape, block_size, 0.5, precisions, &mut ChaCha8Rng::seed_from_u64(seed))];
             let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v).live_keys(live_keys);
@@ -130,7 +135,9 @@ fn eight_bit_sums_at_the_extremes_do_not_overflow() {
     let shape = AttentionShape { kind: Cross, heads: 1, queries: 17, keys: 600, head_dim: MAX_HEAD_DIM, windows: 1 };
     for (q_sign, k_sign) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
         // All scores and weights are equal, so that the output is any of the equal values.
-        let alike = [2.0, -2.0].map(|value| Tensors::uniform(&shape, 2.0 * q_sign, |_| 2.0 * k_sign, |_| value));
+        // Those of twos are 131 octaves away, beyond what 16-bit integers are taken for, and those of 1.7 are 94.
+        let alike = [2.0, -2.0, 1.7]
+            .map(|value: f32| Tensors::uniform(&shape, value.abs() * q_sign, |_| value.abs() * k_sign, |_| value));
         // Every number is a whole number of steps, so that only weights are rounded, by half of 1/255. An output is a mean
         // of 2 and -2, which a weight moves by at most 4 times its own share.
         let extreme = Tensors::extreme(&shape, q_sign, k_sign);

@@ -540,37 +540,45 @@ fn eight_bit_keys_beside_a_far_larger_score_are_not_lost() {
     }
 }
 
-/// 8-bit scores are 16-bit integers where those reach; here the largest ones are beyond, or all of them, on either side of zero.
+/// 8-bit scores are 16-bit integers where those reach, which is up to 100 octaves; here the largest ones are beyond, or all of them, or
+/// none, on either side of zero, in all chunks, in the first or in the second one.
 #[test]
 fn eight_bit_scores_may_be_beyond_sixteen_bit_integers() {
-    // Every second key is 14 of 127 steps less in its first feature. So scores differ by .9 or 1.3 octaves, and are 400 and 700 octaves from zero.
-    let shape = AttentionShape {
-        heads: 1,
-        queries: 21,
-        keys: 40,
-        head_dim: 64,
-        kind: AttentionKind::CrossAttention,
-        windows: 1,
-    };
+    // Every second key is 14 of 127 steps less in its first feature. So scores are 97, 104, 415 and 739 octaves from zero, and differ by .2 to 1.3.
+    const FAR: [f32; 4] = [2.906_25, 3.0, 6.0, 8.0];
     let smaller = |at: usize| at / 64 % 2 == 1;
-    let values: Vec<f32> = (0..40 * 64).map(|at| if smaller(at) { -1.0 } else { 1.0 }).collect();
-    for (size, key) in BlockSize::ALL.into_iter().flat_map(|size| [6.0, 8.0_f32].map(|key| (size, key))) {
-        let k: Vec<f32> =
-            (0..40 * 64).map(|at| if smaller(at) && at % 64 == 0 { key * 113.0 / 127.0 } else { key }).collect();
+    let shape = |kind, queries, keys| AttentionShape { heads: 1, queries, keys, head_dim: 64, kind, windows: 1 };
+    let cases = [
+        (shape(AttentionKind::CrossAttention, 21, 40), 0..40),
+        (shape(AttentionKind::CausalSelfAttention, 40, 40), 0..40),
+        (shape(AttentionKind::CrossAttention, 5, 600), 0..30),
+        (shape(AttentionKind::CrossAttention, 5, 600), 570..600),
+    ];
+    let pairs = cases.iter().flat_map(|case| FAR.map(|key| (case, key)));
+    for ((shape, far), key) in pairs {
+        let values: Vec<f32> = (0..shape.keys as usize * 64).map(|at| if smaller(at) { -1.0 } else { 1.0 }).collect();
+        // What is not far away is one step, and other values tell those keys from others.
+        let of_key = |at: usize| match (far.contains(&(at as u32 / 64)), smaller(at) && at.is_multiple_of(64)) {
+            (false, _) => key / 127.0,
+            (true, false) => key,
+            (true, true) => key * 113.0 / 127.0,
+        };
+        let k: Vec<f32> = (0..values.len()).map(of_key).collect();
         // Queries of both signs and of none, and one of small scores, in the same tiles.
         let of_query = |at: usize| [key, -key, 0.0, key / 127.0][at / 64 % 4];
-        let q: Vec<f32> = (0..21 * 64).map(of_query).collect();
-        for mask in [Precision::Int8, Precision::Single].map(|other| {
-            let (rows, columns) = (size.cover(21) as usize, size.cover(40) as usize);
-            let cells = (0..rows * columns).map(|at| Some(if at % columns == 0 { Precision::Int8 } else { other }));
-            [HeadMask { block_size: size, blocks: BlockMask::new(columns, cells.collect()).unwrap() }]
-        }) {
+        let q: Vec<f32> = (0..shape.queries as usize * 64).map(of_query).collect();
+        for (size, other) in BlockSize::ALL.into_iter().flat_map(|size| Precision::ALL.map(|other| (size, other))) {
+            let (rows, columns) = (size.cover(shape.queries) as usize, size.cover(shape.keys) as usize);
+            // Of long rows, those at 8 bit are more than a chunk.
+            let int8 = |at: usize| columns > 5 && at % columns > 1 || at.is_multiple_of(columns);
+            let cells = (0..rows * columns).map(|at| Some(if int8(at) { Precision::Int8 } else { other }));
+            let mask = [HeadMask { block_size: size, blocks: BlockMask::new(columns, cells.collect()).unwrap() }];
             let inputs = Inputs::new(&q, &k, &values);
-            let expected = oracle::attend(&mask, &shape, inputs).unwrap();
+            let expected = oracle::attend(&mask, shape, inputs).unwrap();
             for options in options().filter(|options| options.int8_softmax == Int8Softmax::Float) {
-                let found = run(options.promotion(Promotion::Never), &mask, shape, inputs);
+                let found = run(options.promotion(Promotion::Never), &mask, *shape, inputs);
                 let off = found.iter().zip(&expected).map(|(x, y)| (f64::from(*x) - y).abs()).fold(0.0, f64::max);
-                assert!(off < 0.01, "off by {off}: {size}, {key}, {options:?}");
+                assert!(off < 0.01, "off by {off}: {shape:?}, {far:?} of {key}, {size}, {other}, {options:?}");
             }
         }
     }
