@@ -436,8 +436,8 @@ fn vectors_at_once<L: Lanes>(left: usize, halves: bool) -> usize {
     }
 }
 
-/// Whether `R` of `queries` at a time are six, five and five instead (of pairs of scores six, six and four), in [`Score`] and [`AddValues`]. Beside four vectors those take
-/// fewer loads to a product than four at a time, and one loop less; there is no room for products that need registers themselves. The
+/// Whether `R` of `queries` at a time are six, five and five instead, in [`Score`] and [`AddValues`]; six, six and four of what pairs of queries
+/// share. Beside four vectors those take fewer loads to a product than four at a time, and one loop less; there is no room for products that need registers themselves. The
 /// CPU with BF16 that this was measured on (Zen 4) begins one product a cycle, for which loads are no matter, and is faster with four.
 #[inline(always)]
 fn in_three<L: Lanes, O: Operand, const R: usize, const C: usize>(queries: usize) -> bool {
