@@ -32,6 +32,17 @@ pub struct AttentionShape {
     pub windows: u32,
 }
 
+impl AttentionKind {
+    /// Of so many block `columns`, counted from the left, those that block row `row` computes anything of: up to the diagonal's where
+    /// no token attends to a later one. What a mask has in others is neither computed nor paid for.
+    pub fn columns_of(self, row: usize, columns: usize) -> usize {
+        match self {
+            Self::CausalSelfAttention => columns.min(row + 1),
+            Self::SelfAttention | Self::CrossAttention => columns,
+        }
+    }
+}
+
 impl AttentionShape {
     /// Scores of one head in one window: `queries * keys`.
     pub const fn scores(&self) -> u64 {

@@ -1,6 +1,7 @@
 use maskwright_blueprint::{AttentionShape, BlockSize, HeadMask, Precision};
 
-/// What one head computes under its mask: counts only, nothing of a device.
+/// What one head computes under its mask: counts only, nothing of a device. Blocks that causality empties are none of it; one on the
+/// diagonal is computed whole.
 ///
 /// Bands of 1, 2, 4, ... block rows say which keys a device touches that computes so many rows at once. Adding a block or
 /// raising a precision never lowers any count here.
@@ -55,7 +56,8 @@ impl HeadWork {
             let queries = u64::from(size.extent(row as u32, shape.queries));
             let row_bits = &mut bits[row * 3 * words..(row + 1) * 3 * words];
             let mut at_least = [0u64; 3];
-            for (word, cells) in grid.row(row).chunks(64).enumerate() {
+            let seen = &grid.row(row)[..shape.kind.columns_of(row, columns)];
+            for (word, cells) in seen.chunks(64).enumerate() {
                 let mut levels = [0u64; 3];
                 for (bit, cell) in cells.iter().enumerate() {
                     let active = cell.map_or(0, |precision| precision.index() + 1);
@@ -71,7 +73,7 @@ impl HeadWork {
             let [any, half, single] = at_least;
             let in_row = [any - half, half - single, single];
             let missing = u64::from(size.tokens() - last_key);
-            let at_edge = grid.row(row)[columns - 1];
+            let at_edge = seen.get(columns - 1).copied().flatten();
             for precision in Precision::ALL {
                 let count = in_row[precision.index()];
                 let ragged = if at_edge == Some(precision) { missing } else { 0 };
@@ -115,17 +117,29 @@ impl HeadWork {
         let (rows, columns) = (size.cover(shape.queries), size.cover(shape.keys));
         assert!(rows > 0 && columns > 0, "a head has at least one query and one key");
         let (mut blocks, mut scores) = ([0; 3], [0; 3]);
-        blocks[precision.index()] = u64::from(rows) * u64::from(columns);
-        scores[precision.index()] = shape.scores();
-        let keys = Precision::ALL.map(|level| if level <= precision { shape.keys } else { 0 });
-        let mut bands: Vec<Vec<Band>> = Vec::new();
-        let mut queries: Vec<u32> = (0..rows).map(|row| size.extent(row, shape.queries)).collect();
+        let band = |row: u32| {
+            let columns = shape.kind.columns_of(row as usize, columns as usize) as u32;
+            let keys = shape.keys.min(columns * size.tokens());
+            let keys = Precision::ALL.map(|level| if level <= precision { keys } else { 0 });
+            (columns, Band { queries: size.extent(row, shape.queries), keys })
+        };
+        let mut level: Vec<Band> = Vec::with_capacity(rows as usize);
+        for row in 0..rows {
+            let (columns, band) = band(row);
+            blocks[precision.index()] += u64::from(columns);
+            scores[precision.index()] += u64::from(band.queries) * u64::from(band.keys[0]);
+            level.push(band);
+        }
+        let mut bands = Vec::new();
         loop {
-            bands.push(queries.iter().map(|&queries| Band { queries, keys }).collect());
-            if queries.len() == 1 {
+            let whole = level.len() == 1;
+            // A later row sees all that one before does.
+            let of_two = |pair: &[Band]| Band { queries: pair.iter().map(|band| band.queries).sum(), ..pair[pair.len() - 1] };
+            let next = level.chunks(2).map(of_two).collect();
+            bands.push(std::mem::replace(&mut level, next));
+            if whole {
                 return Self { block_size: size, blocks, scores, bands };
             }
-            queries = queries.chunks(2).map(|pair| pair.iter().sum()).collect();
         }
     }
 
@@ -160,6 +174,7 @@ mod tests {
 
     const SHAPE: AttentionShape =
         AttentionShape { kind: AttentionKind::SelfAttention, heads: 1, queries: 40, keys: 40, head_dim: 8, windows: 1 };
+    const CAUSAL: AttentionShape = AttentionShape { kind: AttentionKind::CausalSelfAttention, ..SHAPE };
 
     #[test]
     fn a_band_needs_the_keys_of_all_its_rows_at_the_finest_precision() {
@@ -175,11 +190,24 @@ mod tests {
 
     #[test]
     fn a_dense_head_counts_the_same_with_and_without_a_mask() {
-        for size in BlockSize::ALL {
-            for precision in Precision::ALL {
-                let mask = HeadMask::dense(&SHAPE, size, precision);
-                assert_eq!(HeadWork::of(&mask, &SHAPE), HeadWork::dense(&SHAPE, size, precision));
+        for shape in [SHAPE, CAUSAL] {
+            for size in BlockSize::ALL {
+                for precision in Precision::ALL {
+                    let mask = HeadMask::dense(&shape, size, precision);
+                    assert_eq!(HeadWork::of(&mask, &shape), HeadWork::dense(&shape, size, precision));
+                }
             }
         }
+    }
+
+    #[test]
+    fn blocks_that_causality_empties_are_none_of_the_work() {
+        let of = |blocks: &str, shape| {
+            HeadWork::of(&HeadMask { block_size: BlockSize::B16, blocks: blocks.parse().unwrap() }, shape)
+        };
+        let work = of("144\n.24\n4.1", &CAUSAL);
+        assert_eq!(work, of("1..\n.2.\n4.1", &CAUSAL));
+        assert_eq!(work, of("1..\n.2.\n4.1", &SHAPE));
+        assert_eq!(HeadWork::dense(&CAUSAL, BlockSize::B16, Precision::Half).scores, [0, 16 * 16 + 16 * 32 + 8 * 40, 0]);
     }
 }

@@ -4,7 +4,7 @@
 //! costs less as one more of those. And where two blocks share a vector, an odd one of each of two precisions leaves half of
 //! two vectors empty. What a mask says of a block is therefore the least that is done for it.
 
-use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, HeadMask, RowPromotion};
+use maskwright_blueprint::{AttentionShape, BlockSize, HeadMask, RowPromotion};
 
 use crate::{Kernel, PlanOptions};
 
@@ -146,8 +146,9 @@ pub(crate) fn of_head(
 fn needed(mask: &HeadMask, shape: &AttentionShape) -> [u32; 3] {
     let mut needed = [0; 3];
     for column in 0..mask.blocks.columns() {
-        let first = if shape.kind == AttentionKind::CausalSelfAttention { column } else { 0 };
-        let finest = (first..mask.blocks.rows()).filter_map(|row| mask.blocks.get(row, column)).max();
+        let columns = mask.blocks.columns();
+        let rows = (0..mask.blocks.rows()).filter(|row| column < shape.kind.columns_of(*row, columns));
+        let finest = rows.filter_map(|row| mask.blocks.get(row, column)).max();
         let Some(finest) = finest else { continue };
         for needed in &mut needed[..=finest.index()] {
             *needed += mask.block_size.extent(column as u32, shape.keys);
@@ -174,7 +175,7 @@ impl Row {
         let tokens = mask.block_size.tokens();
         let tile = kernel.tile_queries().min(tokens);
         let tiles = mask.block_size.extent(row as u32, shape.queries).div_ceil(tile);
-        let end = if shape.kind == AttentionKind::CausalSelfAttention { row + 1 } else { mask.blocks.columns() };
+        let end = shape.kind.columns_of(row, mask.blocks.columns());
         let mut blocks = [0; 3];
         for precision in mask.blocks.row(row)[..end].iter().flatten() {
             blocks[precision.index()] += 1;

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask, Precision, RowPromotion};
+use maskwright_blueprint::{AttentionShape, HeadMask, Precision, RowPromotion};
 
 /// One query block of one head and the key blocks that it attends to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +28,7 @@ pub(crate) fn rows(
         let promoted = promoted(mask);
         let block_size = mask.block_size.tokens() as usize;
         for (row, promoted) in promoted.iter().enumerate() {
-            let end = match shape.kind {
-                AttentionKind::CausalSelfAttention => row + 1,
-                AttentionKind::SelfAttention | AttentionKind::CrossAttention => mask.blocks.columns(),
-            };
-            let masked = &mask.blocks.row(row)[..end];
+            let masked = &mask.blocks.row(row)[..shape.kind.columns_of(row, mask.blocks.columns())];
             let mut cells = masked.to_vec();
             promoted.apply(&mut cells);
             let blocks = Precision::ALL.map(|precision| {
@@ -103,6 +99,8 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    use maskwright_blueprint::AttentionKind;
+
     use super::*;
 
     fn head(text: &str, kind: AttentionKind, tokens: u32) -> (Vec<Row>, Vec<u32>) {

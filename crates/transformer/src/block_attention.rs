@@ -238,11 +238,7 @@ impl BlockAttention {
 impl HeadBlocks {
     fn new(mask: &HeadMask, kind: AttentionKind) -> Self {
         let row = |row: usize| {
-            let seen = match kind {
-                AttentionKind::CausalSelfAttention => row + 1,
-                AttentionKind::SelfAttention | AttentionKind::CrossAttention => mask.blocks.columns(),
-            };
-            let cells = mask.blocks.row(row)[..seen].iter().zip(0..);
+            let cells = mask.blocks.row(row)[..kind.columns_of(row, mask.blocks.columns())].iter().zip(0..);
             Precision::ALL.map(|precision| {
                 cells.clone().filter(|(cell, _)| **cell == Some(precision)).map(|(_, column)| column).collect()
             })
