@@ -116,19 +116,23 @@ impl Outcome<Int8> for Pairs {
     /// The least number for what is hidden.
     #[inline(always)]
     fn hide<L: Lanes, const C: usize>(lanes: L, hide: Hide<'_, '_, Int8, Self, C>) {
-        let positions = hide.positions(lanes);
+        let (hides, positions) = (hide.hides::<L>(), hide.positions(lanes));
         let Hide { tile, scores, seen, fresh, .. } = hide;
         for query in (0..tile.queries.len()).step_by(2) {
             let mut shown = [lanes.splat(0); C];
             for c in 0..C {
+                let scores = &mut scores[c * L::OF_VECTOR + query * L::WIDTH..][..L::WIDTH];
+                shown[c] = lanes.load(scores);
+                if !hides[c] {
+                    continue;
+                }
                 let mut limits = [lanes.splat(0); 2];
                 for n in 0..2 {
                     let limit = lanes.min(tile.limit(lanes, query + n, positions[c]), splat(lanes, 1.0e5));
                     limits[n] = lanes.round(lanes.max(limit, splat(lanes, -1.0e5)));
                 }
                 let limit = lanes.pack_i16(limits[0], limits[1]);
-                let scores = &mut scores[c * L::OF_VECTOR + query * L::WIDTH..][..L::WIDTH];
-                shown[c] = lanes.min_i16(lanes.load(scores), limit);
+                shown[c] = lanes.min_i16(shown[c], limit);
                 lanes.store(shown[c], scores);
             }
             seen.add_pairs(lanes, query, shown, fresh);

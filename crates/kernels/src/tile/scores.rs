@@ -70,14 +70,17 @@ impl<O: Operand> Outcome<O> for Floats {
     /// Minus infinity for what is hidden. What is not a number becomes infinite where it stays: then the maximum still tells.
     #[inline(always)]
     fn hide<L: Lanes, const C: usize>(lanes: L, hide: Hide<'_, '_, O, Self, C>) {
-        let positions = hide.positions(lanes);
+        let (hides, positions) = (hide.hides::<L>(), hide.positions(lanes));
         let Hide { tile, scores, seen, fresh, .. } = hide;
         for query in 0..tile.queries.len() {
             let mut shown = [splat(lanes, 0.0); C];
             for c in 0..C {
                 let scores = &mut scores[c * L::OF_VECTOR + query * L::WIDTH..][..L::WIDTH];
-                shown[c] = lanes.min(lanes.floats(lanes.load(scores)), tile.limit(lanes, query, positions[c]));
-                lanes.store(lanes.bits(shown[c]), scores);
+                shown[c] = lanes.floats(lanes.load(scores));
+                if hides[c] {
+                    shown[c] = lanes.min(shown[c], tile.limit(lanes, query, positions[c]));
+                    lanes.store(lanes.bits(shown[c]), scores);
+                }
             }
             seen.add(lanes, query, shown, fresh);
         }
@@ -445,12 +448,24 @@ impl<O: Operand, B: Outcome<O>, const C: usize> OnLanes for Hide<'_, '_, O, B, C
 }
 
 impl<O, B, const C: usize> Hide<'_, '_, O, B, C> {
-    /// Where each key stands in the sequence; infinitely far away where it does not exist, because it only fills up the vector or is not live.
+    /// Of each vector, whether some are hidden in it.
+    #[inline(always)]
+    pub(super) fn hides<L: Lanes>(&self) -> [bool; C] {
+        let mut hides = [false; C];
+        for c in 0..C {
+            hides[c] = !self.tile.all_visible(self.run.end_of::<L>(self.at + c + 1));
+        }
+        hides
+    }
+
+    /// Of vectors that hide some, where each key stands in the sequence; infinitely far away where it does not exist, because it only fills up the vector or is not live.
     #[inline(always)]
     pub(super) fn positions<L: Lanes>(&self, lanes: L) -> [L::Float; C] {
-        let mut positions = [splat(lanes, 0.0); C];
+        let (hides, mut positions) = (self.hides::<L>(), [splat(lanes, 0.0); C]);
         for c in 0..C {
-            positions[c] = self.tile.positions::<L>(lanes, self.run, self.at + c);
+            if hides[c] {
+                positions[c] = self.tile.positions::<L>(lanes, self.run, self.at + c);
+            }
         }
         positions
     }
@@ -478,10 +493,12 @@ impl Tile<'_> {
     fn positions<L: Lanes>(&self, lanes: L, run: &Run, at: usize) -> L::Float {
         let (groups, real) = (run.groups_of::<L>(at), run.real_of::<L>(at));
         let mut positions = [f32::INFINITY.to_bits(); MAX_WIDTH];
-        for (positions, &group) in positions.chunks_exact_mut(GROUP).zip(groups).take(real) {
-            let keys = group as usize * GROUP..self.job.live_keys;
-            for (position, key) in positions.iter_mut().zip(keys) {
-                *position = (key as f32).to_bits();
+        for n in 0..L::GROUPS {
+            let first = groups[n] as usize * GROUP;
+            let live = if n < real { self.job.live_keys.saturating_sub(first) } else { 0 };
+            for at in 0..GROUP {
+                let position = if at < live { first as f32 + at as f32 } else { f32::INFINITY };
+                positions[GROUP * n + at] = position.to_bits();
             }
         }
         lanes.floats(lanes.load(&positions))

@@ -116,23 +116,27 @@ impl<O: Operand> Outcome<O> for Weights {
 
     #[inline(always)]
     fn hide<L: Lanes, const C: usize>(lanes: L, hide: Hide<'_, '_, O, Self, C>) {
-        let positions = hide.positions(lanes);
+        let (hides, positions) = (hide.hides::<L>(), hide.positions(lanes));
         let Hide { tile, operands, scores, seen, fresh, .. } = hide;
         let (queries, scale) = (tile.queries.len(), splat(lanes, operands.score_scale));
-        for query in 0..queries {
-            for c in 0..C {
+        for c in 0..C {
+            if !hides[c] {
+                continue;
+            }
+            for query in 0..queries {
                 let scores = &mut scores[c * L::OF_VECTOR + query * L::WIDTH..][..L::WIDTH];
                 let shown = lanes.min(lanes.floats(lanes.load(scores)), tile.limit(lanes, query, positions[c]));
                 lanes.store(lanes.bits(lanes.max(shown, splat(lanes, NOTHING))), scores);
             }
         }
         for quad in (0..queries).step_by(QUAD) {
+            let mut sums = [O::zero(lanes); QUAD];
             for c in 0..C {
                 let scores = &mut scores[c * L::OF_VECTOR + quad * L::WIDTH..][..QUAD * L::WIDTH];
                 let of = |query: usize| lanes.floats(lanes.load(&scores[query * L::WIDTH..]));
                 let shown = [of(0), of(1), of(2), of(3)];
                 let mut weights = O::unified_weights(lanes, shown, scale);
-                if O::PER_WORD == 1 {
+                if O::PER_WORD == 1 && hides[c] {
                     // The least weight of 32 bit is not nothing everywhere, and a value may be huge.
                     for n in 0..QUAD {
                         let above_nothing = lanes.sub(shown[n], splat(lanes, NOTHING));
@@ -141,10 +145,12 @@ impl<O: Operand> Outcome<O> for Weights {
                     }
                 }
                 for n in 0..QUAD / O::PER_WORD {
-                    let sum = O::float(lanes, O::add_weights(lanes, O::zero(lanes), weights[n]));
-                    seen.add_weights(lanes, quad + n * O::PER_WORD, sum, fresh && c == 0);
+                    sums[n] = O::add_weights(lanes, sums[n], weights[n]);
                     lanes.store(weights[n], &mut scores[n * O::PER_WORD * L::WIDTH..]);
                 }
+            }
+            for n in 0..QUAD / O::PER_WORD {
+                seen.add_weights(lanes, quad + n * O::PER_WORD, O::float(lanes, sums[n]), fresh);
             }
         }
     }
