@@ -3,7 +3,7 @@
 faster or slower each is than the first: what a change to the kernels brought.
 
     git worktree add /somewhere/before COMMIT && cargo build --release -p maskwright-kernels      # in both trees, one after the other
-    python3 scripts/peers/builds.py BEFORE.so AFTER.so [--tokens 64,512] [--block 8] [--densities 0.5,0.1]
+    python3 scripts/peers/builds.py BEFORE.so AFTER.so [--tokens 64,197,512] [--block 8] [--densities 0.5,0.1] [--causal]
 
 Milliseconds and differences are of tenth percentiles and, in parentheses, of medians. Name one library twice, by a copy, to see what
 differs by chance. It needs numpy. One thread, 12 heads of 64, hot, inputs on cache lines.
@@ -21,6 +21,7 @@ def main():
     parse.add_argument("--tokens", default="512")
     parse.add_argument("--densities", default="0.5,0.1")
     parse.add_argument("--block", type=int, default=16, choices=[8, 16, 32])
+    parse.add_argument("--causal", action="store_true", help="no token attends to a later one; densities are of all blocks")
     parse.add_argument("--seconds", type=float, default=2.0, help="for each case")
     args = parse.parse_args()
     compare.BLOCK = args.block
@@ -32,7 +33,7 @@ def main():
                 normal = lambda: rng.standard_normal((compare.HEADS, tokens, compare.WIDTH), np.float32)
                 q, k, v = (compare.on_a_line(normal()) for _ in range(3))
                 mask = compare.draw(tokens, density, shares, rng)
-                runs = [compare.ours(library, mask, q, k, v) for library in libraries]
+                runs = [compare.ours(library, mask, q, k, v, args.causal) for library in libraries]
                 times = [[] for _ in runs]
                 end, turn = time.perf_counter() + args.seconds, 0
                 while time.perf_counter() < end or turn < 10:

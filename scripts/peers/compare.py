@@ -46,7 +46,7 @@ def on_a_line(numbers, offset=0):
     return moved
 
 
-def ours(library, mask, q, k, v):
+def ours(library, mask, q, k, v, causal=False):
     library.maskwright_error_message.restype = c.c_char_p
     tokens = q.shape[1]
     masks = (Mask * HEADS)(*[Mask(BLOCK, m.ctypes.data_as(c.POINTER(c.c_uint8)), m.size) for m in mask])
@@ -56,7 +56,7 @@ def ours(library, mask, q, k, v):
         if status:
             sys.exit(library.maskwright_error_message().decode())
 
-    module = Module(0, HEADS, tokens, tokens, WIDTH, 1, 0)
+    module = Module(int(causal), HEADS, tokens, tokens, WIDTH, 1, 0)
     check(library.maskwright_plan_new(c.byref(module), masks, c.c_size_t(HEADS), c.byref(plan)))
     check(library.maskwright_workspace_new(plan, c.byref(workspace)))
     floats = [x for a in (q, k, v) for x in (a.ctypes.data_as(c.c_void_p), c.c_size_t(a.size))]

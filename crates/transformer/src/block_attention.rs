@@ -44,11 +44,10 @@ pub(crate) struct BlockAttention {
     heads: Vec<HeadBlocks>,
     /// Only so many first queries are read, by a plan with one query more, which sets the scale of 8-bit queries.
     read: Option<usize>,
-    workspaces: Pool<Workspace>,
     rooms: Arc<Rooms>,
 }
 
-/// What threads work in besides a plan's workspace; all modules of a model share it, for one works at a time.
+/// What threads work in; all modules of a model share it, for one works at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     forward: Pool<ForwardRoom>,
@@ -74,9 +73,10 @@ pub(crate) struct BlockCall {
     pub live_queries: Option<Arc<[usize]>>,
 }
 
-/// One example's tensors, `[heads, tokens, head_dim]`.
+/// One example's tensors, `[heads, tokens, head_dim]`, and what plans work in: as much as the largest so far needs.
 #[derive(Debug, Default)]
 struct ForwardRoom {
+    workspace: Option<Workspace>,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -164,15 +164,16 @@ impl BlockAttention {
         // that is faster on this CPU: another device decides otherwise, and the backward pass rounds as the mask says.
         let plan = AttentionPlan::with_options(masks, shape, PlanOptions::on(Kernel::fastest()))?;
         let heads = masks.iter().map(|mask| HeadBlocks::new(mask, shape.kind)).collect();
-        Ok(Self { plan, heads, read, workspaces: Pool::default(), rooms })
+        Ok(Self { plan, heads, read, rooms })
     }
 
     fn attend(&self, out: &mut [f32], [q, k, v]: [&Operand<'_>; 3], example: usize, live: Live) {
         let &AttentionShape { heads, queries, keys, head_dim, .. } = self.plan.shape();
         let (d, heads, queries, keys) = (head_dim as usize, heads as usize, queries as usize, keys as usize);
         let read = self.read_of(live.queries);
-        let mut workspace = self.workspaces.take(|| self.plan.workspace());
         let mut room = self.rooms.forward.take(ForwardRoom::default);
+        let workspace = room.workspace.get_or_insert_with(|| self.plan.workspace());
+        workspace.reserve(&self.plan);
         room.q.resize(heads * queries * d, 0.0);
         room.k.resize(heads * keys * d, 0.0);
         room.v.resize(heads * keys * d, 0.0);
@@ -196,7 +197,7 @@ impl BlockAttention {
             gather(v, live.keys, &mut room.v[of_head(keys)]);
         }
         let inputs = Inputs::new(&room.q, &room.k, &room.v).live_keys(live.keys);
-        self.plan.run(inputs, &mut room.out, &mut workspace).expect("the room is of the plan's size");
+        self.plan.run(inputs, &mut room.out, workspace).expect("the room is of the plan's size");
         // [queries, heads, head_dim]
         for (query, out) in out.chunks_exact_mut(heads * d).take(read).enumerate() {
             for (head, out) in out.chunks_exact_mut(d).enumerate() {
@@ -204,7 +205,6 @@ impl BlockAttention {
             }
         }
         self.rooms.forward.give(room);
-        self.workspaces.give(workspace);
     }
 
     /// How many of so many queries are read.
