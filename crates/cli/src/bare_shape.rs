@@ -73,9 +73,10 @@ impl FromStr for BareShape {
 
 /// `12 heads of width 64, 512 x 77 tokens`.
 pub(crate) fn in_words(shape: &AttentionShape) -> String {
-    let AttentionShape { heads, queries, keys, head_dim, .. } = shape;
+    let AttentionShape { kind, heads, queries, keys, head_dim, .. } = shape;
     let plural = if *heads == 1 { "" } else { "s" };
-    format!("{heads} head{plural} of width {head_dim}, {queries} x {keys} tokens")
+    let causal = if *kind == AttentionKind::CausalSelfAttention { ", causal" } else { "" };
+    format!("{heads} head{plural} of width {head_dim}, {queries} x {keys} tokens{causal}")
 }
 
 #[cfg(test)]

@@ -139,7 +139,10 @@ impl CostModel {
             });
         }
         // Refuses shapes and precisions before anything is multiplied with them.
-        let dense = self.layer(&Work::bare(shape, PATTERN_BLOCK, precision)?)?;
+        let whole = Work::bare(shape, PATTERN_BLOCK, precision)?;
+        let scores =
+            whole.modules.iter().flat_map(|module| &module.heads).map(|head| head.active_scores()).sum::<u64>() as f64;
+        let dense = self.layer(&whole)?;
         let stack = |layer: HeadCost, layers: f64| self.total([layer.times(layers)]);
         let every = f64::from(layers);
         let (heads, queries, keys) = (f64::from(shape.heads), f64::from(shape.queries), f64::from(shape.keys));
@@ -184,16 +187,16 @@ impl CostModel {
             Alternative::EarlyExit { leaving } => stack(dense, expected_layers(leaving, layers as usize)),
             Alternative::BinaryScores | Alternative::TernaryScores => {
                 let planes = if *alternative == Alternative::BinaryScores { 1.0 } else { 2.0 };
-                let products = heads * queries * keys * dim;
+                let products = scores * dim;
                 // Bits take the place of the bytes of one operand.
                 let macs = products * (1.0 + planes / (BITS_PER_BYTE * width));
                 let saved = heads * (queries + keys) * dim * (width - planes / BITS_PER_BYTE);
-                stack(fused(macs, heads * queries * keys * float, operands - saved), every)
+                stack(fused(macs, scores * float, operands - saved), every)
             }
             Alternative::LowRank { rank } => {
                 let rank = f64::from(*rank).min(dim);
-                let macs = heads * ((queries + keys) * dim * rank + queries * keys * (rank + dim));
-                stack(fused(macs, heads * queries * keys * float, operands), every)
+                let macs = heads * (queries + keys) * dim * rank + scores * (rank + dim);
+                stack(fused(macs, scores * float, operands), every)
             }
             Alternative::StateSpace { state } => {
                 let updates = heads * queries * dim * f64::from(*state) * STATE_OPERATIONS;

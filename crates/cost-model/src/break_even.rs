@@ -6,7 +6,7 @@ impl CostModel {
     /// The largest density at which blocks of one size and precision are predicted to be no slower than `dense`, what the
     /// module takes without a mask: on this device, or measured in another library.
     ///
-    /// Blocks are spread evenly, equally many in every row. `None` when even one block a row is slower.
+    /// Blocks are spread evenly, equally many in every row, or under causality the same share of those that it reaches. `None` when even one block a row is slower.
     ///
     /// ```
     /// # use maskwright_blueprint::*;
@@ -52,13 +52,16 @@ impl CostModel {
 /// Of a sum over heads against another order of the same sum.
 const ROUNDING: f64 = 1e-9;
 
-/// `active` blocks in every row, evenly apart, each row's one further to the right than those of the row before.
+/// `active` blocks in every row, evenly apart, each row's one further to the right than those of the row before; of a row that reaches fewer
+/// columns the same share of those, one at least.
 fn spread(shape: &AttentionShape, block_size: BlockSize, precision: Precision, active: u32) -> HeadMask {
     let (rows, columns) = (u64::from(block_size.cover(shape.queries)), u64::from(block_size.cover(shape.keys)));
     let active = u64::from(active);
     let cell = |row: u64, column: u64| {
-        let at = (column + columns - row % columns) % columns;
-        ((at + 1) * active / columns > at * active / columns).then_some(precision)
+        let reached = shape.kind.columns_of(row as usize, columns as usize) as u64;
+        let active = (reached * active).div_ceil(columns);
+        let at = (column + reached - row % reached) % reached;
+        (column < reached && (at + 1) * active / reached > at * active / reached).then_some(precision)
     };
     let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| cell(row, column))).collect();
     let blocks = BlockMask::new(columns as usize, cells).expect("one block a row at least");

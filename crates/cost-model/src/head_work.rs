@@ -134,7 +134,8 @@ impl HeadWork {
         loop {
             let whole = level.len() == 1;
             // A later row sees all that one before does.
-            let of_two = |pair: &[Band]| Band { queries: pair.iter().map(|band| band.queries).sum(), ..pair[pair.len() - 1] };
+            let of_two =
+                |pair: &[Band]| Band { queries: pair.iter().map(|band| band.queries).sum(), ..pair[pair.len() - 1] };
             let next = level.chunks(2).map(of_two).collect();
             bands.push(std::mem::replace(&mut level, next));
             if whole {
@@ -190,7 +191,9 @@ mod tests {
 
     #[test]
     fn a_dense_head_counts_the_same_with_and_without_a_mask() {
-        for shape in [SHAPE, CAUSAL] {
+        // More columns than a word has bits.
+        let long = AttentionShape { queries: 1100, keys: 1100, ..CAUSAL };
+        for shape in [SHAPE, CAUSAL, long] {
             for size in BlockSize::ALL {
                 for precision in Precision::ALL {
                     let mask = HeadMask::dense(&shape, size, precision);
@@ -208,6 +211,9 @@ mod tests {
         let work = of("144\n.24\n4.1", &CAUSAL);
         assert_eq!(work, of("1..\n.2.\n4.1", &CAUSAL));
         assert_eq!(work, of("1..\n.2.\n4.1", &SHAPE));
-        assert_eq!(HeadWork::dense(&CAUSAL, BlockSize::B16, Precision::Half).scores, [0, 16 * 16 + 16 * 32 + 8 * 40, 0]);
+        assert_eq!(
+            HeadWork::dense(&CAUSAL, BlockSize::B16, Precision::Half).scores,
+            [0, 16 * 16 + 16 * 32 + 8 * 40, 0]
+        );
     }
 }

@@ -1,5 +1,5 @@
 use maskwright_blueprint::{AttentionShape, BlockSize, Blueprint, HeadMask, ModelShape, Precision, Predicted};
-use maskwright_cost_model::{Cost, CostError, CostModel, Dataflow, DeviceProfile, HeadCost, Softmax, Work};
+use maskwright_cost_model::{Cost, CostError, CostModel, Dataflow, DeviceProfile, HeadCost, HeadWork, Softmax, Work};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -75,10 +75,15 @@ impl Pricing {
         let (rows, columns) = (full.blocks.rows(), full.blocks.columns());
         let first = |at: usize| at.is_multiple_of(columns).then_some(precision);
         let bare = crate::candidate::repaired(of, size, (0..rows * columns).map(first).collect(), |_| 0.0, precision);
-        let price = |mask: &HeadMask| {
-            Ok::<_, CostError>(self.objective_of(&self.model.total([self.model.head(mask, of, Softmax::Float)?])))
+        let [full, bare] = [full, bare].map(|mask| HeadWork::of(&mask, of));
+        let price = |head: &HeadWork| {
+            Ok::<_, CostError>(self.objective_of(&self.model.total([self.model.head_work(
+                head,
+                of,
+                Softmax::Float,
+            )?])))
         };
-        let more = (rows * (columns - 1)).max(1) as f64;
+        let more = (full.active_blocks() - bare.active_blocks()).max(1) as f64;
         Ok((price(&full)? - price(&bare)?).max(f64::MIN_POSITIVE) / more)
     }
 
@@ -113,6 +118,32 @@ impl Pricing {
             Objective::Latency => cost.seconds.0,
             Objective::Energy => cost.joules.value.0,
             Objective::EnergyDelay => cost.joules.value.0 * cost.seconds.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maskwright_blueprint::{AttentionKind, Digest, ModuleShape};
+
+    use super::*;
+
+    #[test]
+    fn a_block_of_a_causal_head_costs_what_one_of_another_head_does() {
+        let of = |kind| AttentionShape { kind, heads: 1, queries: 512, keys: 512, head_dim: 64, windows: 1 };
+        let [all, causal] = [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention].map(of);
+        let shape = ModelShape {
+            name: "two".into(),
+            digest: Digest::of([b"two"]),
+            modules: [all, causal].map(|shape| ModuleShape { name: format!("{:?}", shape.kind), shape }).into(),
+            linears: vec![],
+            elementwise: 0,
+        };
+        let device = DeviceProfile::named("cpu-avx512").unwrap();
+        let pricing = Pricing::new(&device, Dataflow::Flash, 1, Objective::Latency, &shape).unwrap();
+        for size in BlockSize::ALL {
+            let [all, causal] = [&all, &causal].map(|of| pricing.block_price(of, size, Precision::Int8).unwrap());
+            assert!((causal / all - 1.0).abs() < 0.05, "{size}: {causal} and {all}");
         }
     }
 }

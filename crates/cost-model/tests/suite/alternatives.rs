@@ -45,12 +45,14 @@ fn linear_alternatives_grow_linearly_and_quadratic_ones_do_not() {
 
 #[test]
 fn no_alternative_costs_more_than_dense_attention_at_4096_tokens() {
-    let shape = self_attention(12, 4096, 64);
-    let dense = price(&Alternative::Dense, &shape);
-    for alternative in Alternative::family(LAYERS) {
-        let cost = price(&alternative, &shape);
-        assert!(cost.seconds.0 <= dense.seconds.0 * 1.001, "{}: {}", alternative.name(), cost.seconds);
-        assert!(cost.joules.value.0 <= dense.joules.value.0 * 1.001, "{}: {}", alternative.name(), cost.joules.value);
+    let all = self_attention(12, 4096, 64);
+    for shape in [all, AttentionShape { kind: AttentionKind::CausalSelfAttention, ..all }] {
+        let dense = price(&Alternative::Dense, &shape);
+        for alternative in Alternative::family(LAYERS) {
+            let (cost, case) = (price(&alternative, &shape), format!("{}, {:?}", alternative.name(), shape.kind));
+            assert!(cost.seconds.0 <= dense.seconds.0 * 1.001, "{case}: {}", cost.seconds);
+            assert!(cost.joules.value.0 <= dense.joules.value.0 * 1.001, "{case}: {}", cost.joules.value);
+        }
     }
 }
 

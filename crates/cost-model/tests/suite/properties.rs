@@ -21,14 +21,19 @@ struct Drawn {
 }
 
 fn drawn() -> impl Strategy<Value = Drawn> {
-    (1..200u32, 1..200u32, 1..40u32, select(&BlockSize::ALL[..])).prop_flat_map(
-        |(queries, keys, head_dim, block_size)| {
-            let shape =
-                AttentionShape { kind: AttentionKind::CrossAttention, heads: 2, queries, keys, head_dim, windows: 1 };
+    (1..200u32, 1..200u32, 1..40u32, select(&BlockSize::ALL[..]), any::<bool>()).prop_flat_map(
+        |(queries, keys, head_dim, block_size, causal)| {
+            let (kind, keys) = match causal {
+                true => (AttentionKind::CausalSelfAttention, queries),
+                false => (AttentionKind::CrossAttention, keys),
+            };
+            let shape = AttentionShape { kind, heads: 2, queries, keys, head_dim, windows: 1 };
             let columns = block_size.cover(keys) as usize;
             prop::collection::vec(0..4u8, block_size.cover(queries) as usize * columns).prop_map(move |mut cells| {
-                for row in cells.chunks_mut(columns).filter(|row| row.iter().all(|cell| *cell == 0)) {
-                    row[0] = 1;
+                for (at, row) in cells.chunks_mut(columns).enumerate() {
+                    if row[..kind.columns_of(at, columns)].iter().all(|cell| *cell == 0) {
+                        row[0] = 1;
+                    }
                 }
                 Drawn { shape, block_size, cells }
             })
@@ -77,18 +82,23 @@ fn price(model: &CostModel, mask: &HeadMask, shape: &AttentionShape, softmax: So
     model.total([model.module(shape, softmax), head])
 }
 
-/// Bytes that no dataflow can do without: Q and O rows and used K and V columns, each once at its finest precision.
+/// Bytes that no dataflow can do without: Q and O rows and used K and V columns, each once at its finest precision. A causal row
+/// ends on the diagonal.
 fn compulsory(mask: &HeadMask, shape: &AttentionShape) -> f64 {
     let (blocks, size) = (&mask.blocks, mask.block_size);
+    let causal = shape.kind == AttentionKind::CausalSelfAttention;
+    let cell = |row: usize, column: usize| blocks.get(row, column).filter(|_| !causal || column <= row);
     let bytes = |tokens: u32, cells: &mut dyn Iterator<Item = Option<Precision>>| {
         f64::from(tokens * cells.flatten().map(Precision::bytes).max().unwrap_or(0))
     };
     let rows: f64 = (0..blocks.rows())
-        .map(|row| bytes(size.extent(row as u32, shape.queries), &mut blocks.row(row).iter().copied()))
+        .map(|row| {
+            bytes(size.extent(row as u32, shape.queries), &mut (0..blocks.columns()).map(|column| cell(row, column)))
+        })
         .sum();
     let columns: f64 = (0..blocks.columns())
         .map(|column| {
-            let mut cells = (0..blocks.rows()).map(|row| blocks.get(row, column));
+            let mut cells = (0..blocks.rows()).map(|row| cell(row, column));
             bytes(size.extent(column as u32, shape.keys), &mut cells)
         })
         .sum();
@@ -272,15 +282,9 @@ proptest! {
 
 #[test]
 fn a_full_mask_costs_what_the_dense_shape_costs() {
-    let shape = AttentionShape {
-        kind: AttentionKind::SelfAttention,
-        heads: 3,
-        queries: 197,
-        keys: 197,
-        head_dim: 64,
-        windows: 1,
-    };
-    for (profile, dataflow) in everywhere() {
+    let all = self_attention(3, 197, 64);
+    let causal = AttentionShape { kind: AttentionKind::CausalSelfAttention, ..all };
+    for ((profile, dataflow), shape) in everywhere().flat_map(|of| [(of.clone(), all), (of, causal)]) {
         let model = CostModel::new(&profile, dataflow, 8).unwrap();
         for block_size in BlockSize::ALL {
             for precision in profile.precisions() {

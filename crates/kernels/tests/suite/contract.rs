@@ -469,6 +469,39 @@ fn nan_is_found_beside_keys_that_are_not_there() {
 }
 
 #[test]
+fn nan_is_found_in_keys_beside_whose_vector_others_are_hidden() {
+    // Three blocks of 16 a row, of which the last one hides keys, at most; wider vectors have nothing but visible keys before.
+    for ((precision, glyph), kind) in [(Precision::Half, '2'), (Precision::Single, '4')]
+        .into_iter()
+        .flat_map(|of| [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention].map(|kind| (of, kind)))
+    {
+        let shape = AttentionShape { kind, heads: 1, queries: 48, keys: 48, head_dim: 8, windows: 1 };
+        let blocks = "x..\nxx.\nxxx".replace('x', &glyph.to_string()).parse().unwrap();
+        let mask = HeadMask { block_size: BlockSize::B16, blocks };
+        let clean = Tensors::gaussian(&shape, 13);
+        for poisoned in [3, 20] {
+            let mut keys = clean.k.clone();
+            keys[poisoned * 8 + 3] = f32::NAN;
+            let first = if kind == AttentionKind::SelfAttention { poisoned / 16 * 16 } else { poisoned };
+            for options in options().map(|options| options.promotion(Promotion::Never)) {
+                let of = |keys| {
+                    let inputs = Inputs::new(&clean.q, keys, &clean.v).live_keys(45);
+                    run(options, std::slice::from_ref(&mask), shape, inputs)
+                };
+                let (found, without) = (of(&keys), of(&clean.k));
+                for (query, (found, without)) in found.chunks(8).zip(without.chunks(8)).enumerate() {
+                    let case = format!("query {query}, key {poisoned}, {precision}, {kind:?}, {options:?}");
+                    match query < first {
+                        true => assert!(same_but_for_rounding(found, without, precision), "{case}"),
+                        false => assert!(found.iter().all(|x| x.is_nan()), "{case}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn nan_outlasts_the_chunks_of_keys_that_follow() {
     // A chunk has no more than 512, 512 and 128 keys of the precisions: the first chunks have all of a mixture, later ones what it has most of.
     let shape = AttentionShape {

@@ -65,7 +65,7 @@ const CASES: [Case; 6] = [
 ];
 
 /// Differences between the operation and the composition, `[out, q, k, v]`.
-fn errors(case: &Case, precisions: &[Precision], seed: u64) -> [f32; 4] {
+fn errors(case: &Case, precisions: &[Precision], seed: u64, rooms: &Arc<Rooms>) -> [f32; 4] {
     let mut rng = ChaCha12Rng::seed_from_u64(seed);
     let shape = AttentionShape {
         kind: case.kind,
@@ -101,7 +101,7 @@ fn errors(case: &Case, precisions: &[Precision], seed: u64) -> [f32; 4] {
     };
     let composed = ComposedMask::new(&shape, &masks, &device).first(queries, keys);
     let expected = run(&inputs, &g, |[q, k, v]| composed.attend(q, k, v, &context));
-    let attention = Arc::new(BlockAttention::new(&shape, &masks, queries, Arc::default()).unwrap());
+    let attention = Arc::new(BlockAttention::new(&shape, &masks, queries, Arc::clone(rooms)).unwrap());
     let live_keys = match &context.bias_is {
         BiasIs::RightPadding(live) => Some(live.clone()),
         _ => None,
@@ -129,9 +129,11 @@ fn outputs_and_gradients_are_those_of_the_composed_operations() {
     // (1/510) from 16-bit fixed point, so that one near a boundary falls to the other side. Gradients round as the
     // composition does: only where a sum's last bits put a numerator on the other side do they differ by more.
     let tolerances = [(Precision::Single, 1e-6, 1e-6), (Precision::Half, 3e-3, 1e-4), (Precision::Int8, 6e-3, 1e-4)];
+    // Modules of many sizes share them.
+    let rooms = Arc::default();
     for (precision, outputs, gradients) in tolerances {
         for (at, case) in CASES.iter().enumerate() {
-            let [out, by_inputs @ ..] = errors(case, &[precision], at as u64);
+            let [out, by_inputs @ ..] = errors(case, &[precision], at as u64, &rooms);
             assert!(out < outputs, "{precision} case {at}: outputs are off by {out}");
             assert!(
                 by_inputs.iter().all(|error| *error < gradients),
@@ -144,7 +146,7 @@ fn outputs_and_gradients_are_those_of_the_composed_operations() {
 #[test]
 fn rows_that_mix_precisions_share_one_softmax() {
     for (at, case) in CASES.iter().enumerate() {
-        let [out, by_inputs @ ..] = errors(case, &Precision::ALL, 100 + at as u64);
+        let [out, by_inputs @ ..] = errors(case, &Precision::ALL, 100 + at as u64, &Arc::default());
         assert!(out < 6e-3, "case {at}: outputs are off by {out}");
         assert!(by_inputs.iter().all(|error| *error < 1e-4), "case {at}: gradients, {by_inputs:?}");
     }
