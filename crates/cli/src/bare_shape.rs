@@ -89,6 +89,8 @@ mod tests {
         assert_eq!((shape.batch, shape.precision, shape.block_size), (1, Some(Precision::Int8), None));
         assert_eq!((shape.shape.kind, shape.shape.queries, shape.shape.keys), (AttentionKind::CrossAttention, 512, 77));
         assert_eq!(in_words(&shape.shape), "12 heads of width 64, 512 x 77 tokens");
+        let causal = AttentionShape { kind: AttentionKind::CausalSelfAttention, keys: 512, ..shape.shape };
+        assert_eq!(in_words(&causal), "12 heads of width 64, 512 x 512 tokens, causal");
     }
 
     #[test]

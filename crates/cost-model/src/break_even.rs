@@ -6,7 +6,8 @@ impl CostModel {
     /// The largest density at which blocks of one size and precision are predicted to be no slower than `dense`, what the
     /// module takes without a mask: on this device, or measured in another library.
     ///
-    /// Blocks are spread evenly, equally many in every row, or under causality the same share of those that it reaches. `None` when even one block a row is slower.
+    /// Blocks are spread evenly, equally many in every row; under causality, the same share of the columns that each row reaches. `None`
+    /// when even one block a row is slower.
     ///
     /// ```
     /// # use maskwright_blueprint::*;
@@ -66,4 +67,25 @@ fn spread(shape: &AttentionShape, block_size: BlockSize, precision: Precision, a
     let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| cell(row, column))).collect();
     let blocks = BlockMask::new(columns as usize, cells).expect("one block a row at least");
     HeadMask { block_size, blocks }
+}
+
+#[cfg(test)]
+mod tests {
+    use maskwright_blueprint::AttentionKind;
+
+    use super::*;
+
+    #[test]
+    fn every_causal_row_has_its_share_of_the_columns_that_it_reaches() {
+        let kind = AttentionKind::CausalSelfAttention;
+        let shape = AttentionShape { kind, heads: 1, queries: 64, keys: 64, head_dim: 8, windows: 1 };
+        for active in 1..=8 {
+            let mask = spread(&shape, BlockSize::B8, Precision::Int8, active);
+            mask.check(&shape).unwrap();
+            for row in 0..8 {
+                let found = mask.blocks.row(row).iter().flatten().count();
+                assert_eq!(found, ((row + 1) * active as usize).div_ceil(8), "{active} of 8, row {row}");
+            }
+        }
+    }
 }

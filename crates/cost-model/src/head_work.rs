@@ -117,18 +117,14 @@ impl HeadWork {
         let (rows, columns) = (size.cover(shape.queries), size.cover(shape.keys));
         assert!(rows > 0 && columns > 0, "a head has at least one query and one key");
         let (mut blocks, mut scores) = ([0; 3], [0; 3]);
-        let band = |row: u32| {
-            let columns = shape.kind.columns_of(row as usize, columns as usize) as u32;
-            let keys = shape.keys.min(columns * size.tokens());
-            let keys = Precision::ALL.map(|level| if level <= precision { keys } else { 0 });
-            (columns, Band { queries: size.extent(row, shape.queries), keys })
-        };
         let mut level: Vec<Band> = Vec::with_capacity(rows as usize);
         for row in 0..rows {
-            let (columns, band) = band(row);
+            let columns = shape.kind.columns_of(row as usize, columns as usize) as u32;
+            let (queries, keys) = (size.extent(row, shape.queries), shape.keys.min(columns * size.tokens()));
             blocks[precision.index()] += u64::from(columns);
-            scores[precision.index()] += u64::from(band.queries) * u64::from(band.keys[0]);
-            level.push(band);
+            scores[precision.index()] += u64::from(queries) * u64::from(keys);
+            let keys = Precision::ALL.map(|level| if level <= precision { keys } else { 0 });
+            level.push(Band { queries, keys });
         }
         let mut bands = Vec::new();
         loop {

@@ -77,11 +77,8 @@ impl Pricing {
         let bare = crate::candidate::repaired(of, size, (0..rows * columns).map(first).collect(), |_| 0.0, precision);
         let [full, bare] = [full, bare].map(|mask| HeadWork::of(&mask, of));
         let price = |head: &HeadWork| {
-            Ok::<_, CostError>(self.objective_of(&self.model.total([self.model.head_work(
-                head,
-                of,
-                Softmax::Float,
-            )?])))
+            let head = self.model.head_work(head, of, Softmax::Float)?;
+            Ok::<_, CostError>(self.objective_of(&self.model.total([head])))
         };
         let more = (full.active_blocks() - bare.active_blocks()).max(1) as f64;
         Ok((price(&full)? - price(&bare)?).max(f64::MIN_POSITIVE) / more)
