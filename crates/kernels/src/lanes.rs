@@ -125,6 +125,8 @@ pub(crate) trait Lanes: Copy {
     fn min_i16(self, a: Self::Word, b: Self::Word) -> Self::Word;
     /// The nearest signed 16-bit integer to each difference.
     fn sub_i16(self, a: Self::Word, b: Self::Word) -> Self::Word;
+    /// The larger of `largest` and the bits of a number without its sign.
+    fn larger_bits(self, largest: Self::Word, number: Self::Word) -> Self::Word;
     /// To the nearest integer, ties to even, for |`x`| < 2^22; some integer for NaN.
     fn round(self, x: Self::Float) -> Self::Word;
     /// From i32 to the nearest float.

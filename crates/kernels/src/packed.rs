@@ -59,6 +59,27 @@ pub(crate) struct Head<'a> {
     /// Of each block of keys, for how many of `Precision::ALL` it is packed, from the coarsest on: as far as the finest that a row
     /// computes it at.
     pub forms: &'a [u8],
+    /// Of `q`, `k` and `v`.
+    pub largest: [Largest; 3],
+}
+
+/// The largest of a tensor's numbers, as far as they have been looked through for 8 bit.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Largest {
+    /// So many, from the first on.
+    pub of: usize,
+    /// Its bits, and so those of all without their signs. They order like the numbers, with infinity and NaN on top: a maximum
+    /// that keeps NaN.
+    pub bits: u32,
+}
+
+impl Largest {
+    /// Looks through `part`, which begins at number `at`, unless that has been done.
+    #[inline(always)]
+    fn look_through(&mut self, part: &[f32], at: usize) {
+        let rest = &part[part.len().min(self.of.saturating_sub(at))..];
+        self.bits = largest_bits(rest).max(self.bits);
+    }
 }
 
 impl<'a> Head<'a> {
@@ -161,25 +182,25 @@ impl PackedHead {
     /// and `v`, all `[tokens][head_dim]`.
     #[inline(always)]
     pub(crate) fn fill<'a, L: Lanes>(&mut self, lanes: L, head: Head<'a>, head_dim: usize) {
-        let Head { q, k, v, uses: [int8, half, single], block_size, .. } = head;
+        let Head { q, k, v, uses: [int8, half, single], block_size, largest, .. } = head;
+        let [mut largest_q, mut largest_k, mut largest_v] = largest;
         let span = L::WIDTH.min(block_size);
-        // One tensor after the other, and one part of it after the other: then it is still in a cache when it is read again.
-        let part = PART * head_dim;
+        // One tensor after the other, and one part of it after the other: then it is still in a cache when it is read again. Where there is
+        // nothing to do but to look through it, it is one part.
+        let part = if half || single { PART * head_dim } else { q.len().max(k.len()).max(1) };
         let mut scales = [Scale::default(); 3];
-        let mut largest = 0;
         for (q, at) in q.chunks(part).zip((0..).step_by(part)) {
             if half {
                 pack_tokens(lanes, Half, q, &mut self.half.queries[at / 2..], 0);
             }
             if int8 {
-                largest = largest_bits(q).max(largest);
+                largest_q.look_through(q, at);
             }
         }
         if int8 {
-            scales[0] = Scale::of(largest);
+            scales[0] = Scale::of(largest_q.bits);
             pack_tokens(lanes, Int8(scales[0]), q, &mut self.int8.queries, FOUR_TIMES_128);
         }
-        largest = 0;
         let parts = |tokens: &'a [f32]| tokens.chunks(part).zip((0..).step_by(PART));
         for (k_part, at) in parts(k) {
             if single {
@@ -197,11 +218,11 @@ impl PackedHead {
                 }
             }
             if int8 {
-                largest = largest_bits(k_part).max(largest);
+                largest_k.look_through(k_part, at * head_dim);
             }
         }
         if int8 {
-            scales[1] = Scale::of(largest);
+            scales[1] = Scale::of(largest_k.bits);
             for Range { start, end } in head.runs(Precision::Int8) {
                 let k = tokens(k, start, end, head_dim);
                 let to = &mut self.int8.keys[start * head_dim / 4..];
@@ -215,7 +236,6 @@ impl PackedHead {
                 }
             }
         }
-        largest = 0;
         let copied = single && !on_a_cache_line(v);
         for (v_part, at) in parts(v) {
             if copied {
@@ -232,11 +252,11 @@ impl PackedHead {
                 }
             }
             if int8 {
-                largest = largest_bits(v_part).max(largest);
+                largest_v.look_through(v_part, at * head_dim);
             }
         }
         if int8 {
-            scales[2] = Scale::of(largest);
+            scales[2] = Scale::of(largest_v.bits);
             for Range { start, end } in head.runs(Precision::Int8) {
                 let v = tokens(v, start, end, head_dim);
                 let to = &mut self.int8.values[start * head_dim / 4..];
@@ -296,8 +316,7 @@ impl Scale {
     }
 }
 
-/// The largest of the bits of `numbers` without their signs. They order like the numbers, with infinity and NaN on top: a maximum
-/// that keeps NaN.
+/// The largest of the bits of `numbers` without their signs.
 #[inline(always)]
 fn largest_bits(numbers: &[f32]) -> u32 {
     let largest = |numbers: &[f32]| numbers.iter().fold(0, |max, x| max.max(x.abs().to_bits()));
@@ -580,7 +599,11 @@ mod tests {
             words.fill(NOTHING);
         }
         let (q, k, v) = (&numbers[..BLOCK * D], &numbers[..], &values[1..]);
-        packed.fill(Portable, Head { block_size: BLOCK, q, k, v, uses: [true; 3], forms: &forms }, D);
+        packed.fill(
+            Portable,
+            Head { block_size: BLOCK, q, k, v, uses: [true; 3], forms: &forms, largest: Default::default() },
+            D,
+        );
         let PackedHead { single_keys, single_values, half, int8, .. } = &packed;
         let of_precision = [
             (Precision::Int8, 4, [&int8.keys, &int8.values]),

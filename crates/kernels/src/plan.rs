@@ -12,12 +12,12 @@ use crate::{
     crew::{self, Parts},
     inputs,
     kernel::Instructions,
-    packed::{Head, Pack, PackedHead},
+    packed::{Head, Largest, Pack, PackedHead},
     phases::{Phases, Stopwatch},
     promotion,
     row::{self, Row},
     shared_heads::SharedHeads,
-    tile::{AttendRows, Job, Next},
+    tile::{AttendRows, Job, Looked, Next},
     workspace::{Scratch, WorkspaceSize},
 };
 
@@ -237,29 +237,26 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn pack_head(self, &Row { head, block_size, .. }: &Row, packed: &mut PackedHead) {
+    fn pack_head(self, &Row { head, block_size, .. }: &Row, largest: [Largest; 3], packed: &mut PackedHead) {
         let (q, k, v) = self.head(head);
-        let head = Head { q, k, v, uses: self.plan.uses[head], forms: &self.plan.forms[head], block_size };
+        let head = Head { q, k, v, uses: self.plan.uses[head], forms: &self.plan.forms[head], largest, block_size };
         self.plan.instructions.run(Pack { packed, head, head_dim: self.plan.shape.head_dim as usize });
     }
 
     /// Head by head, in the same room, so that what has been packed is still in the cache.
     fn attend_heads(self, packed: &mut PackedHead, out: &mut [f32], scratch: &mut Scratch, watch: &mut Stopwatch) {
         let d = self.plan.shape.head_dim as usize;
-        let mut out = out;
+        let (mut out, mut largest) = (out, Default::default());
         for rows in self.plan.rows.chunk_by(|a, b| a.head == b.head) {
             let first = &rows[0];
-            self.pack_head(first, packed);
+            self.pack_head(first, largest, packed);
             watch.lap(|phases| &mut phases.packing);
-            let next = first.head + 1;
-            let next = match next < self.plan.shape.heads as usize {
-                true => Next::of(self.head(next).into()),
-                false => Next::default(),
-            };
+            let next = self.next(Some(first.head + 1).filter(|&next| next < self.plan.uses.len()));
+            let mut looked = Looked::default();
             let queries: usize = rows.iter().map(|row| row.queries.len()).sum();
             let (here, rest) = out.split_at_mut(queries * d);
-            self.attend_rows(rows, packed, here, &next, scratch, watch);
-            out = rest;
+            self.attend_rows(rows, packed, here, &next, &mut looked, scratch, watch);
+            (out, largest) = (rest, looked.largest());
         }
     }
 
@@ -276,6 +273,7 @@ impl<'a> Call<'a> {
         crew::together(workers - 1, &|worker| {
             // SAFETY: no two workers have the same number.
             let scratch = &mut unsafe { scratch.part(worker..worker + 1) }[0];
+            let mut known = Known::default();
             for share in (worker..workers).chain(0..worker) {
                 loop {
                     let at = next[share].fetch_add(1, Ordering::Relaxed);
@@ -285,23 +283,28 @@ impl<'a> Call<'a> {
                     // Who draws the next band of a share is likely to be who has drawn this one.
                     let next = self.plan.bands[..self.plan.shares[share].end].get(at + 1);
                     // SAFETY: every number is drawn once, and is a band of its own.
-                    unsafe { self.attend_band(&self.plan.bands[at], next, heads, worker, &out, scratch) };
+                    known =
+                        unsafe { self.attend_band(&self.plan.bands[at], next, known, heads, worker, &out, scratch) };
                 }
             }
         });
     }
 
+    /// Gives what it has found of the next band's head.
+    ///
     /// # Safety
     /// The band's part of the output is in nobody else's hands.
+    #[expect(clippy::too_many_arguments, reason = "those of `attend_rows`, and whose they are")]
     unsafe fn attend_band(
         self,
         band: &Range<usize>,
         next: Option<&Range<usize>>,
+        known: Known,
         heads: &SharedHeads,
         worker: usize,
         out: &Parts<'_, f32>,
         scratch: &mut Scratch,
-    ) {
+    ) -> Known {
         let AttentionShape { queries, head_dim, .. } = self.plan.shape;
         let rows = &self.plan.rows[band.clone()];
         let (first, last) = (&rows[0], &rows[rows.len() - 1]);
@@ -309,22 +312,37 @@ impl<'a> Call<'a> {
         // SAFETY: rows are different queries, and these are the band's.
         let out = unsafe { out.part(at(first.queries.start)..at(last.queries.end)) };
         let next = next.map(|next| self.plan.rows[next.start].head).filter(|&next| next != first.head);
-        let next = next.map_or_else(Next::default, |next| Next::of(self.head(next).into()));
+        let (of_next, mut looked) = (self.next(next), Looked::default());
+        let largest = if known.head == Some(first.head) { known.largest } else { Default::default() };
         heads.with(
             first.head,
             worker,
-            |packed| self.pack_head(first, packed),
-            |packed| self.attend_rows(rows, packed, out, &next, scratch, &mut Stopwatch::default()),
+            |packed| self.pack_head(first, largest, packed),
+            |packed| self.attend_rows(rows, packed, out, &of_next, &mut looked, scratch, &mut Stopwatch::default()),
         );
+        Known { head: next, largest: looked.largest() }
+    }
+
+    /// What is packed after the head at hand.
+    fn next(self, head: Option<usize>) -> Next<'a> {
+        head.map_or_else(Next::default, |head| {
+            let (q, k, v) = self.head(head);
+            let bytes = [q, k, v].map(size_of_val).iter().sum::<usize>();
+            // Heads of several precisions are looked through while they are packed, part by part in the innermost cache.
+            let looks = self.plan.uses[head] == [true, false, false] && bytes <= LOOKED_AT_UP_TO;
+            Next::of([q, k, v], looks)
+        })
     }
 
     /// Rows of one head.
+    #[expect(clippy::too_many_arguments, reason = "each is of one kind")]
     fn attend_rows(
         self,
         rows: &[Row],
         packed: &PackedHead,
         out: &mut [f32],
         next: &Next<'a>,
+        looked: &mut Looked,
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
     ) {
@@ -341,7 +359,7 @@ impl<'a> Call<'a> {
             v,
             packed,
         };
-        self.plan.instructions.run(AttendRows { job, rows, out, next, scratch, watch });
+        self.plan.instructions.run(AttendRows { job, rows, out, next, looked, scratch, watch });
     }
 
     /// Queries and live keys and values of one head.
@@ -358,6 +376,17 @@ impl<'a> Call<'a> {
 
 /// Bytes of inputs and output above which a tile asks for its output's cache lines before those of the next head (docs/decisions/209).
 const OUTPUT_IS_FAR_ABOVE: usize = 8 << 20;
+
+/// Bytes of a head's inputs up to which its largest numbers are looked for ahead: with more, what has been looked through is no longer in the
+/// second cache when it is packed (docs/decisions/209).
+const LOOKED_AT_UP_TO: usize = 512 << 10;
+
+/// What a thread knows of a head that it has not packed.
+#[derive(Default, Clone, Copy)]
+struct Known {
+    head: Option<usize>,
+    largest: [Largest; 3],
+}
 
 /// Bands that there are about for each thread, so that one that started late still finds work.
 const BANDS_A_THREAD: usize = 8;

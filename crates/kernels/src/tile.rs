@@ -23,7 +23,7 @@ mod weights;
 
 use std::ops::Range;
 
-pub(crate) use ahead::Next;
+pub(crate) use ahead::{Looked, Next};
 pub(crate) use chunk::{Chunk, ROOM};
 pub(crate) use operand::{Half, Int8, Operand, Single};
 pub(crate) use scores::Seen;
@@ -90,6 +90,7 @@ pub(crate) struct AttendRows<'a, 'b> {
     pub out: &'a mut [f32],
     /// What the next head is packed from, which is asked for meanwhile.
     pub next: &'a Next<'b>,
+    pub looked: &'a mut Looked,
     pub scratch: &'a mut Scratch,
     pub watch: &'a mut Stopwatch,
 }
@@ -99,7 +100,7 @@ impl OnLanes for AttendRows<'_, '_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { job, rows, out, next, scratch, watch } = self;
+        let Self { job, rows, out, next, looked, scratch, watch } = self;
         let (head, d) = (job.packed, job.head_dim);
         let span = L::WIDTH.min(job.block_size);
         let score_scale = std::f32::consts::LOG2_E / (d as f32).sqrt();
@@ -135,7 +136,7 @@ impl OnLanes for AttendRows<'_, '_> {
                 let (here, rest) = out.split_at_mut(queries.len() * d);
                 out = rest;
                 // A copy, and back: a reference would tie the lifetimes of all tiles together.
-                let mut tile = Tile::start(&job, queries, here, ahead);
+                let mut tile = Tile::start(&job, queries, here, ahead, looked);
                 let mut columns = columns;
                 if let Int8Softmax::Integer(normalisation) = job.int8_softmax {
                     let [of_int8, of_half, of_single] = columns;
@@ -184,6 +185,7 @@ struct Tile<'a> {
     /// Lines of the output that are still to be asked for, from the end.
     unasked: usize,
     ahead: Ahead<'a>,
+    looked: &'a mut Looked,
 }
 
 /// A number for each query of a tile.
@@ -218,7 +220,13 @@ impl Numbers {
 
 impl<'a> Tile<'a> {
     #[inline(always)]
-    fn start(job: &'a Job<'a>, queries: Range<usize>, out: &'a mut [f32], ahead: Ahead<'a>) -> Self {
+    fn start(
+        job: &'a Job<'a>,
+        queries: Range<usize>,
+        out: &'a mut [f32],
+        ahead: Ahead<'a>,
+        looked: &'a mut Looked,
+    ) -> Self {
         // The smallest finite number, not minus infinity: then a difference of maxima is never NaN.
         let unasked = out.len().div_ceil(LINE);
         Self {
@@ -231,6 +239,7 @@ impl<'a> Tile<'a> {
             far: false,
             unasked,
             ahead,
+            looked,
         }
     }
 
@@ -319,7 +328,14 @@ impl<'a> Tile<'a> {
     ) {
         seen.restart(self.queries.len());
         match self.int8_scale(operands) {
-            Int8Scale::Pairs(_) => self.score::<L, Int8, Pairs>(lanes, run, operands, scores, seen),
+            Int8Scale::Pairs(_) => {
+                // Beside fewer vectors of keys it costs what it saves, or more.
+                let looks = L::WIDTH == LINE && run.vectors::<L>() > 2 && self.ahead.looks(self.looked);
+                match looks {
+                    true => self.score::<L, Int8, Pairs<true>>(lanes, run, operands, scores, seen),
+                    false => self.score::<L, Int8, Pairs<false>>(lanes, run, operands, scores, seen),
+                }
+            }
             Int8Scale::Floats(_) => self.score::<L, Int8, Floats>(lanes, run, operands, scores, seen),
         }
     }

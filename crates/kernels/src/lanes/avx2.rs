@@ -288,6 +288,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn larger_bits(self, largest: __m256i, number: __m256i) -> __m256i {
+        unsafe { _mm256_max_epu32(largest, _mm256_and_si256(number, _mm256_set1_epi32(i32::MAX))) }
+    }
+
+    #[inline(always)]
     fn round(self, x: __m256) -> __m256i {
         unsafe { _mm256_cvtps_epi32(x) }
     }

@@ -335,6 +335,11 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn larger_bits(self, largest: __m512i, number: __m512i) -> __m512i {
+        unsafe { _mm512_max_epu32(largest, _mm512_and_si512(number, _mm512_set1_epi32(i32::MAX))) }
+    }
+
+    #[inline(always)]
     fn round(self, x: __m512) -> __m512i {
         unsafe { _mm512_cvtps_epi32(x) }
     }

@@ -248,6 +248,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn larger_bits(self, largest: Self::Word, number: Self::Word) -> Self::Word {
+        each(|lane| largest[lane].max(number[lane] & i32::MAX as u32))
+    }
+
+    #[inline(always)]
     fn round(self, x: Self::Float) -> Self::Word {
         each(|lane| (x[lane] + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()))
     }

@@ -1,16 +1,46 @@
+use crate::packed::{Largest, words};
+
 /// Numbers of a cache line.
 pub(super) const LINE: usize = 16;
-type Line = [f32; LINE];
+type Line = [u32; LINE];
 
 /// Three tensors that will be needed.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Next<'a>([&'a [Line]; 3]);
+pub(crate) struct Next<'a> {
+    tensors: [&'a [Line]; 3],
+    /// Whether their largest numbers are worth [looking](Looked) for.
+    looks: bool,
+}
 
 impl<'a> Next<'a> {
-    pub(crate) fn of(tensors: [&'a [f32]; 3]) -> Self {
-        Self(tensors.map(|tensor| tensor.as_chunks().0))
+    pub(crate) fn of(tensors: [&'a [f32]; 3], looks: bool) -> Self {
+        Self { tensors: tensors.map(|tensor| words(tensor).as_chunks().0), looks }
     }
 }
+
+/// Their largest numbers, lane by lane, as far as lines that had been asked for have been read while 8-bit blocks were multiplied. A
+/// head of such blocks alone would be read once more for them.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Looked {
+    pub bits: [[u32; LINE]; 3],
+    lines: [usize; 3],
+    /// Whether nothing is left that is worth it.
+    done: bool,
+}
+
+impl Looked {
+    pub(crate) fn largest(&self) -> [Largest; 3] {
+        let of = |tensor: usize| match self.lines[tensor] {
+            0 => Largest::default(),
+            lines => Largest { of: lines * LINE, bits: self.bits[tensor].iter().fold(0, |max, &bits| max.max(bits)) },
+        };
+        [of(0), of(1), of(2)]
+    }
+}
+
+/// Lines from asking for one to reading it: time to come from the third cache.
+const ON_THE_WAY: usize = 64;
 
 /// How many lines of them have been asked for. A reference and a number: what is copied from tile to tile with one load is what
 /// was stored with one, for which a load does not wait.
@@ -29,7 +59,7 @@ impl<'a> Ahead<'a> {
     #[inline(always)]
     pub(super) fn take(&mut self, count: usize) -> &'a [Line] {
         let mut at = self.asked;
-        for lines in self.next.0 {
+        for lines in self.next.tensors {
             if let Some(rest @ [_, ..]) = lines.get(at..) {
                 let lines = &rest[..count.min(rest.len())];
                 self.asked += lines.len();
@@ -38,6 +68,30 @@ impl<'a> Ahead<'a> {
             at -= lines.len();
         }
         &[]
+    }
+
+    /// Whether there are lines to be looked through.
+    #[inline(always)]
+    pub(super) fn looks(&self, looked: &Looked) -> bool {
+        self.next.looks && !looked.done
+    }
+
+    /// The next `count` lines of one tensor to be looked through, and which one that is, if they have been asked for for some time. Of what is
+    /// left at the end of a tensor, none.
+    #[inline(always)]
+    pub(super) fn look(&self, looked: &mut Looked, count: usize) -> Option<(usize, &'a [Line])> {
+        let mut arrived = self.asked.saturating_sub(ON_THE_WAY);
+        for (tensor, lines) in self.next.tensors.into_iter().enumerate() {
+            let at = looked.lines[tensor];
+            if let Some(lines) = lines[at..].get(..count) {
+                let come = at + count <= arrived;
+                looked.lines[tensor] += if come { count } else { 0 };
+                return come.then_some((tensor, lines));
+            }
+            arrived = arrived.saturating_sub(lines.len());
+        }
+        looked.done = true;
+        None
     }
 }
 
@@ -49,7 +103,7 @@ mod tests {
     fn every_line_is_asked_for_once_and_none_of_two_tensors_together() {
         let numbers: Vec<f32> = (0..16 * 12 + 5).map(|at| at as f32).collect();
         // Five lines, none, and seven, of which a part of an eighth is left alone.
-        let next = Next::of([&numbers[..16 * 5], &[], &numbers[16 * 5..]]);
+        let next = Next::of([&numbers[..16 * 5], &[], &numbers[16 * 5..]], false);
         let mut ahead = Ahead::of(&next);
         let mut taken = Vec::new();
         loop {
@@ -57,9 +111,40 @@ mod tests {
             if lines.is_empty() {
                 break;
             }
-            taken.push(lines.iter().map(|line| line[0] as usize / 16).collect::<Vec<_>>());
+            taken.push(lines.iter().map(|line| f32::from_bits(line[0]) as usize / 16).collect::<Vec<_>>());
         }
         assert_eq!(taken, [vec![0, 1, 2, 3], vec![4], vec![5, 6, 7, 8], vec![9, 10, 11]]);
         assert!(Ahead::of(&Next::default()).take(4).is_empty());
+    }
+
+    #[test]
+    fn lines_are_looked_through_once_when_they_have_been_asked_for_for_some_time() {
+        let numbers = [0.0; 16 * 200];
+        // 200 lines, none, and 70.
+        let next = Next::of([&numbers, &[], &numbers[..16 * 70 + 5]], true);
+        let (mut ahead, mut looked) = (Ahead::of(&next), Looked::default());
+        let mut look = |asked: usize, count: usize| {
+            ahead.asked = asked;
+            assert!(ahead.looks(&looked));
+            let found = ahead.look(&mut looked, count).map(|(tensor, lines)| (tensor, lines.as_ptr(), lines.len()));
+            looked.bits[2][7] = 3;
+            looked.bits[2][9] = 2;
+            (found, looked.largest().map(|largest| largest.of / 16), looked.done)
+        };
+        let of =
+            |tensor: usize, line: usize, count: usize| Some((tensor, next.tensors[tensor][line..].as_ptr(), count));
+        assert_eq!(look(64 + 39, 40), (None, [0, 0, 0], false));
+        assert_eq!(look(64 + 40, 40), (of(0, 0, 40), [40, 0, 0], false));
+        assert_eq!(look(64 + 40, 40), (None, [40, 0, 0], false));
+        assert_eq!(look(64 + 190, 150), (of(0, 40, 150), [190, 0, 0], false));
+        // Ten are left of the first tensor, for its packing.
+        assert_eq!(look(200 + 64 + 19, 20), (None, [190, 0, 0], false));
+        assert_eq!(look(200 + 64 + 20, 20), (of(2, 0, 20), [190, 0, 20], false));
+        assert_eq!(look(270, 5), (of(0, 190, 5), [195, 0, 20], false));
+        assert_eq!(look(270, 40), (None, [195, 0, 20], false));
+        assert_eq!(look(1000, 51), (None, [195, 0, 20], true));
+        assert_eq!(looked.largest()[2], Largest { of: 16 * 20, bits: 3 });
+        assert!(!Ahead::of(&next).looks(&looked));
+        assert!(!Ahead::of(&Next::of([&numbers; 3], false)).looks(&Looked::default()));
     }
 }

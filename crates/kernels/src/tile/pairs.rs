@@ -85,10 +85,11 @@ impl<L: Lanes> ToWeights<L> for OfPairs {
 }
 
 /// Scores of each two queries share a vector, which lies where those of the first would: see [`Lanes::pack_i16`].
-pub(super) struct Pairs;
+pub(super) struct Pairs<const LOOKS: bool>;
 
-impl Outcome<Int8> for Pairs {
+impl<const LOOKS: bool> Outcome<Int8> for Pairs<LOOKS> {
     const TOGETHER: bool = true;
+    const LOOKS: bool = LOOKS;
 
     #[inline(always)]
     unsafe fn write<L: Lanes, const R: usize, const C: usize>(

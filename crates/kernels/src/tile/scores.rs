@@ -21,6 +21,8 @@ pub(super) struct Keys<'a> {
 pub(super) trait Outcome<O: Operand>: Sized {
     /// Whether queries that are multiplied at once are written together, so that a query is none of two such groups.
     const TOGETHER: bool;
+    /// Whether lines of the next head are looked through meanwhile; a line is a vector then.
+    const LOOKS: bool = false;
 
     /// Writes those of `R` queries, from `first` on, and puts down what they have been, unless some are to be hidden.
     ///
@@ -245,7 +247,16 @@ impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bo
                 // What has to be read soon, anyway, where nothing is left to be asked for.
                 None => (packed[of_keys[0][0]..].as_ptr(), 0),
             };
+            let of_next = if B::LOOKS { tile.ahead.look(tile.looked, loops * words) } else { None };
+            let look = match of_next {
+                Some((tensor, lines)) => {
+                    Look { lines: lines.as_flattened(), step: LINE, largest: lanes.load(&tile.looked.bits[tensor]) }
+                }
+                // What is read, anyway, and of which nothing is kept.
+                None => Look { lines: &packed[of_keys[0][0]..], step: 0, largest: lanes.splat(0) },
+            };
             let mut products = Products::<L, O, C> {
+                look,
                 queries,
                 of_queries,
                 packed,
@@ -290,6 +301,9 @@ impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bo
                 }
             }
             total = products.total;
+            if let Some((tensor, _)) = of_next {
+                lanes.store(products.look.largest, &mut tile.looked.bits[tensor]);
+            }
             if !whole {
                 let (fresh, outcome) = (first, PhantomData);
                 lanes.run(Hide::<O, B, C> { tile, run, at, operands, scores, seen, fresh, outcome });
@@ -302,8 +316,19 @@ impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bo
     }
 }
 
+/// Lines of the next head that are looked through for their largest number.
+#[derive(Clone, Copy)]
+struct Look<'a, L: Lanes> {
+    lines: &'a [u32],
+    /// Numbers from one to the next.
+    step: usize,
+    /// [`Lanes::larger_bits`]
+    largest: L::Word,
+}
+
 /// All queries of a tile and `C` vectors of keys, and what becomes of their products.
 pub(super) struct Products<'a, L: Lanes, O: Operand, const C: usize> {
+    look: Look<'a, L>,
     /// `[queries][words]`
     queries: &'a [u32],
     /// Where the words of queries that are multiplied at once begin, from the first of them on.
@@ -342,7 +367,7 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
     /// # Safety
     /// There are `words`, above zero, from each of `of_queries` on in those of query `first` and the following, and for each key
     /// of a vector, or of its halves, from `of_keys` on in `packed`. `scores` are those of `C` vectors of keys, and `first + R`
-    /// queries are no more than a vector has lanes.
+    /// queries are no more than a vector has lanes. In `look` there are lines for all that is still to be multiplied.
     #[inline(always)]
     unsafe fn of<B: Outcome<O>, const R: usize, const HALVES: bool>(
         &mut self,
@@ -355,9 +380,9 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
         // SAFETY: the caller's promise.
         unsafe {
             let sums = match self.words {
-                64 if known => self.multiply::<R, HALVES>(lanes, first, words_of_queries(AT_ONCE, 64), 64, asked),
-                16 if known => self.multiply::<R, HALVES>(lanes, first, words_of_queries(AT_ONCE, 16), 16, asked),
-                words => self.multiply::<R, HALVES>(lanes, first, self.of_queries, words, asked),
+                64 if known => self.multiply::<B, R, HALVES>(lanes, first, words_of_queries(AT_ONCE, 64), 64, asked),
+                16 if known => self.multiply::<B, R, HALVES>(lanes, first, words_of_queries(AT_ONCE, 16), 16, asked),
+                words => self.multiply::<B, R, HALVES>(lanes, first, self.of_queries, words, asked),
             };
             B::write(lanes, sums, first, self);
         }
@@ -379,15 +404,15 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
     /// # Safety
     /// As for [`of`](Self::of); `of_queries` and `words` are the tile's.
     #[inline(always)]
-    unsafe fn multiply<const R: usize, const HALVES: bool>(
-        &self,
+    unsafe fn multiply<B: Outcome<O>, const R: usize, const HALVES: bool>(
+        &mut self,
         lanes: L,
         first: usize,
         of_queries: [usize; AT_ONCE],
         words: usize,
         asked: *const u32,
     ) -> [[O::Sum<L>; C]; R] {
-        let Self { queries, packed, of_keys, start, .. } = *self;
+        let Self { queries, packed, of_keys, start, mut look, .. } = *self;
         // SAFETY: the caller's promise.
         let queries = unsafe { queries.get_unchecked(first * words..) };
         let mut sums = [start; R];
@@ -409,6 +434,11 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
                 };
             }
             lanes.prefetch_for_later(asked.wrapping_add(t * LINE));
+            if B::LOOKS {
+                // SAFETY: likewise.
+                let line = unsafe { look.lines.get_unchecked(t * look.step..) };
+                look.largest = lanes.larger_bits(look.largest, lanes.load(&line[..LINE]));
+            }
             for r in 0..R {
                 // SAFETY: likewise.
                 let query = lanes.splat(unsafe { *queries.get_unchecked(of_queries[r] + t) });
@@ -418,6 +448,10 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
             }
             t += 1;
             if t == words {
+                if B::LOOKS {
+                    look.lines = &look.lines[words * look.step..];
+                    self.look = look;
+                }
                 return sums;
             }
         }

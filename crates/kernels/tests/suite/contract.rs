@@ -7,7 +7,7 @@ use maskwright_blueprint::{AttentionKind, AttentionShape, BlockMask, BlockSize, 
 use maskwright_kernels::{
     AttentionPlan, Inputs, Int8Softmax, Kernel, KernelError, Normalisation, PlanOptions, Promotion, Workspace, oracle,
 };
-use rand::{SeedableRng, rngs::ChaCha8Rng};
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 const SHAPE: AttentionShape =
     AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 40, keys: 40, head_dim: 16, windows: 1 };
@@ -328,6 +328,41 @@ fn heads_that_take_turns_in_one_room_do_not_see_each_other() {
                     assert_eq!(&out, expected, "{live} live keys, {threads} threads, {options:?}");
                     plan.run_in_phases(Inputs::new(&tensors.q, &k, &v), &mut out, &mut workspace).unwrap();
                 }
+            }
+        }
+    }
+}
+
+/// The largest numbers of a head, wherever they are, decide its 8-bit scales: it is as if it were alone, although some are looked for while the head before
+/// is computed.
+#[test]
+fn eight_bit_heads_have_the_scales_of_their_own_numbers() {
+    let shape = AttentionShape { heads: 24, queries: 150, keys: 150, head_dim: 32, ..SHAPE };
+    let len = 150 * 32;
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    for block_size in BlockSize::ALL.into_iter().cycle().take(12) {
+        let mut mask = |_| random_mask(&shape, block_size, 0.6, &[Precision::Int8], &mut rng);
+        let masks: Vec<HeadMask> = (0..shape.heads).map(&mut mask).collect();
+        let mut tensors = Tensors::gaussian(&shape, rng.random());
+        let live = rng.random_range(100..=150);
+        for tensor in [&mut tensors.q, &mut tensors.k, &mut tensors.v] {
+            for of_head in tensor.chunks_exact_mut(len) {
+                of_head[rng.random_range(0..live * 32)] =
+                    rng.random_range(5.0..50.0) * [-1.0, 1.0][rng.random_range(0..2)];
+            }
+        }
+        let Tensors { q, k, v } = &tensors;
+        for options in options().filter(|options| options.int8_softmax == Int8Softmax::Float) {
+            let alone = |head: usize| {
+                let [q, k, v] = [q, k, v].map(|all| &all[head * len..(head + 1) * len]);
+                let shape = AttentionShape { heads: 1, ..shape };
+                run(options, &masks[head..=head], shape, Inputs::new(q, k, v).live_keys(live))
+            };
+            let expected: Vec<f32> = (0..24).flat_map(alone).collect();
+            for threads in [1, 2, 3] {
+                let options = options.threads(NonZeroUsize::new(threads).unwrap());
+                let found = run(options, &masks, shape, Inputs::new(q, k, v).live_keys(live));
+                assert!(found == expected, "{threads} threads, {options:?}");
             }
         }
     }
