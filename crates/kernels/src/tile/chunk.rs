@@ -1,10 +1,17 @@
 use super::{Half, Int8, Job, Operand, Single};
 use crate::lanes::{Lanes, OnLanes};
 
-/// Keys that go through scores, softmax and values together at most, of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL): at 8 and
-/// 32 bit, values of 64 features are about what the innermost cache holds; at 16 bit twice that, for products there begin once a cycle at most.
-/// 8-bit products of that many keys with weights stay below 2^24, where they are exact as floats.
-const MOST: [usize; 3] = [512, 512, 128];
+/// Keys that go through scores, softmax and values together at most, of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL), on any
+/// instruction set: values of 64 features are about what the innermost cache holds at 8 bit, and twice that at 16 bit and, where
+/// [`most_single`] says so, 32 bit, for products there begin once a cycle at most. 8-bit products of that many keys with weights stay below 2^24,
+/// where they are exact as floats.
+const MOST: [usize; 3] = [512, 512, 256];
+
+/// At 32 bit. The CPU with BF16 that this was measured on (Zen 4) begins one product a cycle, for which the second cache is near enough.
+#[inline(always)]
+const fn most_single<L: Lanes>() -> usize {
+    if L::HAS_BF16 { MOST[2] } else { MOST[2] / 2 }
+}
 
 /// Keys whose scores a chunk has room for.
 pub(crate) const ROOM: usize = MOST[0] + MOST[1] + MOST[2];
@@ -63,10 +70,10 @@ impl OnLanes for Fill<'_, '_> {
     #[inline(always)]
     fn on<L: Lanes>(self, _: L) {
         let Self { chunk: Chunk([int8, half, single]), columns: [of_int8, of_half, of_single], job } = self;
-        let [most_int8, most_half, most_single] = MOST;
+        let [most_int8, most_half, _] = MOST;
         *of_int8 = int8.fill::<L, Int8>(of_int8, most_int8, job);
         *of_half = half.fill::<L, Half>(of_half, most_half, job);
-        *of_single = single.fill::<L, Single>(of_single, most_single, job);
+        *of_single = single.fill::<L, Single>(of_single, most_single::<L>(), job);
     }
 }
 

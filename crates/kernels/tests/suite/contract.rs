@@ -538,7 +538,7 @@ fn nan_is_found_in_keys_beside_whose_vector_others_are_hidden() {
 
 #[test]
 fn nan_outlasts_the_chunks_of_keys_that_follow() {
-    // A chunk has no more than 512, 512 and 128 keys of the precisions: the first chunks have all of a mixture, later ones what it has most of.
+    // A chunk has no more than 512, 512 and 256 keys of the precisions: the first chunks have all of a mixture, later ones what it has most of.
     let shape = AttentionShape {
         kind: AttentionKind::CrossAttention,
         heads: 1,
