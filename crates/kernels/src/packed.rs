@@ -66,7 +66,7 @@ pub(crate) struct Head<'a> {
 /// The largest of a tensor's numbers, as far as they have been looked through for 8 bit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Largest {
-    /// So many, from the first on.
+    /// So many of the numbers to come have been.
     pub of: usize,
     /// Its bits, and so those of all without their signs. They order like the numbers, with infinity and NaN on top: a maximum
     /// that keeps NaN.
@@ -74,10 +74,11 @@ pub(crate) struct Largest {
 }
 
 impl Largest {
-    /// Looks through `part`, which begins at number `at`, unless that has been done.
+    /// Looks through the next `part`, as far as that has not been done.
     #[inline(always)]
-    fn look_through(&mut self, part: &[f32], at: usize) {
-        let rest = &part[part.len().min(self.of.saturating_sub(at))..];
+    fn look_through(&mut self, part: &[f32]) {
+        let (done, rest) = part.split_at(self.of.min(part.len()));
+        self.of -= done.len();
         self.bits = largest_bits(rest).max(self.bits);
     }
 }
@@ -187,14 +188,14 @@ impl PackedHead {
         let span = L::WIDTH.min(block_size);
         // One tensor after the other, and one part of it after the other: then it is still in a cache when it is read again. Where there is
         // nothing to do but to look through it, it is one part.
-        let part = if half || single { PART * head_dim } else { q.len().max(k.len()).max(1) };
+        let part = if half || single { PART * head_dim } else { usize::MAX };
         let mut scales = [Scale::default(); 3];
         for (q, at) in q.chunks(part).zip((0..).step_by(part)) {
             if half {
                 pack_tokens(lanes, Half, q, &mut self.half.queries[at / 2..], 0);
             }
             if int8 {
-                largest_q.look_through(q, at);
+                largest_q.look_through(q);
             }
         }
         if int8 {
@@ -218,7 +219,7 @@ impl PackedHead {
                 }
             }
             if int8 {
-                largest_k.look_through(k_part, at * head_dim);
+                largest_k.look_through(k_part);
             }
         }
         if int8 {
@@ -252,7 +253,7 @@ impl PackedHead {
                 }
             }
             if int8 {
-                largest_v.look_through(v_part, at * head_dim);
+                largest_v.look_through(v_part);
             }
         }
         if int8 {
@@ -581,6 +582,17 @@ pub(crate) fn words_mut(floats: &mut [f32]) -> &mut [u32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_looked_through_once() {
+        let mut largest = Largest { of: 5, bits: 9_f32.to_bits() };
+        let mut with = |part: &[f32]| {
+            largest.look_through(part);
+            f32::from_bits(largest.bits)
+        };
+        assert_eq!([with(&[100.0; 3]), with(&[100.0, 100.0, 1.0, -20.0]), with(&[3.0, -30.0])], [9.0, 20.0, 30.0]);
+        assert!(with(&[f32::NAN]).is_nan() && with(&[f32::INFINITY]).is_nan());
+    }
 
     #[test]
     fn blocks_are_packed_as_far_as_a_row_needs_them() {

@@ -17,7 +17,7 @@ use crate::{
     promotion,
     row::{self, Row},
     shared_heads::SharedHeads,
-    tile::{AttendRows, Job, Looked, Next},
+    tile::{AttendRows, Job, Next},
     workspace::{Scratch, WorkspaceSize},
 };
 
@@ -252,11 +252,10 @@ impl<'a> Call<'a> {
             self.pack_head(first, largest, packed);
             watch.lap(|phases| &mut phases.packing);
             let next = self.next(Some(first.head + 1).filter(|&next| next < self.plan.uses.len()));
-            let mut looked = Looked::default();
             let queries: usize = rows.iter().map(|row| row.queries.len()).sum();
             let (here, rest) = out.split_at_mut(queries * d);
-            self.attend_rows(rows, packed, here, &next, &mut looked, scratch, watch);
-            (out, largest) = (rest, looked.largest());
+            largest = self.attend_rows(rows, packed, here, &next, scratch, watch);
+            out = rest;
         }
     }
 
@@ -312,40 +311,41 @@ impl<'a> Call<'a> {
         // SAFETY: rows are different queries, and these are the band's.
         let out = unsafe { out.part(at(first.queries.start)..at(last.queries.end)) };
         let next = next.map(|next| self.plan.rows[next.start].head).filter(|&next| next != first.head);
-        let (of_next, mut looked) = (self.next(next), Looked::default());
+        let of_next = self.next(next);
         let largest = if known.head == Some(first.head) { known.largest } else { Default::default() };
+        let mut known = Known { head: next, largest: Default::default() };
         heads.with(
             first.head,
             worker,
             |packed| self.pack_head(first, largest, packed),
-            |packed| self.attend_rows(rows, packed, out, &of_next, &mut looked, scratch, &mut Stopwatch::default()),
+            |packed| {
+                known.largest = self.attend_rows(rows, packed, out, &of_next, scratch, &mut Stopwatch::default());
+            },
         );
-        Known { head: next, largest: looked.largest() }
+        known
     }
 
     /// What is packed after the head at hand.
     fn next(self, head: Option<usize>) -> Next<'a> {
-        head.map_or_else(Next::default, |head| {
-            let (q, k, v) = self.head(head);
-            let bytes = [q, k, v].map(size_of_val).iter().sum::<usize>();
-            // Heads of several precisions are looked through while they are packed, part by part in the innermost cache.
-            let looks = self.plan.uses[head] == [true, false, false] && bytes <= LOOKED_AT_UP_TO;
-            Next::of([q, k, v], looks)
-        })
+        let Some(head) = head else { return Next::default() };
+        let (q, k, v) = self.head(head);
+        let bytes = [q, k, v].map(size_of_val).iter().sum::<usize>();
+        let mut next = Next::of([q, k, v]);
+        // Heads of several precisions are looked through while they are packed, part by part in the innermost cache.
+        next.looks = self.plan.uses[head] == [true, false, false] && bytes <= LOOKED_AT_UP_TO;
+        next
     }
 
-    /// Rows of one head.
-    #[expect(clippy::too_many_arguments, reason = "each is of one kind")]
+    /// Rows of one head. Gives what it has found of the next one.
     fn attend_rows(
         self,
         rows: &[Row],
         packed: &PackedHead,
         out: &mut [f32],
         next: &Next<'a>,
-        looked: &mut Looked,
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
-    ) {
+    ) -> [Largest; 3] {
         let (q, _, v) = self.head(rows[0].head);
         let job = Job {
             block_size: rows[0].block_size,
@@ -359,7 +359,7 @@ impl<'a> Call<'a> {
             v,
             packed,
         };
-        self.plan.instructions.run(AttendRows { job, rows, out, next, looked, scratch, watch });
+        self.plan.instructions.run(AttendRows { job, rows, out, next, scratch, watch })
     }
 
     /// Queries and live keys and values of one head.

@@ -23,12 +23,12 @@ mod weights;
 
 use std::ops::Range;
 
-pub(crate) use ahead::{Looked, Next};
+pub(crate) use ahead::Next;
 pub(crate) use chunk::{Chunk, ROOM};
 pub(crate) use operand::{Half, Int8, Operand, Single};
 pub(crate) use scores::Seen;
 
-use ahead::{Ahead, LINE};
+use ahead::{Ahead, LINE, Looked};
 use chunk::{Fill, GROUP, Run};
 use pairs::{PairScale, Pairs};
 use scores::{Floats, Keys, Outcome, Score};
@@ -38,7 +38,7 @@ use weights::{Int8Scale, Weigh, Weighed};
 use crate::{
     Int8Softmax,
     lanes::{Lanes, MAX_WIDTH, OnLanes},
-    packed::{PackedHead, words},
+    packed::{Largest, PackedHead, words},
     phases::Stopwatch,
     row::Row,
     workspace::Scratch,
@@ -90,17 +90,17 @@ pub(crate) struct AttendRows<'a, 'b> {
     pub out: &'a mut [f32],
     /// What the next head is packed from, which is asked for meanwhile.
     pub next: &'a Next<'b>,
-    pub looked: &'a mut Looked,
     pub scratch: &'a mut Scratch,
     pub watch: &'a mut Stopwatch,
 }
 
 impl OnLanes for AttendRows<'_, '_> {
-    type Output = ();
+    /// Of the next head's tensors.
+    type Output = [Largest; 3];
 
     #[inline(always)]
-    fn on<L: Lanes>(self, lanes: L) {
-        let Self { job, rows, out, next, looked, scratch, watch } = self;
+    fn on<L: Lanes>(self, lanes: L) -> [Largest; 3] {
+        let Self { job, rows, out, next, scratch, watch } = self;
         let (head, d) = (job.packed, job.head_dim);
         let span = L::WIDTH.min(job.block_size);
         let score_scale = std::f32::consts::LOG2_E / (d as f32).sqrt();
@@ -126,7 +126,7 @@ impl OnLanes for AttendRows<'_, '_> {
             pairs: None,
         };
         let operands = [int8, half, single];
-        let (mut out, mut ahead) = (out, Ahead::of(next));
+        let (mut out, mut ahead, mut looked) = (out, Ahead::of(next), Looked::default());
         for row in rows {
             let [int8, half, single] = &row.blocks;
             let of = |blocks: &Range<usize>| job.live(&job.columns[blocks.start..blocks.end]);
@@ -136,7 +136,7 @@ impl OnLanes for AttendRows<'_, '_> {
                 let (here, rest) = out.split_at_mut(queries.len() * d);
                 out = rest;
                 // A copy, and back: a reference would tie the lifetimes of all tiles together.
-                let mut tile = Tile::start(&job, queries, here, ahead, looked);
+                let mut tile = Tile::start(&job, queries, here, ahead, &mut looked);
                 let mut columns = columns;
                 if let Int8Softmax::Integer(normalisation) = job.int8_softmax {
                     let [of_int8, of_half, of_single] = columns;
@@ -153,6 +153,7 @@ impl OnLanes for AttendRows<'_, '_> {
                 watch.lap(|phases| &mut phases.rows);
             }
         }
+        if next.looks { looked.largest() } else { Default::default() }
     }
 }
 

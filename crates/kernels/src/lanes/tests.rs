@@ -267,6 +267,22 @@ fn a_maximum_and_a_minimum_pass_over_nan() {
 }
 
 #[test]
+fn the_larger_of_bits_forgets_signs_and_keeps_what_is_not_finite() {
+    fn check<L: Lanes>(lanes: L) {
+        let largest = |numbers: [f32; 3]| {
+            let add = |max, x: f32| lanes.larger_bits(max, lanes.splat(x.to_bits()));
+            words(lanes, numbers.into_iter().fold(lanes.splat(0), add))[L::WIDTH - 1]
+        };
+        assert_eq!(largest([1.0, -3.5, 2.0]), 3.5_f32.to_bits());
+        assert_eq!(largest([-0.0, 0.0, -0.0]), 0);
+        assert_eq!(largest([f32::NEG_INFINITY, f32::MAX, 0.0]), f32::INFINITY.to_bits());
+        let nan = f32::from_bits(0xffc0_0001);
+        assert_eq!(largest([nan, f32::INFINITY, 1.0]), 0x7fc0_0001);
+    }
+    on_every_instruction_set!(check);
+}
+
+#[test]
 fn bf16_rounds_as_the_half_crate_does() {
     let ends = [f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, f32::MIN_POSITIVE];
     // Every upper half, with lower halves that are below, on and above the tie.

@@ -9,37 +9,42 @@ type Line = [u32; LINE];
 pub(crate) struct Next<'a> {
     tensors: [&'a [Line]; 3],
     /// Whether their largest numbers are worth [looking](Looked) for.
-    looks: bool,
+    pub looks: bool,
 }
 
 impl<'a> Next<'a> {
-    pub(crate) fn of(tensors: [&'a [f32]; 3], looks: bool) -> Self {
-        Self { tensors: tensors.map(|tensor| words(tensor).as_chunks().0), looks }
+    pub(crate) fn of(tensors: [&'a [f32]; 3]) -> Self {
+        Self { tensors: tensors.map(|tensor| words(tensor).as_chunks().0), looks: false }
+    }
+
+    fn lines(&self) -> usize {
+        self.tensors.iter().map(|lines| lines.len()).sum()
     }
 }
 
-/// Their largest numbers, lane by lane, as far as lines that had been asked for have been read while 8-bit blocks were multiplied. A
-/// head of such blocks alone would be read once more for them.
+/// The largest numbers of a [`Next`], lane by lane, as far as lines that had been asked for have been read while 8-bit blocks were
+/// multiplied. A head of such blocks alone would be read once more for them.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(crate) struct Looked {
+pub(super) struct Looked {
     pub bits: [[u32; LINE]; 3],
     lines: [usize; 3],
-    /// Whether nothing is left that is worth it.
+    /// Whether nothing is left but ends of tensors that are shorter than what a loop reads.
     done: bool,
 }
 
 impl Looked {
-    pub(crate) fn largest(&self) -> [Largest; 3] {
-        let of = |tensor: usize| match self.lines[tensor] {
-            0 => Largest::default(),
-            lines => Largest { of: lines * LINE, bits: self.bits[tensor].iter().fold(0, |max, &bits| max.max(bits)) },
+    #[inline(always)]
+    pub(super) fn largest(&self) -> [Largest; 3] {
+        let of = |tensor: usize| {
+            let bits = self.bits[tensor].iter().fold(0, |max, &bits| max.max(bits));
+            Largest { of: self.lines[tensor] * LINE, bits }
         };
         [of(0), of(1), of(2)]
     }
 }
 
-/// Lines from asking for one to reading it: time to come from the third cache.
+/// Lines from one that is asked for back to one that is read: time to come from the third cache. More or fewer make no difference (docs/decisions/209).
 const ON_THE_WAY: usize = 64;
 
 /// How many lines of them have been asked for. A reference and a number: what is copied from tile to tile with one load is what
@@ -80,7 +85,8 @@ impl<'a> Ahead<'a> {
     /// left at the end of a tensor, none.
     #[inline(always)]
     pub(super) fn look(&self, looked: &mut Looked, count: usize) -> Option<(usize, &'a [Line])> {
-        let mut arrived = self.asked.saturating_sub(ON_THE_WAY);
+        let all = self.next.lines();
+        let mut arrived = if self.asked == all { all } else { self.asked.saturating_sub(ON_THE_WAY) };
         for (tensor, lines) in self.next.tensors.into_iter().enumerate() {
             let at = looked.lines[tensor];
             if let Some(lines) = lines[at..].get(..count) {
@@ -103,7 +109,7 @@ mod tests {
     fn every_line_is_asked_for_once_and_none_of_two_tensors_together() {
         let numbers: Vec<f32> = (0..16 * 12 + 5).map(|at| at as f32).collect();
         // Five lines, none, and seven, of which a part of an eighth is left alone.
-        let next = Next::of([&numbers[..16 * 5], &[], &numbers[16 * 5..]], false);
+        let next = Next::of([&numbers[..16 * 5], &[], &numbers[16 * 5..]]);
         let mut ahead = Ahead::of(&next);
         let mut taken = Vec::new();
         loop {
@@ -121,7 +127,7 @@ mod tests {
     fn lines_are_looked_through_once_when_they_have_been_asked_for_for_some_time() {
         let numbers = [0.0; 16 * 200];
         // 200 lines, none, and 70.
-        let next = Next::of([&numbers, &[], &numbers[..16 * 70 + 5]], true);
+        let next = Next { looks: true, ..Next::of([&numbers, &[], &numbers[..16 * 70 + 5]]) };
         let (mut ahead, mut looked) = (Ahead::of(&next), Looked::default());
         let mut look = |asked: usize, count: usize| {
             ahead.asked = asked;
@@ -140,11 +146,13 @@ mod tests {
         // Ten are left of the first tensor, for its packing.
         assert_eq!(look(200 + 64 + 19, 20), (None, [190, 0, 0], false));
         assert_eq!(look(200 + 64 + 20, 20), (of(2, 0, 20), [190, 0, 20], false));
-        assert_eq!(look(270, 5), (of(0, 190, 5), [195, 0, 20], false));
-        assert_eq!(look(270, 40), (None, [195, 0, 20], false));
-        assert_eq!(look(1000, 51), (None, [195, 0, 20], true));
-        assert_eq!(looked.largest()[2], Largest { of: 16 * 20, bits: 3 });
+        assert_eq!(look(269, 5), (of(0, 190, 5), [195, 0, 20], false));
+        assert_eq!(look(269, 40), (None, [195, 0, 20], false));
+        // Nothing is to come any more.
+        assert_eq!(look(270, 40), (of(2, 20, 40), [195, 0, 60], false));
+        assert_eq!(look(270, 11), (None, [195, 0, 60], true));
+        assert_eq!(looked.largest()[2], Largest { of: 16 * 60, bits: 3 });
         assert!(!Ahead::of(&next).looks(&looked));
-        assert!(!Ahead::of(&Next::of([&numbers; 3], false)).looks(&Looked::default()));
+        assert!(!Ahead::of(&Next::of([&numbers; 3])).looks(&Looked::default()));
     }
 }

@@ -2,15 +2,15 @@ use super::{Half, Int8, Job, Operand, Single};
 use crate::lanes::{Lanes, OnLanes};
 
 /// Keys that go through scores, softmax and values together at most, of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL), on any
-/// instruction set: values of 64 features are about what the innermost cache holds at 8 bit, and twice that at 16 bit and, where
-/// [`most_single`] says so, 32 bit, for products there begin once a cycle at most. 8-bit products of that many keys with weights stay below 2^24,
-/// where they are exact as floats.
+/// instruction set. At 8 bit, values of 64 features are about what the innermost cache holds. At 16 bit they are twice that, for products begin once a
+/// cycle at most; at 32 bit see [`most_single`]. 8-bit products of that many keys with weights stay below 2^24, where they are exact as floats.
 const MOST: [usize; 3] = [512, 512, 256];
 
-/// At 32 bit. The CPU with BF16 that this was measured on (Zen 4) begins one product a cycle, for which the second cache is near enough.
+/// At 32 bit: values of 64 features are what the innermost cache holds, or twice that with BF16. The CPU that this was measured on (Zen 4) begins one
+/// product a cycle, for which the second cache is near enough.
 #[inline(always)]
 const fn most_single<L: Lanes>() -> usize {
-    if L::HAS_BF16 { MOST[2] } else { MOST[2] / 2 }
+    if L::HAS_BF16 { MOST[2] } else { 128 }
 }
 
 /// Keys whose scores a chunk has room for.

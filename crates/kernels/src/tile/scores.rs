@@ -226,6 +226,7 @@ impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bo
         assert!(0 < count && count.max(R) <= L::WIDTH, "a tile has no more queries than a vector has lanes");
         assert!(!B::TOGETHER || count.next_multiple_of(R) <= L::WIDTH, "no query is computed twice");
         assert!(HALVES == (span < L::WIDTH), "vectors have halves where a block has fewer keys");
+        assert!(!B::LOOKS || L::WIDTH == LINE, "a line is a vector");
         let of_queries = words_of_queries(count, words);
         let loops = if in_three::<L, O, R, C>(count) { 3 } else { count.div_ceil(R) };
         let mut total = lanes.floats(lanes.load(&seen.total.0));
@@ -252,8 +253,8 @@ impl<O: Operand, B: Outcome<O>, const R: usize, const C: usize, const HALVES: bo
                 Some((tensor, lines)) => {
                     Look { lines: lines.as_flattened(), step: LINE, largest: lanes.load(&tile.looked.bits[tensor]) }
                 }
-                // What is read, anyway, and of which nothing is kept.
-                None => Look { lines: &packed[of_keys[0][0]..], step: 0, largest: lanes.splat(0) },
+                // Something that is near, of which nothing is kept.
+                None => Look { lines: &[0; LINE], step: 0, largest: lanes.splat(0) },
             };
             let mut products = Products::<L, O, C> {
                 look,
@@ -399,7 +400,7 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
         unsafe { self.scores.get_unchecked_mut(to..to + L::WIDTH) }
     }
 
-    /// `[query][vector]`. Asks for a line from `asked` on with each word.
+    /// `[query][vector]`. Asks for a line from `asked` on with each word, and looks through one of `look` if the outcome does.
     ///
     /// # Safety
     /// As for [`of`](Self::of); `of_queries` and `words` are the tile's.
@@ -436,8 +437,8 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
             lanes.prefetch_for_later(asked.wrapping_add(t * LINE));
             if B::LOOKS {
                 // SAFETY: likewise.
-                let line = unsafe { look.lines.get_unchecked(t * look.step..) };
-                look.largest = lanes.larger_bits(look.largest, lanes.load(&line[..LINE]));
+                let line = unsafe { look.lines.get_unchecked(t * look.step..t * look.step + LINE) };
+                look.largest = lanes.larger_bits(look.largest, lanes.load(line));
             }
             for r in 0..R {
                 // SAFETY: likewise.
