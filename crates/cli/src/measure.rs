@@ -2,14 +2,18 @@
 
 mod floats;
 mod host;
+mod placements;
 mod precisions;
 mod timing;
+mod undisturbed;
 mod workload;
 
 pub(crate) use floats::Floats;
 pub(crate) use host::{Host, Peaks};
+pub(crate) use placements::Placements;
 pub(crate) use precisions::Precisions;
 pub(crate) use timing::{Bench, Inputs, Sampling, Timings};
+pub(crate) use undisturbed::undisturbed;
 pub(crate) use workload::{Spread, Tensors, Workload};
 
 /// Why nothing was measured.

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use maskwright_blueprint::{BlockSize, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -25,17 +23,29 @@ pub struct CalibrationRecord {
     pub spread: f64,
     /// Measured, over all masks that were held out.
     pub held_out: PredictionError,
-    /// Measured: the lowest rank correlation among held-out masks of one length.
+    /// Measured: the lowest rank correlation among held-out masks of one shape.
     pub least_rank_correlation: f64,
-    /// Measured: the rank correlation among held-out masks, by length in tokens; empty in files from before it was kept.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub rank_correlations: BTreeMap<u32, f64>,
+    /// Measured, by shape.
+    pub shapes: Vec<HeldOutShape>,
     /// Measured: how much slower than the fastest the mask is that the prediction picks among a few of equal density; the
     /// mean over many such choices, and the worst.
     pub mean_pick_regret: f64,
     pub worst_pick_regret: f64,
     /// Predicted.
     pub break_even: Vec<BreakEven>,
+}
+
+/// How well masks of self-attention of one shape are predicted that were held out. Measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutShape {
+    pub tokens: u32,
+    pub heads: u32,
+    pub head_dim: u32,
+    /// Masks of all densities.
+    pub error: PredictionError,
+    /// How much slower than the fastest the mask is that the prediction picks among a few of equal density, at worst.
+    pub worst_pick_regret: f64,
 }
 
 /// Below which density blocks of one size and precision are faster than something dense. Predicted.

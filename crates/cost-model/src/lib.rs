@@ -34,7 +34,7 @@ mod work;
 
 pub use alternative::Alternative;
 pub use calibration::{Calibration, PredictionError, Sample, calibrate, calibrate_kernels};
-pub use calibration_record::{BreakEven, CalibrationRecord};
+pub use calibration_record::{BreakEven, CalibrationRecord, HeldOutShape};
 pub use cost::{Bound, Cost, EnergyBand, Kind, Term, Traffic};
 pub use curve::{Curve, Quantity, curves_to_svg};
 pub use dataflow::{Dataflow, UnknownDataflow};

@@ -1,4 +1,8 @@
-use std::{num::NonZeroUsize, path::Path, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use maskwright_blueprint::{BlockSize, Blueprint, Measured, Seconds};
 use maskwright_cost_model::DeviceProfile;
@@ -8,12 +12,16 @@ use super::finest;
 use crate::{
     arguments::CostArguments,
     error::CliError,
-    measure::{Bench, Floats, Host, Inputs, MeasureError, Sampling, Tensors, Timings, Workload},
+    measure::{Bench, Host, Inputs, MeasureError, Placements, Sampling, Workload, undisturbed},
     steps::Steps,
 };
 
-/// Samples of each module.
-const SAMPLES: u64 = 15;
+/// Samples of each module at least.
+const LEAST_ROUNDS: usize = 15;
+
+/// For about so long samples are taken at least: where a core's other thread is somebody else's, it may take half a second
+/// until that is moved away.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// Samples of hot calls last at least this long.
 const SAMPLE: Duration = Duration::from_micros(200);
@@ -23,11 +31,10 @@ struct Timed {
     /// Times that an example passes through the module.
     windows: f64,
     bench: Bench,
-    timings: Timings,
 }
 
-/// Runs the attention of a blueprint's modules on this machine, and the dense one in turn with it: sums of medians, inputs
-/// in the caches.
+/// Runs the attention of a blueprint's modules on this machine, and the dense one in turn with it: sums of the middle ones of
+/// undisturbed samples, inputs in the caches.
 pub(super) fn measure(
     blueprint: &Blueprint,
     device: &DeviceProfile,
@@ -43,27 +50,35 @@ pub(super) fn measure(
     let threads = NonZeroUsize::new(record.threads as usize).unwrap_or(NonZeroUsize::MIN);
     let softmax: Int8Softmax = arguments.softmax.into();
     let dense = Blueprint::dense(blueprint.model().clone(), BlockSize::B32, finest(device));
-    let (mut masked, mut whole, mut values) = (Vec::new(), Vec::new(), 0);
-    for (to, blueprint) in [(&mut masked, blueprint), (&mut whole, &dense)] {
+    let (mut all, mut values) = (Vec::new(), 0);
+    for blueprint in [blueprint, &dense] {
         for (module, masks) in blueprint.model().modules.iter().zip(blueprint.masks()) {
             let workload = Workload::of(module.shape, masks.clone())?;
             values = values.max(workload.values());
             let bench = Bench::new(&workload, kernel, threads, softmax, Promotion::default())?;
-            to.push(Timed { bench, windows: f64::from(module.shape.windows), timings: Timings::default() });
+            all.push(Timed { bench, windows: f64::from(module.shape.windows) });
         }
     }
-    let tensors = Tensors::of_values(values, 1);
-    let mut out = Floats::zeroed(values);
-    let steps = Steps::new("measuring", SAMPLES);
-    for _ in 0..SAMPLES {
-        for timed in masked.iter_mut().chain(&mut whole) {
-            let sampling = Sampling { least: SAMPLE, inputs: Inputs::Hot };
-            timed.timings.add(timed.bench.sample(&tensors, &mut out, sampling)?);
-        }
+    let mut placements = Placements::of_values(values, 1);
+    let mut round = |round: usize| {
+        let (tensors, out) = placements.of_round(round);
+        let sampling = Sampling { least: SAMPLE, inputs: Inputs::Hot };
+        all.iter_mut().map(|timed| timed.bench.sample(tensors, out, sampling)).collect::<Result<Vec<f64>, _>>()
+    };
+    // The first one, which says how long a round takes, does not count.
+    let begun = Instant::now();
+    round(0)?;
+    let rounds = LEAST_ROUNDS.max((LEAST.as_secs_f64() / begun.elapsed().as_secs_f64()).ceil() as usize);
+    let steps = Steps::new("measuring", rounds as u64);
+    let mut samples = Vec::new();
+    for at in 0..rounds {
+        samples.extend(round(at)?);
         steps.advance("");
     }
-    let sum = |of: &[Timed]| Seconds(of.iter().map(|timed| timed.windows * timed.timings.median()).sum());
-    let (seconds, dense) = (sum(&masked), sum(&whole));
+    let found = undisturbed(&samples, all.len());
+    let times: Vec<f64> = all.iter().zip(found).map(|(timed, of)| timed.windows * of.seconds).collect();
+    let (masked, whole) = times.split_at(blueprint.model().modules.len());
+    let [seconds, dense] = [masked, whole].map(|times| Seconds(times.iter().sum()));
     Ok(Measured {
         cpu: host.cpu,
         kernel: kernel.name().into(),

@@ -3,14 +3,13 @@
 mod rounds;
 mod samples;
 mod template;
-mod undisturbed;
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::num::NonZeroUsize;
 
 use maskwright_blueprint::{AttentionKind, AttentionShape, BlockSize, Precision, Seconds, check_writable, write_whole};
 use maskwright_cost_model::{
-    BreakEven, Calibration, CalibrationRecord, CostError, CostModel, Dataflow, DeviceProfile, PredictionError, Sample,
-    Softmax, Work, calibrate_kernels,
+    BreakEven, Calibration, CalibrationRecord, CostError, CostModel, Dataflow, DeviceProfile, HeldOutShape,
+    PredictionError, Sample, Softmax, Work, calibrate_kernels,
 };
 use maskwright_kernels::Kernel;
 use serde::Serialize;
@@ -51,7 +50,7 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
     let held_out: Vec<Sample> = drawn.held_out.iter().flatten().flatten().map(sample).collect();
     let Calibration { mut profile, held_out } = calibrate_kernels(&template, &fit, &held_out, &note)?;
     let model = CostModel::new(&profile, Dataflow::Flash, 1)?;
-    let choices = choices(&model, &drawn)?;
+    let (shapes, regrets) = by_shape(&model, &drawn)?;
     let record = CalibrationRecord {
         cpu: host.cpu,
         kernel: kernel.name().into(),
@@ -62,10 +61,10 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
         rounds: measured.rounds,
         spread: drawn.spread(),
         held_out,
-        least_rank_correlation: choices.rank_correlations.values().copied().fold(1.0, f64::min),
-        rank_correlations: choices.rank_correlations,
-        mean_pick_regret: choices.mean_pick_regret,
-        worst_pick_regret: choices.worst_pick_regret,
+        least_rank_correlation: shapes.iter().map(|shape| shape.error.rank_correlation).fold(1.0, f64::min),
+        mean_pick_regret: regrets.iter().sum::<f64>() / regrets.len().max(1) as f64,
+        worst_pick_regret: shapes.iter().map(|shape| shape.worst_pick_regret).fold(0.0, f64::max),
+        shapes,
         break_even: break_even(&model, &arguments.peer)?,
     };
     profile.calibrated = Some(record.clone());
@@ -78,34 +77,25 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<Answer, CliError> {
     }
 }
 
-/// How good the model's choices are among masks that it was not fitted to.
-struct Choices {
-    /// Of each length, in tokens.
-    rank_correlations: BTreeMap<u32, f64>,
-    mean_pick_regret: f64,
-    worst_pick_regret: f64,
-}
-
-fn choices(model: &CostModel, drawn: &samples::All) -> Result<Choices, CostError> {
+/// How good the model is at each shape of [`samples::HELD_OUT`], and how much slower than the fastest what it picks is, for
+/// every set of masks of equal density.
+fn by_shape(model: &CostModel, drawn: &samples::All) -> Result<(Vec<HeldOutShape>, Vec<f64>), CostError> {
     let pair = |of: &samples::Drawn| -> Result<(Seconds, Seconds), CostError> {
         let work = Work { modules: vec![of.module()], linears: Vec::new(), elementwise: 0 };
         Ok((model.attention(&work)?.seconds, Seconds(of.seconds)))
     };
-    let (mut rank_correlations, mut regrets) = (BTreeMap::new(), Vec::new());
-    for (tokens, of_length) in samples::HELD_OUT_LENGTHS.into_iter().zip(&drawn.held_out) {
-        let mut all = Vec::new();
-        for candidates in of_length {
+    let (mut shapes, mut regrets) = (Vec::new(), Vec::new());
+    for (samples::Shape { tokens, heads, head_dim }, of_shape) in samples::HELD_OUT.into_iter().zip(&drawn.held_out) {
+        let (mut all, first) = (Vec::new(), regrets.len());
+        for candidates in of_shape {
             let pairs: Vec<_> = candidates.iter().map(pair).collect::<Result<_, _>>()?;
             regrets.push(PredictionError::of(&pairs).pick_regret);
             all.extend(pairs);
         }
-        rank_correlations.insert(tokens, PredictionError::of(&all).rank_correlation);
+        let worst_pick_regret = regrets[first..].iter().copied().fold(0.0, f64::max);
+        shapes.push(HeldOutShape { tokens, heads, head_dim, error: PredictionError::of(&all), worst_pick_regret });
     }
-    Ok(Choices {
-        rank_correlations,
-        mean_pick_regret: regrets.iter().sum::<f64>() / regrets.len().max(1) as f64,
-        worst_pick_regret: regrets.iter().copied().fold(0.0, f64::max),
-    })
+    Ok((shapes, regrets))
 }
 
 /// Dense attention that break-even densities are stated for.
@@ -146,12 +136,10 @@ fn shape(tokens: u32) -> AttentionShape {
 fn in_words(written: &Written, profile: &DeviceProfile) -> String {
     let Written { file, record, .. } = written;
     let error = &record.held_out;
-    let correlations: Vec<String> =
-        record.rank_correlations.iter().map(|(tokens, rho)| format!("{rho:.4} ({tokens} tokens)")).collect();
     let mut text = format!(
         "{}: {}, kernel {}, {} thread{}\n\nheld out, {} masks, predicted against measured: off by {} on average, {} in \
-         the middle, {} at the 95th percentile; {} are within 10 %; rank correlation within one length {}; \
-         the mask it would pick among {} is {} slower than the fastest on average, {} at worst",
+         the middle, {} at the 95th percentile; {} are within 10 %; the mask it would pick among {} of equal density is {} \
+         slower than the fastest on average, {} at worst",
         file,
         record.cpu,
         record.kernel,
@@ -162,12 +150,22 @@ fn in_words(written: &Written, profile: &DeviceProfile) -> String {
         percent(error.median),
         percent(error.percentile_95),
         percent(error.within_tenth),
-        correlations.join(", "),
         samples::CANDIDATES,
         percent(record.mean_pick_regret),
         percent(record.worst_pick_regret),
     );
     text = text.lines().map(|line| wrapped(line, 100)).collect::<Vec<_>>().join("\n");
+    let rows = record.shapes.iter().map(|HeldOutShape { tokens, heads, head_dim, error, worst_pick_regret }| {
+        [
+            format!("{heads} x {tokens} tokens x {head_dim}"),
+            percent(error.mean),
+            percent(error.within_tenth),
+            format!("{:.4}", error.rank_correlation),
+            percent(*worst_pick_regret),
+        ]
+    });
+    let headings = ["heads held out", "off by", "within 10 %", "rank correlation", "worst pick"];
+    text += &format!("\n\n{}", table(headings, rows));
     let density = |of: Option<f64>| of.map_or("never".into(), percent);
     let rows = record.break_even.chunks(BlockSize::ALL.len()).filter_map(|sizes| {
         let first = sizes.first()?;

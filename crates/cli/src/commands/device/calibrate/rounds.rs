@@ -5,12 +5,11 @@ use maskwright_kernels::{Kernel, peak};
 use super::{
     samples::All,
     template::{self, Cache},
-    undisturbed::undisturbed,
 };
 use crate::{
     arguments::CalibrateArguments,
     error::CliError,
-    measure::{Floats, Inputs, MeasureError, Peaks, Sampling, Tensors},
+    measure::{Inputs, MeasureError, Peaks, Placements, Sampling, undisturbed},
     steps::Steps,
 };
 
@@ -43,20 +42,20 @@ pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArgu
     let begun = Instant::now();
     let limit = Duration::from_secs(arguments.at_most.into());
     let largest = drawn.iter().map(|of| of.workload.values()).max().unwrap_or(0);
-    let tensors = Tensors::of_values(largest, arguments.seed);
-    let mut out = Floats::zeroed(largest);
+    let mut placements = Placements::of_values(largest, arguments.seed);
     let caches = template::caches().into_iter().map(|cache| (cache, 0.0)).collect();
     let mut measured = Measured { peaks: Peaks::default(), caches, memory_bytes_per_s: 0.0, rounds: 0 };
     let steps = Steps::new("calibration", MOST_ROUNDS.into());
     let (masks, mut samples, mut sums) = (drawn.iter().count(), Vec::new(), Vec::new());
     while measured.rounds < MOST_ROUNDS {
         measured.reach(kernel)?;
+        let (tensors, out) = placements.of_round(measured.rounds as usize);
         for (at, of) in drawn.iter_mut().enumerate() {
             if at % (masks / PEAKS_A_ROUND).max(1) == 0 {
                 measured.peaks.improve(kernel).map_err(MeasureError::from)?;
             }
             let sampling = Sampling { least: Duration::from_micros(100), inputs: Inputs::Hot };
-            let seconds = of.bench.sample(&tensors, &mut out, sampling)?;
+            let seconds = of.bench.sample(tensors, out, sampling)?;
             of.timings.add(seconds);
             samples.push(seconds);
         }

@@ -10,7 +10,7 @@ use crate::measure::{Bench, MeasureError, Precisions, Spread, Timings, Workload}
 /// Masks to time.
 pub(super) struct All {
     pub(super) fit: Vec<Drawn>,
-    /// For each length, sets of [`CANDIDATES`] masks of equal density.
+    /// For each of [`HELD_OUT`], sets of [`CANDIDATES`] masks of equal density.
     pub(super) held_out: Vec<Vec<Vec<Drawn>>>,
 }
 
@@ -28,30 +28,59 @@ pub(super) struct Drawn {
 pub(super) const CANDIDATES: usize = 6;
 
 const FITTED: usize = 480;
-pub(super) const HELD_OUT_LENGTHS: [u32; 6] = [64, 128, 197, 256, 512, 1024];
 const SETS: usize = 8;
-const HEADS: u32 = 4;
 
-/// Fitted masks are drawn over lengths, head widths, block sizes, densities, precisions and both softmaxes, and computed as
-/// they are; those held out mix block sizes and precisions from head to head, as blueprints do, and are computed as is
-/// fastest.
+/// Self-attention that masks are drawn for.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) tokens: u32,
+    pub(super) heads: u32,
+    pub(super) head_dim: u32,
+}
+
+/// Self-attention of models that searches are for: heads of 64 features at any length, as most have them, and others; in this order of a window
+/// of Swin, short sentences in BERT, the quickstart's model, MobileBERT, BERT again, ViT-S, a part of ViT-H, and parts of language models.
+pub(super) const HELD_OUT: [Shape; 11] = [
+    Shape { tokens: 49, heads: 3, head_dim: 32 },
+    Shape { tokens: 64, heads: 12, head_dim: 64 },
+    Shape { tokens: 65, heads: 4, head_dim: 16 },
+    Shape { tokens: 128, heads: 4, head_dim: 32 },
+    Shape { tokens: 128, heads: 12, head_dim: 64 },
+    Shape { tokens: 197, heads: 6, head_dim: 64 },
+    Shape { tokens: 256, heads: 8, head_dim: 64 },
+    Shape { tokens: 257, heads: 4, head_dim: 80 },
+    Shape { tokens: 512, heads: 12, head_dim: 64 },
+    Shape { tokens: 512, heads: 2, head_dim: 128 },
+    Shape { tokens: 1024, heads: 4, head_dim: 64 },
+];
+
+/// Values of a tensor of a fitted mask at most: what takes longer is timed less often.
+const MOST_VALUES: u32 = 400_000;
+
+/// Fitted masks are drawn over lengths, numbers of heads and their widths, block sizes, densities, precisions and both
+/// softmaxes, and computed as they are; those held out mix block sizes and precisions from head to head, as blueprints do, and
+/// are computed as is fastest.
 pub(super) fn draw(kernel: Kernel, threads: NonZeroUsize, seed: u64) -> Result<All, MeasureError> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let fit = (0..FITTED).map(|_| {
         let tokens = (33.0 * 2.0_f64.powf(rng.random_range(0.0..5.25))).round() as u32;
-        let head_dim = *[16, 32, 64, 64, 64, 128].choose(&mut rng).unwrap_or(&64);
-        let spread = spread(&mut rng, None);
+        let head_dim = *[16, 32, 48, 64, 64, 64, 80, 128].choose(&mut rng).unwrap_or(&64);
+        let heads = rng.random_range(2..=12).min(MOST_VALUES / (tokens * head_dim)).max(1);
+        let alike = spread(&mut rng, None);
+        let mixed = rng.random_bool(0.5);
+        let spreads: Vec<Spread> =
+            (0..heads).map(|_| if mixed { spread(&mut rng, Some(alike.density)) } else { alike }).collect();
         let softmax = if rng.random_bool(0.2) { Softmax::Integer } else { Softmax::Float };
-        let workload = Workload::draw(HEADS, tokens, head_dim, |_| spread, rng.random())?;
+        let workload = Workload::draw(heads, tokens, head_dim, |head| spreads[head as usize], rng.random())?;
         Drawn::new(workload, softmax, kernel, threads, Promotion::Never)
     });
     let fit = fit.collect::<Result<_, _>>()?;
-    let held_out = HELD_OUT_LENGTHS.iter().map(|tokens| {
+    let held_out = HELD_OUT.iter().map(|&Shape { tokens, heads, head_dim }| {
         let sets = (0..SETS).map(|_| {
             let density = density(&mut rng);
             let candidates = (0..CANDIDATES).map(|_| {
-                let heads: Vec<Spread> = (0..HEADS).map(|_| spread(&mut rng, Some(density))).collect();
-                let workload = Workload::draw(HEADS, *tokens, 64, |head| heads[head as usize], rng.random())?;
+                let spreads: Vec<Spread> = (0..heads).map(|_| spread(&mut rng, Some(density))).collect();
+                let workload = Workload::draw(heads, tokens, head_dim, |head| spreads[head as usize], rng.random())?;
                 Drawn::new(workload, Softmax::Float, kernel, threads, Promotion::WhereFaster)
             });
             candidates.collect::<Result<Vec<_>, _>>()

@@ -16,17 +16,17 @@ const QUIET: f64 = 1.1;
 const LEAST_SAMPLES: usize = 5;
 
 /// What a call of one mask takes.
-pub(super) struct Undisturbed {
+pub(crate) struct Undisturbed {
     /// The middle one of the samples that count. A single least one is now and then taken at a clock that the others did
     /// not have.
-    pub(super) seconds: f64,
+    pub(crate) seconds: f64,
     /// Whether as many as are needed seem to have been undisturbed.
-    pub(super) quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// For each of `masks`, which were timed in turn, round after round; `samples` are those of whole rounds, in the order in
 /// which they were taken.
-pub(super) fn undisturbed(samples: &[f64], masks: usize) -> Vec<Undisturbed> {
+pub(crate) fn undisturbed(samples: &[f64], masks: usize) -> Vec<Undisturbed> {
     let of_mask = |mask: usize| samples.iter().enumerate().skip(mask).step_by(masks.max(1));
     let least: Vec<f64> =
         (0..masks).map(|mask| of_mask(mask).map(|(_, &sample)| sample).fold(f64::INFINITY, f64::min)).collect();
