@@ -120,14 +120,20 @@ fn a_calibrated_machine_is_the_host_and_what_it_takes_stands_beside_what_was_pre
     let written = folder.run(["device", "calibrate", "--at-most", "1", "--json"]).result("device calibrate");
     assert_eq!((&written["file"], &written["device"]), (&Value::from("host.ron"), &Value::from("host")));
     let record = &written["record"];
-    assert_eq!(record["held_out"]["samples"], 6 * 8 * 6); // lengths, sets, candidates
+    let shapes = record["shapes"].as_array().unwrap();
+    let all = shapes.len() as u64 * 8 * 6; // sets, candidates
+    assert_eq!((record["held_out"]["samples"].as_u64(), all), (Some(all), 528));
     assert_eq!(record["break_even"].as_array().unwrap().len(), 3 * 3); // precisions, block sizes
-    let correlations = record["rank_correlations"].as_object().unwrap();
-    let mut lengths: Vec<u32> = correlations.keys().map(|tokens| tokens.parse().unwrap()).collect();
-    lengths.sort_unstable();
-    assert_eq!(lengths, [64, 128, 197, 256, 512, 1024]);
-    let least = correlations.values().map(|of_length| of_length.as_f64().unwrap()).fold(1.0, f64::min);
+    for (features, shortest) in [("16", 65), ("32", 49), ("64", 64), ("80", 257), ("128", 512)] {
+        let of_width = shapes.iter().filter(|shape| shape["head_dim"].to_string() == features);
+        assert_eq!(of_width.filter_map(|shape| shape["tokens"].as_u64()).min(), Some(shortest));
+    }
+    let of_shapes = |of: fn(&Value) -> &Value| shapes.iter().map(move |shape| of(shape).as_f64().unwrap());
+    let least = of_shapes(|shape| &shape["error"]["rank_correlation"]).fold(1.0, f64::min);
     assert_eq!(record["least_rank_correlation"], least);
+    assert_eq!(record["worst_pick_regret"], of_shapes(|shape| &shape["worst_pick_regret"]).fold(0.0, f64::max));
+    let mean = of_shapes(|shape| &shape["error"]["mean"]).sum::<f64>() / shapes.len() as f64;
+    assert!((record["held_out"]["mean"].as_f64().unwrap() / mean - 1.0).abs() < 1e-9);
     assert!(folder.run(["device", "check", "host.ron"]).good().starts_with("ok  host.ron: host, "));
     let priced = folder.run(["cost", "tiny.ron", "-d", "host", "--measure", "--record", "--json"]).result("cost");
     let measured = &priced[0]["measured"];
