@@ -5,8 +5,8 @@ faster or slower each is than the first: what a change to the kernels brought.
     git worktree add /somewhere/before COMMIT && cargo build --release -p maskwright-kernels      # in both trees, one after the other
     python3 scripts/peers/builds.py BEFORE.so AFTER.so [--tokens 64,197,512] [--block 8] [--densities 0.5,0.1] [--causal]
 
-Milliseconds and differences are of tenth percentiles and, in parentheses, of medians. Name one library twice, by a copy, to see what
-differs by chance. It needs numpy. One thread, 12 heads of 64, hot, inputs on cache lines.
+Milliseconds and differences are of tenth percentiles and, in parentheses, of medians. Calls count when the core
+was whole (compare.py). Name one library twice, by a copy, to see what differs by chance. It needs numpy. One thread, 12 heads of 64, hot, inputs on cache lines.
 """
 import argparse, ctypes as c, time
 
@@ -26,28 +26,33 @@ def main():
     args = parse.parse_args()
     compare.BLOCK = args.block
     libraries = [c.CDLL(path) for path in args.libraries]
+    core = compare.Core(libraries[0], np.random.default_rng(1))
     for tokens in map(int, args.tokens.split(",")):
         for density in map(float, args.densities.split(",")):
             for name, shares in compare.SHARES.items():
                 rng = np.random.default_rng(7)
                 normal = lambda: rng.standard_normal((compare.HEADS, tokens, compare.WIDTH), np.float32)
-                q, k, v = (compare.on_a_line(normal()) for _ in range(3))
+                place = [compare.on_a_line(normal()) for _ in range(3)]
                 mask = compare.draw(tokens, density, shares, rng)
-                runs = [compare.ours(library, mask, q, k, v, args.causal) for library in libraries]
-                times = [[] for _ in runs]
+                runs = [compare.ours(library, mask, [place], args.causal)[0] for library in libraries]
+                outputs, times = [run().copy() for run in runs], [[] for _ in runs]
                 end, turn = time.perf_counter() + args.seconds, 0
                 while time.perf_counter() < end or turn < 10:
                     for at in range(len(runs)):
                         at = (at + turn) % len(runs)
                         runs[at]()  # what the one before left in the caches is gone then
+                        before = core.seconds()
                         start = time.perf_counter()
                         runs[at]()
-                        times[at].append(time.perf_counter() - start)
+                        seconds = time.perf_counter() - start
+                        times[at].append((max(before, core.seconds()), seconds))
                     turn += 1
+                times = [core.undisturbed(of) for of in times]
                 shown = [[np.percentile(of, p) * 1e3 for p in (10, 50)] for of in times]
                 differ = [" ".join(f"{100 * (x / y - 1):+.1f}" for x, y in zip(of, shown[0])) for of in shown[1:]]
                 differ = ", ".join("{} % ({} %)".format(*pair.split()) for pair in differ)
-                print(f"{tokens:5} tokens  {density:4}  {name:>8}  {shown[0][0]:.4f} ms ({shown[0][1]:.4f})  {differ}", flush=True)
+                apart = max(float(np.abs(outputs[0] - output).max()) for output in outputs)
+                print(f"{tokens:5} tokens  {density:4}  {name:>8}  {shown[0][0]:.4f} ms ({shown[0][1]:.4f})  {differ}  outputs apart by {apart:.1e}", flush=True)
 
 
 main()

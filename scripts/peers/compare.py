@@ -6,14 +6,18 @@ same mask), in turn, in one process, on the same q, k and v, and prints how many
     python3 -m venv /somewhere && /somewhere/bin/pip install numpy torch openvino    # several GB; FlexAttention needs a C++ compiler
     /somewhere/bin/python scripts/peers/compare.py target/release/libmaskwright_kernels.so [--tokens 512,2048] [--json]
 
-Ratios are of medians and, in parentheses, of each library's best call, which other work on the machine disturbs least. Peers
+Ratios are of medians and, in parentheses, of each library's best call. Inputs lie at several places of memory in turn: which
+pages share the sets of a cache is chance. A call counts when the core was whole before and after it, which a few microseconds of
+our attention tell: where a core runs two threads and the other one is somebody else's, they take a third longer, and what waits for memory less. How many did not count is printed. Peers
 that are not installed, or fail, are left out, and named on stderr. One thread, 12 heads of 64, blocks of 16, hot.
 """
 import argparse, ctypes as c, json, statistics, sys, time
 
 import numpy as np
 
-HEADS, WIDTH, BLOCK = 12, 64, 16
+HEADS, WIDTH, BLOCK, PLACES = 12, 64, 16, 4
+WARM_UP = 5  # so many calls it takes until caches and branch predictors hold nothing of another library
+WHOLE = 1.12  # a core is whole that takes at most so much longer than it has ever taken for the same
 SHARES = {"fp32": (0, 0, 1), "bf16": (0, 1, 0), "int8": (1, 0, 0), "40/40/20": (0.4, 0.4, 0.2)}
 
 
@@ -25,10 +29,10 @@ class Mask(c.Structure):
     _fields_ = [("block_size", c.c_uint32), ("blocks", c.POINTER(c.c_uint8)), ("len", c.c_size_t)]
 
 
-def draw(tokens, density, shares, rng):
+def draw(tokens, density, shares, rng, heads=HEADS):
     """[heads, blocks, blocks] of 0, 1, 2, 4: the diagonal and equally many others in every row."""
     blocks = -(-tokens // BLOCK)
-    mask = np.zeros((HEADS, blocks, blocks), np.uint8)
+    mask = np.zeros((heads, blocks, blocks), np.uint8)
     for head in mask:
         for row in range(blocks):
             others = rng.permutation([column for column in range(blocks) if column != row])
@@ -46,43 +50,78 @@ def on_a_line(numbers, offset=0):
     return moved
 
 
-def ours(library, mask, q, k, v, causal=False):
+def ours(library, mask, places, causal=False):
     library.maskwright_error_message.restype = c.c_char_p
-    tokens = q.shape[1]
-    masks = (Mask * HEADS)(*[Mask(BLOCK, m.ctypes.data_as(c.POINTER(c.c_uint8)), m.size) for m in mask])
-    plan, workspace, out = c.c_void_p(), c.c_void_p(), on_a_line(np.zeros_like(q), q.ctypes.data % 64)
+    heads, tokens, width = places[0][0].shape
+    masks = (Mask * heads)(*[Mask(BLOCK, m.ctypes.data_as(c.POINTER(c.c_uint8)), m.size) for m in mask])
+    plan, workspace = c.c_void_p(), c.c_void_p()
 
     def check(status):
         if status:
             sys.exit(library.maskwright_error_message().decode())
 
-    module = Module(int(causal), HEADS, tokens, tokens, WIDTH, 1, 0)
-    check(library.maskwright_plan_new(c.byref(module), masks, c.c_size_t(HEADS), c.byref(plan)))
+    module = Module(int(causal), heads, tokens, tokens, width, 1, 0)
+    check(library.maskwright_plan_new(c.byref(module), masks, c.c_size_t(heads), c.byref(plan)))
     check(library.maskwright_workspace_new(plan, c.byref(workspace)))
-    floats = [x for a in (q, k, v) for x in (a.ctypes.data_as(c.c_void_p), c.c_size_t(a.size))]
-    tail = [c.c_size_t(2**64 - 1), out.ctypes.data_as(c.c_void_p), c.c_size_t(out.size), workspace]
-    return lambda: check(library.maskwright_run(plan, *floats, *tail)) or out
+
+    def at(q, k, v):
+        out = on_a_line(np.zeros_like(q), q.ctypes.data % 64)
+        floats = [x for a in (q, k, v) for x in (a.ctypes.data_as(c.c_void_p), c.c_size_t(a.size))]
+        tail = [c.c_size_t(2**64 - 1), out.ctypes.data_as(c.c_void_p), c.c_size_t(out.size), workspace]
+        return lambda: check(library.maskwright_run(plan, *floats, *tail)) or out
+
+    return [at(*place) for place in places]
 
 
-def torch_sdpa(q, k, v):
+class Core:
+    """Whether this process has the core that it runs on for itself."""
+
+    def __init__(self, library, rng):
+        place = [on_a_line(rng.standard_normal((2, 64, 16), np.float32)) for _ in range(3)]
+        (self.probe,), self.least = ours(library, draw(64, 0.5, SHARES["bf16"], rng, 2), [place]), float("inf")
+
+    def seconds(self):
+        times = []
+        for _ in range(4):
+            begun = time.perf_counter()
+            self.probe()
+            times.append(time.perf_counter() - begun)
+        least = min(times)
+        self.least = min(self.least, least)
+        return least
+
+    def undisturbed(self, samples):
+        """Of pairs of what the probe and a call took the calls while the core was whole; all of them where it never was."""
+        return [call for probe, call in samples if probe <= WHOLE * self.least] or [call for _, call in samples]
+
+
+def torch_sdpa(places):
     import torch
 
     torch.set_num_threads(1)
-    q, k, v = (torch.from_numpy(a)[None] for a in (q, k, v))
-    return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)[0].numpy()
+
+    def at(*place):
+        q, k, v = (torch.from_numpy(a)[None] for a in place)
+        return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)[0].numpy()
+
+    return [at(*place) for place in places]
 
 
-def flex(q, k, v, mask):
+def flex(places, mask):
     import torch
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     torch.set_num_threads(1)
-    active, tokens = torch.from_numpy(mask != 0), q.shape[1]
+    active, tokens = torch.from_numpy(mask != 0), places[0][0].shape[1]
     keep = lambda b, h, i, j: active[h, i // BLOCK, j // BLOCK]
     blocks = create_block_mask(keep, 1, HEADS, tokens, tokens, device="cpu", BLOCK_SIZE=BLOCK)
     compiled = torch.compile(flex_attention)
-    q, k, v = (torch.from_numpy(a)[None] for a in (q, k, v))
-    return lambda: compiled(q, k, v, block_mask=blocks)[0].detach().numpy()
+
+    def at(*place):
+        q, k, v = (torch.from_numpy(a)[None] for a in place)
+        return lambda: compiled(q, k, v, block_mask=blocks)[0].detach().numpy()
+
+    return [at(*place) for place in places]
 
 
 def openvino_precision():
@@ -94,23 +133,27 @@ def openvino_precision():
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "f32"
 
 
-def openvino(q, k, v):
+def openvino(places):
     import openvino as ov
     from openvino import opset13 as ops
 
-    inputs = [ops.parameter([1, *a.shape], np.float32) for a in (q, k, v)]
+    inputs = [ops.parameter([1, *a.shape], np.float32) for a in places[0]]
     model = ov.Model([ops.scaled_dot_product_attention(*inputs)], inputs)
     hints = {"INFERENCE_PRECISION_HINT": openvino_precision(), "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
     request = ov.Core().compile_model(model, "CPU", hints).create_infer_request()
-    given = [a[None] for a in (q, k, v)]
-    return lambda: request.infer(given, share_inputs=True, share_outputs=True)[0][0]
+
+    def at(*place):
+        given = [a[None] for a in place]
+        return lambda: request.infer(given, share_inputs=True, share_outputs=True)[0][0]
+
+    return [at(*place) for place in places]
 
 
 def peer(name, make, peers):
     try:
-        call = make()
-        call()
-        peers[name] = call
+        calls = make()
+        calls[0]()
+        peers[name] = calls
     except Exception as error:
         print(f"{name} is left out: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", file=sys.stderr)
 
@@ -128,35 +171,45 @@ def main():
     parse.add_argument("--tokens", default="512,2048")
     parse.add_argument("--densities", default="0.5,0.1")
     parse.add_argument("--repetitions", type=int, default=20, help="turns of each library")
-    parse.add_argument("--calls", type=int, default=5, help="timed calls of a turn, after one that is not")
+    parse.add_argument("--calls", type=int, default=8, help="timed calls of a turn, after five that are not")
     parse.add_argument("--offset", type=int, default=0, help="bytes past a cache line where inputs begin, a multiple of 4; numpy's own: 16")
     parse.add_argument("--json", action="store_true")
     given = parse.parse_args()
     if given.offset % 4 or not 0 <= given.offset < 64:
         parse.error("--offset is a multiple of 4 from 0 to 60")
     library, rng, rows = c.CDLL(given.library), np.random.default_rng(1), []
+    core = Core(library, rng)
     for tokens in map(int, given.tokens.split(",")):
-        q, k, v = (on_a_line(rng.standard_normal((HEADS, tokens, WIDTH), np.float32), given.offset) for _ in range(3))
+        q, k, v = (rng.standard_normal((HEADS, tokens, WIDTH), np.float32) for _ in range(3))
+        places = [[on_a_line(a, given.offset) for a in (q, k, v)] for _ in range(PLACES)]
         dense = {}
-        peer("torch SDPA fp32, dense", lambda: torch_sdpa(q, k, v), dense)
-        peer(f"OpenVINO {openvino_precision()}, dense", lambda: openvino(q, k, v), dense)
+        peer("torch SDPA fp32, dense", lambda: torch_sdpa(places), dense)
+        peer(f"OpenVINO {openvino_precision()}, dense", lambda: openvino(places), dense)
         for density in map(float, given.densities.split(",")):
             for precision, shares in SHARES.items():
                 mask = draw(tokens, density, shares, rng)
-                run, peers = ours(library, mask, q, k, v), dict(dense)
-                peer("FlexAttention fp32, same mask", lambda: flex(q, k, v, mask), peers)
+                run, peers = ours(library, mask, places), dict(dense)
+                peer("FlexAttention fp32, same mask", lambda: flex(places, mask), peers)
                 exact = dense_reference(mask, q, k, v) if tokens <= 2048 else None
                 error = lambda out: None if exact is None else float(np.sqrt(((out - exact) ** 2).mean() / (exact**2).mean()))
-                calls, seconds = {"ours": run, **peers}, {}
-                for _ in range(given.repetitions):
-                    for name, call in calls.items():
-                        call()  # the caches held another library's numbers
+                calls, samples = {"ours": run, **peers}, {}
+                for turn in range(given.repetitions):
+                    for name, at_places in calls.items():
+                        call = at_places[turn % PLACES]
+                        for _ in range(WARM_UP):
+                            call()
+                        before = core.seconds()
                         for _ in range(given.calls):
                             begun = time.perf_counter()
                             call()
-                            seconds.setdefault(name, []).append(time.perf_counter() - begun)
+                            seconds = time.perf_counter() - begun
+                            after = core.seconds()
+                            samples.setdefault(name, []).append((max(before, after), seconds))
+                            before = after
+                seconds = {name: core.undisturbed(of) for name, of in samples.items()}
+                counted = sum(map(len, seconds.values())) / sum(map(len, samples.values()))
                 median = {name: statistics.median(times) for name, times in seconds.items()}
-                row = dict(tokens=tokens, density=density, precision=precision, our_relative_error=error(run()))
+                row = dict(tokens=tokens, density=density, precision=precision, our_relative_error=error(run[0]()), share_of_calls_counted=counted)
                 least = {name: min(times) for name, times in seconds.items()}
                 faster = lambda of: {name: of[name] / of["ours"] for name in peers}
                 row |= {"median_seconds": median, "times_faster": faster(median)}
@@ -167,7 +220,7 @@ def main():
     for row in rows:
         best = row["times_faster_at_best"]
         ratios = ", ".join(f"{ratio:.2f}x ({best[name]:.2f}) {name}" for name, ratio in row["times_faster"].items())
-        print(f"{row['tokens']:6} tokens  {row['density']:4}  {row['precision']:>9}  {row['median_seconds']['ours'] * 1e3:8.3f} ms  {ratios}")
+        print(f"{row['tokens']:6} tokens  {row['density']:4}  {row['precision']:>9}  {row['median_seconds']['ours'] * 1e3:8.3f} ms  {ratios}  {row['share_of_calls_counted']:.0%} of calls")
 
 
 if __name__ == "__main__":
