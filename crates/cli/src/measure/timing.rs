@@ -15,7 +15,7 @@ use super::{MeasureError, Tensors, Workload};
 /// What the caches hold when a call begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Inputs {
-    /// The call's own inputs, as far as they fit: it has just run.
+    /// The call's own inputs, as far as they fit: it has just run, thrice where that takes little.
     Hot,
     /// Something else: more memory than the last cache holds was written before each call.
     Cold,
@@ -26,6 +26,11 @@ pub(crate) struct Bench {
     plan: AttentionPlan,
     workspace: Workspace,
 }
+
+/// Hot calls before a sample: after something else, caches and branch predictors hold what a call needs from the third on. One
+/// of milliseconds is a hundredth slower at once.
+const WARM_UP_CALLS: u32 = 3;
+const WARM_UP: Duration = Duration::from_millis(1);
 
 /// How often a bench is timed.
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +126,13 @@ impl Bench {
             self.run(tensors, out)?;
             return Ok(begun.elapsed().as_secs_f64());
         }
-        self.run(tensors, out)?;
+        let warming = Instant::now();
+        for _ in 0..WARM_UP_CALLS {
+            self.run(tensors, out)?;
+            if warming.elapsed() > WARM_UP {
+                break;
+            }
+        }
         let begun = Instant::now();
         let mut calls = 0_u32;
         while calls == 0 || begun.elapsed() < sampling.least {
