@@ -81,7 +81,7 @@ pub(crate) enum PromotionOfBlocks {
 ///
 /// Times a thousand masks with the attention kernels, over and over in turn, fits the cost model to the times of
 /// undisturbed calls, and states how well it predicts masks that were not in the fit. `--device host` finds the file in the
-/// folder that a command runs in. Some two minutes and a half on a quiet machine with AVX-512, longer on a busy one, where these
+/// folder that a command runs in. Some three minutes on a quiet machine with AVX-512, longer on a busy one, where these
 /// times take longer to settle, or with slower instructions; `--at-most` bounds it. Keep the machine quiet meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct CalibrateArguments {

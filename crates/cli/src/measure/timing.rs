@@ -15,7 +15,7 @@ use super::{MeasureError, Tensors, Workload};
 /// What the caches hold when a call begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Inputs {
-    /// The call's own inputs, as far as they fit: it has just run, thrice where that takes little.
+    /// The call's own inputs, as far as they fit: it has just run, several times where that takes little.
     Hot,
     /// Something else: more memory than the last cache holds was written before each call.
     Cold,
@@ -27,10 +27,10 @@ pub(crate) struct Bench {
     workspace: Workspace,
 }
 
-/// Hot calls before a sample: after something else, caches and branch predictors hold what a call needs from the third on. One
-/// of milliseconds is a hundredth slower at once.
-const WARM_UP_CALLS: u32 = 3;
-const WARM_UP: Duration = Duration::from_millis(1);
+/// Hot calls before a sample, as long as they take no longer together: after something else, caches and branch predictors hold
+/// what a call needs from the fifth on.
+const WARM_UP_CALLS: u32 = 4;
+const WARM_UP: Duration = Duration::from_millis(4);
 
 /// How often a bench is timed.
 #[derive(Debug, Clone, Copy)]

@@ -23,7 +23,7 @@ pub(super) struct Measured {
 }
 
 /// Where time allows. With half as many, masks of like times change places.
-const LEAST_ROUNDS: u32 = 96;
+const LEAST_ROUNDS: u32 = 72;
 const MOST_ROUNDS: u32 = 240;
 
 /// Rounds stop when the sum of all times has changed by less than this share in the last [`LOOK_BACK`] of them.
