@@ -124,8 +124,8 @@ fn a_calibrated_machine_is_the_host_and_what_it_takes_stands_beside_what_was_pre
     let all = shapes.len() as u64 * 8 * 6; // sets, candidates
     assert_eq!((record["held_out"]["samples"].as_u64(), all), (Some(all), 528));
     assert_eq!(record["break_even"].as_array().unwrap().len(), 3 * 3); // precisions, block sizes
-    for (features, shortest) in [("16", 65), ("32", 49), ("64", 64), ("80", 257), ("128", 512)] {
-        let of_width = shapes.iter().filter(|shape| shape["head_dim"].to_string() == features);
+    for (features, shortest) in [(16, 65), (32, 49), (64, 64), (80, 257), (128, 512)] {
+        let of_width = shapes.iter().filter(|shape| shape["head_dim"] == features);
         assert_eq!(of_width.filter_map(|shape| shape["tokens"].as_u64()).min(), Some(shortest));
     }
     let of_shapes = |of: fn(&Value) -> &Value| shapes.iter().map(move |shape| of(shape).as_f64().unwrap());
