@@ -6,7 +6,7 @@ faster or slower each is than the first: what a change to the kernels brought.
     python3 scripts/peers/builds.py BEFORE.so AFTER.so [--tokens 64,197,512] [--block 8] [--densities 0.5,0.1] [--causal]
 
 Milliseconds and differences are of tenth percentiles and, in parentheses, of medians. Calls count when the core
-was whole (compare.py). Name one library twice, by a copy, to see what differs by chance. It needs numpy. One thread, 12 heads of 64, hot, inputs on cache lines.
+was whole (compare.py). How far outputs are apart is the largest difference of a number from the first library's. Name one library twice, by a copy, to see what differs by chance. It needs numpy. One thread, 12 heads of 64, hot, inputs on cache lines.
 """
 import argparse, ctypes as c, time
 
@@ -26,7 +26,7 @@ def main():
     args = parse.parse_args()
     compare.BLOCK = args.block
     libraries = [c.CDLL(path) for path in args.libraries]
-    core = compare.Core(libraries[0], np.random.default_rng(1))
+    cores = [compare.Core(library, np.random.default_rng(1)) for library in libraries]  # each probes with its own code, or the first's would be warm
     for tokens in map(int, args.tokens.split(",")):
         for density in map(float, args.densities.split(",")):
             for name, shares in compare.SHARES.items():
@@ -40,14 +40,15 @@ def main():
                 while time.perf_counter() < end or turn < 10:
                     for at in range(len(runs)):
                         at = (at + turn) % len(runs)
-                        runs[at]()  # what the one before left in the caches is gone then
-                        before = core.seconds()
+                        for _ in range(2):  # what the one before left in the caches is gone then
+                            runs[at]()
+                        before = cores[at].seconds()
                         start = time.perf_counter()
                         runs[at]()
                         seconds = time.perf_counter() - start
-                        times[at].append((max(before, core.seconds()), seconds))
+                        times[at].append((max(before, cores[at].seconds()), seconds))
                     turn += 1
-                times = [core.undisturbed(of) for of in times]
+                times = [core.undisturbed({"calls": of})[0]["calls"] for core, of in zip(cores, times)]
                 shown = [[np.percentile(of, p) * 1e3 for p in (10, 50)] for of in times]
                 differ = [" ".join(f"{100 * (x / y - 1):+.1f}" for x, y in zip(of, shown[0])) for of in shown[1:]]
                 differ = ", ".join("{} % ({} %)".format(*pair.split()) for pair in differ)

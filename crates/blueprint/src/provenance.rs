@@ -109,7 +109,8 @@ pub struct Measured {
     /// Instructions that the attention kernels used.
     pub kernel: String,
     pub threads: u32,
-    /// Attention of all modules, one example, inputs in the caches: the sum of the modules' medians.
+    /// Attention of all modules, one example, inputs in the caches: the sum over modules of the middle one of the least
+    /// disturbed calls.
     pub seconds: Seconds,
     /// Attention: dense at single precision over this mask, both measured.
     pub speedup: f64,

@@ -94,7 +94,7 @@ impl Bench {
         inputs: Inputs,
     ) -> Result<Phases, MeasureError> {
         match inputs {
-            Inputs::Hot => self.run(tensors, out)?,
+            Inputs::Hot => self.warm(tensors, out)?,
             Inputs::Cold => evict(),
         }
         let (inputs, out) = self.first(tensors, out);
@@ -113,6 +113,18 @@ impl Bench {
         (maskwright_kernels::Inputs::new(q, k, v), &mut out[..end])
     }
 
+    /// What the caches hold of something else is gone then.
+    fn warm(&mut self, tensors: &Tensors, out: &mut [f32]) -> Result<(), MeasureError> {
+        let begun = Instant::now();
+        for _ in 0..WARM_UP_CALLS {
+            self.run(tensors, out)?;
+            if begun.elapsed() > WARM_UP {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Seconds of one call; see [`Sampling`].
     pub(crate) fn sample(
         &mut self,
@@ -126,13 +138,7 @@ impl Bench {
             self.run(tensors, out)?;
             return Ok(begun.elapsed().as_secs_f64());
         }
-        let warming = Instant::now();
-        for _ in 0..WARM_UP_CALLS {
-            self.run(tensors, out)?;
-            if warming.elapsed() > WARM_UP {
-                break;
-            }
-        }
+        self.warm(tensors, out)?;
         let begun = Instant::now();
         let mut calls = 0_u32;
         while calls == 0 || begun.elapsed() < sampling.least {

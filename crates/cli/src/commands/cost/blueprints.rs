@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &CostArguments, devices: &[DeviceProfile]) -> Resul
         return Ok(Answer::json("cost", &all));
     }
     let measured = if arguments.measure {
-        "predictions are for this machine, measurements from it: the middle one of calls that nothing else disturbed, summed over modules, inputs in the caches"
+        "predictions are for this machine, measurements from it: the middle one of the least disturbed calls, summed over modules, inputs in the caches"
     } else {
         "nothing here is measured"
     };

@@ -16,11 +16,11 @@ use crate::{
     steps::Steps,
 };
 
-/// Samples of each module at least.
+/// Samples of each module at least, which is what progress counts.
 const LEAST_ROUNDS: usize = 15;
 
-/// For about so long samples are taken at least: where a core's other thread is somebody else's, it may take half a second
-/// until that is moved away.
+/// For so long samples are taken at least: where a core's other thread is somebody else's, a host takes .1 to 2 seconds to move
+/// that away.
 const LEAST: Duration = Duration::from_secs(2);
 
 /// Samples of hot calls last at least this long.
@@ -34,7 +34,7 @@ struct Timed {
 }
 
 /// Runs the attention of a blueprint's modules on this machine, and the dense one in turn with it: sums of the middle ones of
-/// undisturbed samples, inputs in the caches.
+/// the least disturbed samples, inputs in the caches.
 pub(super) fn measure(
     blueprint: &Blueprint,
     device: &DeviceProfile,
@@ -60,20 +60,18 @@ pub(super) fn measure(
         }
     }
     let mut placements = Placements::of_values(values, 1);
-    let mut round = |round: usize| {
-        let (tensors, out) = placements.of_round(round);
-        let sampling = Sampling { least: SAMPLE, inputs: Inputs::Hot };
-        all.iter_mut().map(|timed| timed.bench.sample(tensors, out, sampling)).collect::<Result<Vec<f64>, _>>()
-    };
-    // The first one, which says how long a round takes, does not count.
-    let begun = Instant::now();
-    round(0)?;
-    let rounds = LEAST_ROUNDS.max((LEAST.as_secs_f64() / begun.elapsed().as_secs_f64()).ceil() as usize);
-    let steps = Steps::new("measuring", rounds as u64);
-    let mut samples = Vec::new();
-    for at in 0..rounds {
-        samples.extend(round(at)?);
-        steps.advance("");
+    let (begun, steps) = (Instant::now(), Steps::new("measuring", LEAST_ROUNDS as u64));
+    let (mut samples, mut rounds) = (Vec::new(), 0);
+    while rounds < LEAST_ROUNDS || begun.elapsed() < LEAST {
+        for (at, timed) in all.iter_mut().enumerate() {
+            let (tensors, out) = placements.of_sample(rounds, at);
+            let sampling = Sampling { least: SAMPLE, inputs: Inputs::Hot };
+            samples.push(timed.bench.sample(tensors, out, sampling)?);
+        }
+        rounds += 1;
+        if rounds <= LEAST_ROUNDS {
+            steps.advance("");
+        }
     }
     let found = undisturbed(&samples, all.len());
     let times: Vec<f64> = all.iter().zip(found).map(|(timed, of)| timed.windows * of.seconds).collect();

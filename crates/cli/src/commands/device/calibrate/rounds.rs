@@ -49,12 +49,12 @@ pub(super) fn measure(drawn: &mut All, kernel: Kernel, arguments: &CalibrateArgu
     let (masks, mut samples, mut sums) = (drawn.iter().count(), Vec::new(), Vec::new());
     while measured.rounds < MOST_ROUNDS {
         measured.reach(kernel)?;
-        let (tensors, out) = placements.of_round(measured.rounds as usize);
         for (at, of) in drawn.iter_mut().enumerate() {
             if at % (masks / PEAKS_A_ROUND).max(1) == 0 {
                 measured.peaks.improve(kernel).map_err(MeasureError::from)?;
             }
             let sampling = Sampling { least: Duration::from_micros(100), inputs: Inputs::Hot };
+            let (tensors, out) = placements.of_sample(measured.rounds as usize, at);
             let seconds = of.bench.sample(tensors, out, sampling)?;
             of.timings.add(seconds);
             samples.push(seconds);
