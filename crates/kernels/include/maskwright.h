@@ -142,7 +142,7 @@ enum maskwright_status maskwright_run(const struct maskwright_plan *plan,
                                       size_t out_len,
                                       struct maskwright_workspace *workspace);
 
-// The name of the instructions that `plan` computes with: `portable`, `avx2`, `avx512-vnni` or `avx512`; empty for null. Not to be freed.
+// The name of the instructions that `plan` computes with: `portable`, `avx2`, `avx512-vnni`, `avx512` or `amx`; empty for null. Not to be freed.
 //
 // # Safety
 // `plan` is null or a plan that was not freed.

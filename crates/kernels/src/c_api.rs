@@ -262,7 +262,7 @@ pub unsafe extern "C" fn maskwright_run(
     })
 }
 
-/// The name of the instructions that `plan` computes with: `portable`, `avx2`, `avx512-vnni` or `avx512`; empty for null. Not to be freed.
+/// The name of the instructions that `plan` computes with: `portable`, `avx2`, `avx512-vnni`, `avx512` or `amx`; empty for null. Not to be freed.
 ///
 /// # Safety
 /// `plan` is null or a plan that was not freed.
@@ -274,6 +274,7 @@ pub unsafe extern "C" fn maskwright_plan_kernel(plan: *const maskwright_plan) ->
         Some(Kernel::Avx2) => c"avx2",
         Some(Kernel::Avx512Vnni) => c"avx512-vnni",
         Some(Kernel::Avx512) => c"avx512",
+        Some(Kernel::Amx) => c"amx",
         None => c"",
     };
     name.as_ptr()

@@ -23,11 +23,14 @@ pub enum Kernel {
     Avx512Vnni,
     /// The same with BF16: dot products of bf16 pairs in one instruction, too.
     Avx512,
+    /// The same with AMX, whose unit for matrices multiplies 8- and 16-bit blocks of 16 and 32 tokens, if the head's dimension is a multiple of 32.
+    /// Other heads are computed as [`Kernel::Avx512Vnni`] does.
+    Amx,
 }
 
 impl Kernel {
     /// Every kernel, slowest first.
-    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512Vnni, Self::Avx512];
+    const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512Vnni, Self::Avx512, Self::Amx];
 
     /// The kernels that this CPU can run, slowest first. Never empty: [`Kernel::Portable`] runs everywhere.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -55,6 +58,7 @@ impl Kernel {
             Self::Avx2 => "avx2",
             Self::Avx512Vnni => "avx512-vnni",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         }
     }
 
@@ -68,7 +72,7 @@ impl Kernel {
         match self {
             Self::Portable => 4,
             Self::Avx2 => 8,
-            Self::Avx512Vnni | Self::Avx512 => 16,
+            Self::Avx512Vnni | Self::Avx512 | Self::Amx => 16,
         }
     }
 
@@ -85,6 +89,7 @@ impl Kernel {
             Self::Avx2 => Avx2::detect().map(Instructions::Avx2),
             Self::Avx512Vnni => Avx512::detect().map(Instructions::Avx512Vnni),
             Self::Avx512 => Avx512::detect().map(Instructions::Avx512),
+            Self::Amx => Avx512::detect().map(Instructions::Amx),
         }
     }
 
@@ -132,9 +137,20 @@ pub(crate) enum Instructions {
     Avx512Vnni(Avx512<false>),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512<true>),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Avx512<true, true>),
 }
 
 impl Instructions {
+    /// What a head's blocks are multiplied with.
+    pub(crate) fn of_head(self, block_size: usize, head_dim: usize) -> Self {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(proof) if block_size < 16 || !head_dim.is_multiple_of(32) => Self::Avx512Vnni(proof.without_bf16()),
+            _ => self,
+        }
+    }
+
     /// Does `task` with them.
     pub(crate) fn run<T: OnLanes>(self, task: T) -> T::Output {
         match self {
@@ -145,6 +161,8 @@ impl Instructions {
             Self::Avx512Vnni(proof) => proof.run(task),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(proof) => proof.run(task),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(proof) => proof.run(task),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The seam between the algorithm and the instruction set.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -36,6 +38,9 @@ pub(crate) trait Lanes: Copy {
     const OF_VECTOR: usize = (Self::WIDTH + 1) * Self::WIDTH;
     /// Whether [`dot_bf16`](Self::dot_bf16) is one instruction, and not six with results of their own.
     const HAS_BF16: bool;
+    /// Whether there is a unit that multiplies matrices of 8- and 16-bit numbers: 16 queries with vectors of 16 keys, and weights of
+    /// those with values.
+    const MATRICES: bool = false;
     /// Vectors of sums that the innermost loops keep in registers at once, 8 or 16 at least: with 16, there is room for 24.
     const SUMS: usize;
 
@@ -48,6 +53,35 @@ pub(crate) trait Lanes: Copy {
 
     /// Does `task` with these instructions, in a function of its own.
     fn run<T: OnLanes>(self, task: T) -> T::Output;
+
+    /// Makes the unit for matrices ready on this thread, or gives it back.
+    #[inline(always)]
+    fn begin_matrices(self) {}
+    #[inline(always)]
+    fn end_matrices(self) {}
+    /// Products of signed bytes if `BYTES`, else of bf16; with one vector of keys if `ONE`, else with two.
+    ///
+    /// # Safety
+    /// [`MATRICES`](Self::MATRICES), after [`begin_matrices`](Self::begin_matrices): there are `queries` and `keys` to be read, and `to` can be written.
+    #[inline(always)]
+    unsafe fn score_matrices<const BYTES: bool, const ONE: bool>(self, _: MatrixScores) {
+        unreachable!("only where there is a unit for matrices")
+    }
+    /// Likewise, of weights, which are unsigned, and values.
+    ///
+    /// # Safety
+    /// The same: there are weights, and values of eight words from each vector's first one on, to be read, at least one of them, and `to` can be read and written.
+    #[inline(always)]
+    unsafe fn sum_matrices<const BYTES: bool>(self, _: MatrixSums<'_>) {
+        unreachable!("only where there is a unit for matrices")
+    }
+
+    /// The first word of each group, as many zeros, the second of each, and zeros; then the third and the fourth likewise: the rows of 8-bit weights that
+    /// [`sum_matrices`](Self::sum_matrices) reads.
+    #[inline(always)]
+    fn first_words_apart(self, _: Self::Word) -> [Self::Word; 2] {
+        unreachable!("only where there is a unit for matrices")
+    }
 
     /// The first `WIDTH` words of `from`.
     fn load(self, from: &[u32]) -> Self::Word;
@@ -190,6 +224,35 @@ pub(crate) trait Lanes: Copy {
     /// [`IntegerSoftmax::exponential`] of distances that are whole numbers below 2^24, or infinite; of anything else, that of
     /// some distance.
     fn integer_exponentials(self, distance: Self::Float, softmax: &IntegerSoftmax) -> Self::Word;
+}
+
+/// Products of 16 queries with one or two vectors of 16 keys.
+#[derive(Clone, Copy)]
+pub(crate) struct MatrixScores {
+    /// Words of the first query, then of the next, each `words` of them, a multiple of eight.
+    pub queries: *const u32,
+    pub words: usize,
+    /// Of each vector: for each word, that of each key.
+    pub keys: [*const u32; 2],
+    /// Of each vector, for each query, that with each key.
+    pub to: [*mut u32; 2],
+}
+
+/// Sums of 16 queries' weights times values, for 32 features.
+#[derive(Clone, Copy)]
+pub(crate) struct MatrixSums<'a> {
+    /// For each vector of keys, which are `of_vector` words apart, eight words of each query.
+    pub weights: *const u32,
+    pub of_vector: usize,
+    /// Where the values of each word begin, in words. Those of a vector are `head_dim` words apart. Where a vector of keys has four words, the next four are
+    /// multiplied with weights that are zero.
+    pub rows: &'a [u32],
+    pub values: *const u32,
+    pub head_dim: usize,
+    /// For each query, `head_dim` words apart, a sum for each feature.
+    pub to: *mut u32,
+    /// Whether it begins with what is there.
+    pub adds: bool,
 }
 
 /// What is written once for every instruction set, and compiled for each.

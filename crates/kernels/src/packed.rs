@@ -18,7 +18,7 @@ pub(crate) struct PackedHead {
     single_values: AlignedWords,
     /// bf16, two a word.
     pub half: PackedOperands,
-    /// Integers, four a word; queries are stored plus 128, because the products take one side unsigned.
+    /// Integers, four a word; queries are stored plus 128, because the products take one side unsigned, those of a unit for matrices do not.
     pub int8: PackedOperands,
     /// What a key's 8-bit product starts from, as i32: the 128 of the queries adds 128 times the key's sum.
     pub int8_offsets: AlignedWords,
@@ -200,7 +200,8 @@ impl PackedHead {
         }
         if int8 {
             scales[0] = Scale::of(largest_q.bits);
-            pack_tokens(lanes, Int8(scales[0]), q, &mut self.int8.queries, FOUR_TIMES_128);
+            let toggle = if L::MATRICES { 0 } else { FOUR_TIMES_128 };
+            pack_tokens(lanes, Int8(scales[0]), q, &mut self.int8.queries, toggle);
         }
         let parts = |tokens: &'a [f32]| tokens.chunks(part).zip((0..).step_by(PART));
         for (k_part, at) in parts(k) {
@@ -228,6 +229,9 @@ impl PackedHead {
                 let k = tokens(k, start, end, head_dim);
                 let to = &mut self.int8.keys[start * head_dim / 4..];
                 pack_keys(lanes, Int8(scales[1]), k, to, &mut self.in_turn, [head_dim, span]);
+                if L::MATRICES {
+                    continue;
+                }
                 let groups = to.chunks_exact(span * head_dim / 4).take(k.len().div_ceil(span * head_dim));
                 for (offsets, group) in self.int8_offsets[start..].chunks_exact_mut(span).zip(groups) {
                     match span == L::WIDTH {
@@ -248,8 +252,13 @@ impl PackedHead {
             if half {
                 for Range { start, end } in head.runs_of_part(Precision::Half, at) {
                     let v = tokens(v, start, end, head_dim);
-                    let to = &mut self.half.values[start * head_dim / 2..];
+                    let end = (end * head_dim / 2).min(self.half.values.len());
+                    let to = &mut self.half.values[start * head_dim / 2..end];
                     pack_values(lanes, Half, v, to, &mut self.in_turn, head_dim);
+                    if L::MATRICES {
+                        // They are multiplied by nothing, which NaN would survive.
+                        to[v.len().div_ceil(2 * head_dim) * head_dim..].fill(0);
+                    }
                 }
             }
             if int8 {
@@ -279,7 +288,9 @@ impl PackedOperands {
     /// For `n` numbers a word; none at all for zero.
     fn with_room(queries: usize, keys: usize, head_dim: usize, n: usize) -> Self {
         let words = |tokens: usize| (tokens * head_dim).checked_div(n).unwrap_or(0);
-        let (queries, keys) = (words(queries), words(keys.next_multiple_of(MAX_WIDTH)));
+        // A unit for matrices reads whole tiles of queries, and twice as many values as a vector has keys.
+        let queries = words(queries.next_multiple_of(MAX_WIDTH));
+        let keys = words(keys.next_multiple_of(MAX_WIDTH) + MAX_WIDTH);
         let [queries, keys, values] = [queries, keys, keys].map(AlignedWords::zeroed);
         Self { queries, keys, values }
     }

@@ -240,7 +240,8 @@ impl<'a> Call<'a> {
     fn pack_head(self, &Row { head, block_size, .. }: &Row, largest: [Largest; 3], packed: &mut PackedHead) {
         let (q, k, v) = self.head(head);
         let head = Head { q, k, v, uses: self.plan.uses[head], forms: &self.plan.forms[head], largest, block_size };
-        self.plan.instructions.run(Pack { packed, head, head_dim: self.plan.shape.head_dim as usize });
+        let head_dim = self.plan.shape.head_dim as usize;
+        self.plan.instructions.of_head(head.block_size, head_dim).run(Pack { packed, head, head_dim });
     }
 
     /// Head by head, in the same room, so that what has been packed is still in the cache.
@@ -359,7 +360,8 @@ impl<'a> Call<'a> {
             v,
             packed,
         };
-        self.plan.instructions.run(AttendRows { job, rows, out, next, scratch, watch })
+        let instructions = self.plan.instructions.of_head(rows[0].block_size, job.head_dim);
+        instructions.run(AttendRows { job, rows, out, next, scratch, watch })
     }
 
     /// Queries and live keys and values of one head.

@@ -105,6 +105,7 @@ pub(crate) fn of_head(
         Kernel::Avx2 => &AVX2,
         Kernel::Avx512Vnni => &AVX512_VNNI,
         Kernel::Avx512 => &AVX512,
+        Kernel::Amx => &AVX512,
     };
     // For each row, what every way to compute it leaves of its blocks, and costs.
     let ways: Vec<Vec<(RowPromotion, [u32; 3], f64)>> = (0..rows)

@@ -14,6 +14,7 @@
 mod ahead;
 mod chunk;
 mod integer;
+mod matrices;
 mod operand;
 mod pairs;
 mod scores;
@@ -21,7 +22,7 @@ mod unified;
 mod values;
 mod weights;
 
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
 pub(crate) use ahead::Next;
 pub(crate) use chunk::{Chunk, ROOM};
@@ -32,7 +33,8 @@ use ahead::{Ahead, LINE, Looked};
 use chunk::{Fill, GROUP, Run};
 use pairs::{PairScale, Pairs};
 use scores::{Floats, Keys, Outcome, Score};
-use values::{AddValues, HALF, INT8, Join, SINGLE};
+use matrices::{ScoreMatrices, SumMatrices};
+use values::{AddValues, HALF, INT8, INT8_SUMS, Join, SINGLE, SUMS};
 use weights::{Int8Scale, Weigh, Weighed};
 
 use crate::{
@@ -127,6 +129,7 @@ impl OnLanes for AttendRows<'_, '_> {
         };
         let operands = [int8, half, single];
         let (mut out, mut ahead, mut looked) = (out, Ahead::of(next), Looked::default());
+        lanes.begin_matrices();
         for row in rows {
             let [int8, half, single] = &row.blocks;
             let of = |blocks: &Range<usize>| job.live(&job.columns[blocks.start..blocks.end]);
@@ -153,6 +156,7 @@ impl OnLanes for AttendRows<'_, '_> {
                 watch.lap(|phases| &mut phases.rows);
             }
         }
+        lanes.end_matrices();
         if next.looks { looked.largest() } else { Default::default() }
     }
 }
@@ -271,7 +275,7 @@ impl<'a> Tile<'a> {
         if self.attend_unified(lanes, columns, operands, scratch, watch) {
             return;
         }
-        let Scratch { scores, chunk, seen, .. } = scratch;
+        let Scratch { scores, chunk, seen, sums, .. } = scratch;
         let [of_int8, of_half, of_single] = operands;
         let mut rest = columns;
         while !all_empty(rest) {
@@ -303,7 +307,7 @@ impl<'a> Tile<'a> {
             let unit = if alone { int8_unit } else { Numbers::all(1.0) };
             let join = self.join(lanes, correction, unit, all_empty(rest));
             watch.lap(|phases| &mut phases.softmax);
-            self.add_values(lanes, chunk, operands, scores, &int8_unit, &join);
+            self.add_values(lanes, chunk, operands, scores, &int8_unit, &join, sums);
             watch.lap(|phases| &mut phases.values);
         }
     }
@@ -331,7 +335,7 @@ impl<'a> Tile<'a> {
         match self.int8_scale(operands) {
             Int8Scale::Pairs(_) => {
                 // Beside fewer vectors of keys it costs what it saves, or more.
-                let looks = L::WIDTH == LINE && run.vectors::<L>() > 2 && self.ahead.looks(self.looked);
+                let looks = L::WIDTH == LINE && !L::MATRICES && run.vectors::<L>() > 2 && self.ahead.looks(self.looked);
                 match looks {
                     true => self.score::<L, Int8, Pairs<true>>(lanes, run, operands, scores, seen),
                     false => self.score::<L, Int8, Pairs<false>>(lanes, run, operands, scores, seen),
@@ -351,7 +355,13 @@ impl<'a> Tile<'a> {
         scores: &mut [u32],
         seen: &mut Seen,
     ) {
-        let (vectors, halves) = (run.vectors::<L>(), operands.keys.span < L::WIDTH);
+        if L::MATRICES && O::MATRICES {
+            if !run.is_empty() {
+                lanes.run(ScoreMatrices::<O, B> { tile: self, run, operands, scores, seen, outcome: PhantomData });
+            }
+            return;
+        }
+        let (vectors, halves) = (run.vectors::<L>(), !L::MATRICES && operands.keys.span < L::WIDTH);
         let mut at = 0;
         while at < vectors {
             let of = |at| vectors_at_once::<L>(vectors - at, halves);
@@ -413,12 +423,25 @@ impl<'a> Tile<'a> {
         weights: &[u32],
         int8_unit: &Numbers,
         join: &Join,
+        sums: &mut [u32],
     ) {
         let [int8, half, single] = &chunk.0;
         let rows = [int8.rows::<Int8>(), half.rows::<Half>(), single.rows::<Single>()];
         let [int8, half, single] = operands;
         let values = [int8.values, half.values, single.values];
-        let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit, join };
+        if L::MATRICES && !(rows[0].is_empty() && rows[1].is_empty()) {
+            let (joins, head_dim) = (!rows[1].is_empty() || !rows[2].is_empty(), self.job.head_dim);
+            lanes.run(SumMatrices { rows, values, weights, int8_unit, head_dim, joins, sums });
+            let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit, join, sums };
+            match (joins, rows[2].is_empty()) {
+                (false, _) => sums.of_runs::<L, INT8_SUMS>(lanes),
+                (true, true) => sums.of_runs::<L, SUMS>(lanes),
+                (true, false) => sums.of_runs::<L, { SUMS | SINGLE }>(lanes),
+            }
+            self.fresh = false;
+            return;
+        }
+        let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit, join, sums };
         match [!rows[0].is_empty(), !rows[1].is_empty(), !rows[2].is_empty()] {
             [true, false, false] => sums.of_runs::<L, INT8>(lanes),
             [false, true, false] => sums.of_runs::<L, HALF>(lanes),

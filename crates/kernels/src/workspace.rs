@@ -98,7 +98,7 @@ impl Workspace {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let scratch =
-            self.scratch.iter().flat_map(|scratch| [&scratch.scores, &scratch.integers].map(|words| words.len()));
+            self.scratch.iter().flat_map(|scratch| [&scratch.scores, &scratch.sums, &scratch.integers].map(|words| words.len()));
         4 * (self.heads.words() + scratch.sum::<usize>()) + size_of_val(&*self.scratch)
     }
 }
@@ -114,6 +114,8 @@ pub(crate) struct Scratch {
     /// Of scores of each of [`Precision::ALL`](maskwright_blueprint::Precision::ALL); the second one of 16 and 32 bit, as long as
     /// those are scores.
     pub seen: [Seen; 3],
+    /// What a unit for matrices adds up, `[queries][head_dim]`.
+    pub sums: AlignedWords,
     /// All scores of the 8-bit blocks of a row, for integer softmax.
     pub integers: AlignedWords,
 }
@@ -123,7 +125,9 @@ impl Scratch {
         // As `Lanes::OF_VECTOR` says.
         let keys = |keys: usize| AlignedWords::zeroed(keys * (MAX_QUERIES + 1));
         let (chunk, seen) = (Chunk::new(), [const { Seen::new() }; 3]);
-        Self { scores: keys(ROOM), chunk, seen, integers: keys(size.integer_keys.next_multiple_of(MAX_QUERIES)) }
+        let sums = AlignedWords::zeroed(MAX_QUERIES * size.head_dim);
+        let integers = keys(size.integer_keys.next_multiple_of(MAX_QUERIES));
+        Self { scores: keys(ROOM), chunk, seen, sums, integers }
     }
 }
 

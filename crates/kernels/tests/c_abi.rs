@@ -222,7 +222,7 @@ fn null_pointers_are_refused_by_name_and_nothing_is_written() {
         assert_eq!(maskwright_workspace_new(ptr::null(), &mut workspace), maskwright_status::NULL_POINTER);
         assert!(workspace.is_null());
         let name = CStr::from_ptr(maskwright_plan_kernel(plan)).to_str().unwrap();
-        assert!(["portable", "avx2", "avx512-vnni", "avx512"].contains(&name));
+        assert!(["portable", "avx2", "avx512-vnni", "avx512", "amx"].contains(&name));
         assert_eq!(maskwright_plan_promoted_blocks(ptr::null()), 0);
         maskwright_plan_free(plan);
         maskwright_plan_free(ptr::null_mut());

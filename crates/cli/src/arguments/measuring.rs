@@ -18,7 +18,7 @@ pub(crate) enum BenchCommand {
 ///
 /// Every case is one call from f32 inputs to f32 output, under random masks. Cases of one length are timed in turn, over
 /// and over, so that a disturbance hits all of them. The environment variable `MASKWRIGHT_KERNEL` chooses the
-/// instructions: portable, avx2, avx512-vnni or avx512.
+/// instructions: portable, avx2, avx512-vnni, avx512 or amx.
 #[derive(Debug, Args)]
 pub(crate) struct BenchAttentionArguments {
     /// Heads of the module.

@@ -8,28 +8,35 @@ use std::{
     mem::transmute,
 };
 
-use super::{Avx2, Exp2, Lanes, OnLanes, TIES_UP, UNIFIED_MAX};
+use super::{Avx2, Exp2, Lanes, MatrixScores, MatrixSums, OnLanes, TIES_UP, UNIFIED_MAX, amx};
 use crate::IntegerSoftmax;
 
-/// AVX-512 F, BW, DQ and VL with VNNI, AVX2 and FMA, and BF16 where it says so: the proof that this CPU has them all.
+/// AVX-512 F, BW, DQ and VL with VNNI, AVX2 and FMA, and BF16 and AMX where it says so: the proof that this CPU has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Avx512<const BF16: bool>(Avx2);
+pub(crate) struct Avx512<const BF16: bool, const AMX: bool = false>(Avx2);
 
-impl<const BF16: bool> Avx512<BF16> {
+impl<const BF16: bool, const AMX: bool> Avx512<BF16, AMX> {
     pub(crate) fn detect() -> Option<Self> {
         let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni")
-            && (!BF16 || is_x86_feature_detected!("avx512bf16"));
+            && (!BF16 || is_x86_feature_detected!("avx512bf16"))
+            && (!AMX || amx::is_allowed());
         Avx2::detect().filter(|_| all).map(Self)
+    }
+
+    /// The same CPU's, without the instructions that not every one has.
+    pub(crate) fn without_bf16(self) -> Avx512<false> {
+        Avx512(self.0)
     }
 }
 
-impl<const BF16: bool> Lanes for Avx512<BF16> {
+impl<const BF16: bool, const AMX: bool> Lanes for Avx512<BF16, AMX> {
     const GROUPS: usize = 4;
     const HAS_BF16: bool = BF16;
+    const MATRICES: bool = AMX;
     const SUMS: usize = 16;
 
     type Word = __m512i;
@@ -54,6 +61,32 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
             task.on(lanes)
         }
         unsafe { if BF16 { with_bf16(self, task) } else { without(self, task) } }
+    }
+
+    #[inline(always)]
+    fn begin_matrices(self) {
+        if AMX {
+            unsafe { amx::begin() }
+        }
+    }
+
+    #[inline(always)]
+    fn end_matrices(self) {
+        if AMX {
+            unsafe { amx::end() }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn score_matrices<const BYTES: bool, const ONE: bool>(self, scores: MatrixScores) {
+        // SAFETY: the caller's promise.
+        unsafe { amx::scores::<BYTES, ONE>(scores) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum_matrices<const BYTES: bool>(self, sums: MatrixSums<'_>) {
+        // SAFETY: likewise.
+        unsafe { amx::sums::<BYTES>(sums) }
     }
 
     #[inline(always)]
@@ -107,6 +140,16 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         unsafe {
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             _mm512_permutexvar_epi32(order, words)
+        }
+    }
+
+    #[inline(always)]
+    fn first_words_apart(self, words: __m512i) -> [__m512i; 2] {
+        unsafe {
+            let first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 1, 5, 9, 13, 0, 0, 0, 0);
+            let third = _mm512_setr_epi32(2, 6, 10, 14, 0, 0, 0, 0, 3, 7, 11, 15, 0, 0, 0, 0);
+            let kept = 0b0000_1111_0000_1111;
+            [_mm512_maskz_permutexvar_epi32(kept, first, words), _mm512_maskz_permutexvar_epi32(kept, third, words)]
         }
     }
 

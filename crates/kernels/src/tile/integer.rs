@@ -2,7 +2,7 @@
 //! are those of the whole group, as the definition has it.
 
 use super::{
-    Fill, GROUP, Int8, Numbers, Operand, Operands, Seen, Tile,
+    Fill, Int8, Numbers, Operand, Operands, Seen, Tile,
     scores::Floats,
     splat,
     weights::{QUAD, sum_by_query},
@@ -32,7 +32,7 @@ impl Tile<'_> {
         if columns.is_empty() {
             return;
         }
-        let Scratch { integers: scores, chunk, seen: [seen, ..], .. } = scratch;
+        let Scratch { integers: scores, chunk, seen: [seen, ..], sums, .. } = scratch;
         // Products are kept as floats, which are exact: at most 512 * 127^2 < 2^23.
         let (mut rest, mut words) = ([columns, &[], &[]], 0);
         seen.restart(self.queries.len());
@@ -58,7 +58,7 @@ impl Tile<'_> {
             lanes.run(Fill { chunk, columns: &mut rest, job: self.job });
             // The division comes with the last chunk, and then applies to the others' sums, too.
             let join = self.join(lanes, Numbers::all(1.0), unit, last && rest[0].is_empty());
-            self.add_values(lanes, chunk, operands, &scores[words..], &unit, &join);
+            self.add_values(lanes, chunk, operands, &scores[words..], &unit, &join, sums);
             words += chunk.0[0].words::<L>();
         }
         watch.lap(|phases| &mut phases.values);
@@ -87,16 +87,16 @@ impl OnLanes for WeighIntegers<'_, '_> {
         for quad in 0..tile.queries.len().div_ceil(QUAD) {
             let mut of_quad = Int8::zero(lanes);
             for scores in scores.chunks_exact_mut(L::OF_VECTOR) {
-                let scores = &mut scores[quad * QUAD * L::WIDTH..][..QUAD * L::WIDTH];
                 let mut exponentials = [lanes.splat(0); QUAD];
                 for n in 0..QUAD {
                     let max = maxima.splat(lanes, QUAD * quad + n);
-                    let distance = lanes.sub(max, lanes.floats(lanes.load(&scores[n * L::WIDTH..])));
+                    let distance = lanes.sub(max, lanes.floats(lanes.load(&scores[(quad * QUAD + n) * L::WIDTH..])));
                     exponentials[n] = lanes.integer_exponentials(distance, softmax);
                 }
                 let packed = lanes.pack_u8(exponentials);
                 of_quad = Int8::add_weights(lanes, of_quad, packed);
-                lanes.store(packed, scores);
+                // SAFETY: a tile has no more queries than a vector has lanes, and `scores` are those of a vector of keys.
+                unsafe { Int8::keep(lanes, packed, scores, quad * QUAD) };
             }
             sums[quad] = lanes.bits(lanes.convert(of_quad));
         }
@@ -104,10 +104,15 @@ impl OnLanes for WeighIntegers<'_, '_> {
         if normalisation == Normalisation::Paper {
             let sums = Numbers::of(lanes, sum);
             for scores in scores.chunks_exact_mut(L::OF_VECTOR) {
-                for first in (0..tile.queries.len()).step_by(QUAD) {
-                    // Word n of a group is of query n; the sum is a whole number below 2^24.
-                    for (at, word) in scores[first * L::WIDTH..][..L::WIDTH].iter_mut().enumerate() {
-                        let sum = f32::from_bits(sums.0[first + at % GROUP]) as u32;
+                // Word n of a group is of query n of four, or each query has words of its own.
+                let (apart, of_quad, of_query) = match L::MATRICES {
+                    true => (2 * L::WIDTH, 2 * L::WIDTH, L::WIDTH / 2),
+                    false => (QUAD * L::WIDTH, L::WIDTH, 1),
+                };
+                for quad in 0..tile.queries.len().div_ceil(QUAD) {
+                    for (at, word) in scores[quad * apart..][..of_quad].iter_mut().enumerate() {
+                        // The sum is a whole number below 2^24.
+                        let sum = f32::from_bits(sums.0[QUAD * quad + at / of_query % QUAD]) as u32;
                         let exponentials = word.to_le_bytes();
                         *word = u32::from_le_bytes(exponentials.map(|one| normalisation.weight(one, sum)));
                     }

@@ -10,6 +10,8 @@ pub(crate) trait Operand {
 
     /// Whether products may be infinite or NaN, and weights hide that.
     const HIDES_NAN: bool;
+    /// Whether a unit for matrices multiplies them.
+    const MATRICES: bool;
     /// Whether a product takes no registers but its operands' and its sum's.
     #[inline(always)]
     fn product_needs_no_registers<L: Lanes>() -> bool {
@@ -17,6 +19,8 @@ pub(crate) trait Operand {
     }
 
     fn zero<L: Lanes>(lanes: L) -> Self::Sum<L>;
+    /// A sum that a unit for matrices has written.
+    fn sum<L: Lanes>(lanes: L, bits: L::Word) -> Self::Sum<L>;
     /// `a` is one word in every lane.
     fn add_product<L: Lanes>(lanes: L, sum: Self::Sum<L>, a: L::Word, b: L::Word) -> Self::Sum<L>;
     fn float<L: Lanes>(lanes: L, sum: Self::Sum<L>) -> L::Float;
@@ -40,6 +44,26 @@ pub(crate) trait Operand {
     /// Adds weights, as they have been rounded, so that they add up to one after the division.
     fn add_weights<L: Lanes>(lanes: L, sum: Self::Sum<L>, weights: L::Word) -> Self::Sum<L>;
 
+    /// Puts weights of `query`, and of those that share its vector, where the second product looks for them: where the first one's scores were, or, for a unit
+    /// for matrices, in rows of eight words a query.
+    ///
+    /// # Safety
+    /// `to` has a vector for each of as many queries as a vector has lanes, of which `query` is one.
+    #[inline(always)]
+    unsafe fn keep<L: Lanes>(lanes: L, weights: L::Word, to: &mut [u32], query: usize) {
+        // SAFETY: the caller's promise, here and below.
+        let mut keep = |words: L::Word, at: usize| lanes.store(words, unsafe { to.get_unchecked_mut(at..at + L::WIDTH) });
+        match (L::MATRICES && Self::MATRICES, Self::PER_WORD) {
+            (false, _) => keep(weights, query * L::WIDTH),
+            (true, 2) => keep(lanes.first_pairs_first(weights), query * L::WIDTH / 2),
+            (true, _) => {
+                let [first, second] = lanes.first_words_apart(weights);
+                keep(first, query * L::WIDTH / 2);
+                keep(second, query * L::WIDTH / 2 + L::WIDTH);
+            }
+        }
+    }
+
     /// Word n of each group is what `sums`, of weights of four queries and as floats, have in that group for query n.
     fn sums_of_four<L: Lanes>(lanes: L, sums: [L::Float; 4]) -> L::Float;
 }
@@ -51,10 +75,16 @@ impl Operand for Single {
     const PER_WORD: usize = 1;
     const WEIGHT_UNIT: f32 = 1.0;
     const HIDES_NAN: bool = false;
+    const MATRICES: bool = false;
 
     #[inline(always)]
     fn zero<L: Lanes>(lanes: L) -> L::Float {
         lanes.floats(lanes.splat(0))
+    }
+
+    #[inline(always)]
+    fn sum<L: Lanes>(lanes: L, bits: L::Word) -> L::Float {
+        lanes.floats(bits)
     }
 
     #[inline(always)]
@@ -101,6 +131,12 @@ impl Operand for Half {
     const PER_WORD: usize = 2;
     const WEIGHT_UNIT: f32 = 1.0;
     const HIDES_NAN: bool = true;
+    const MATRICES: bool = true;
+
+    #[inline(always)]
+    fn sum<L: Lanes>(lanes: L, bits: L::Word) -> L::Float {
+        lanes.floats(bits)
+    }
 
     #[inline(always)]
     fn product_needs_no_registers<L: Lanes>() -> bool {
@@ -159,6 +195,12 @@ impl Operand for Int8 {
     const PER_WORD: usize = 4;
     const WEIGHT_UNIT: f32 = 1.0 / 255.0;
     const HIDES_NAN: bool = false;
+    const MATRICES: bool = true;
+
+    #[inline(always)]
+    fn sum<L: Lanes>(_: L, bits: L::Word) -> L::Word {
+        bits
+    }
 
     #[inline(always)]
     fn zero<L: Lanes>(lanes: L) -> L::Word {

@@ -362,7 +362,42 @@ fn words_of_queries(count: usize, words: usize) -> [usize; AT_ONCE] {
     first
 }
 
-impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
+impl<'a, L: Lanes, O: Operand, const C: usize> Products<'a, L, O, C> {
+    /// That have been multiplied elsewhere, and are only to be [written](Outcome::write).
+    #[inline(always)]
+    pub(super) fn known(
+        lanes: L,
+        operands: &Operands<'_>,
+        scores: &'a mut [u32],
+        seen: &'a mut Seen,
+        [whole, first]: [bool; 2],
+    ) -> Self {
+        Self {
+            look: Look { lines: &[], step: 0, largest: lanes.splat(0) },
+            queries: &[],
+            of_queries: [0; AT_ONCE],
+            packed: &[],
+            of_keys: [[0; 2]; C],
+            words: 0,
+            start: [O::zero(lanes); C],
+            scale: splat(lanes, operands.score_scale),
+            shift: lanes.splat(operands.pairs.map_or(0, |pairs| pairs.shift)),
+            scores,
+            whole,
+            first,
+            total: lanes.floats(lanes.load(&seen.total.0)),
+            seen,
+        }
+    }
+
+    /// Puts down what [`Seen`] has to know of all of them.
+    #[inline(always)]
+    pub(super) fn put_down(&mut self, lanes: L) {
+        if O::HIDES_NAN {
+            lanes.store(lanes.bits(self.total), &mut self.seen.total.0);
+        }
+    }
+
     /// Those of `R` queries from `first` on.
     ///
     /// # Safety
@@ -398,6 +433,16 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
         let to = c * L::OF_VECTOR + query * L::WIDTH;
         // SAFETY: a vector of keys has a vector of scores of each of as many queries as a vector has lanes, and the caller's promise.
         unsafe { self.scores.get_unchecked_mut(to..to + L::WIDTH) }
+    }
+
+    /// [`Operand::keep`] of vector `c` of keys.
+    ///
+    /// # Safety
+    /// As for [`at`](Self::at).
+    #[inline(always)]
+    pub(super) unsafe fn keep(&mut self, lanes: L, weights: L::Word, c: usize, query: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { O::keep(lanes, weights, self.scores.get_unchecked_mut(c * L::OF_VECTOR..(c + 1) * L::OF_VECTOR), query) }
     }
 
     /// `[query][vector]`. Asks for a line from `asked` on with each word, and looks through one of `look` if the outcome does.
@@ -462,15 +507,15 @@ impl<L: Lanes, O: Operand, const C: usize> Products<'_, L, O, C> {
 /// Of `C` vectors of keys from vector `at` on, hides scores of keys that do not exist or are later than a causal query.
 pub(super) struct Hide<'a, 'b, O, B, const C: usize> {
     pub tile: &'a Tile<'b>,
-    run: &'a Run,
-    at: usize,
+    pub run: &'a Run,
+    pub at: usize,
     pub operands: &'a Operands<'a>,
     /// `[C][queries]`
     pub scores: &'a mut [u32],
     pub seen: &'a mut Seen,
     /// Whether no others have been seen.
     pub fresh: bool,
-    outcome: PhantomData<(O, B)>,
+    pub outcome: PhantomData<(O, B)>,
 }
 
 impl<O: Operand, B: Outcome<O>, const C: usize> OnLanes for Hide<'_, '_, O, B, C> {
@@ -509,7 +554,7 @@ impl<O, B, const C: usize> Hide<'_, '_, O, B, C> {
 impl Tile<'_> {
     /// Whether every key before `end` is live, and not later than any of the tile's queries under a causal mask.
     #[inline(always)]
-    fn all_visible(&self, end: usize) -> bool {
+    pub(super) fn all_visible(&self, end: usize) -> bool {
         let past = if self.job.causal { self.queries.start + 1 } else { usize::MAX };
         end <= past.min(self.job.live_keys)
     }

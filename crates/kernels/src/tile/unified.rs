@@ -36,7 +36,7 @@ impl Tile<'_> {
         if !self.fresh || (half.is_empty() && single.is_empty()) {
             return false;
         }
-        let Scratch { scores, chunk, seen, .. } = scratch;
+        let Scratch { scores, chunk, seen, sums, .. } = scratch;
         let [of_int8, of_half, of_single] = operands;
         let mut rest = columns;
         while !all_empty(rest) {
@@ -61,7 +61,7 @@ impl Tile<'_> {
                 self.sum = Numbers::all(0.0);
                 return false;
             };
-            self.add_values(lanes, chunk, operands, scores, &int8_unit, &join);
+            self.add_values(lanes, chunk, operands, scores, &int8_unit, &join, sums);
             watch.lap(|phases| &mut phases.values);
         }
         true
@@ -106,7 +106,7 @@ impl<O: Operand> Outcome<O> for Weights {
             for n in 0..of_quad {
                 let (query, c) = ((quad * of_quad + n) / C, (quad * of_quad + n) % C);
                 of_queries[query] = O::add_weights(lanes, of_queries[query], weights[n]);
-                lanes.store(weights[n], unsafe { products.at(c, first + query * together) });
+                unsafe { products.keep(lanes, weights[n], c, first + query * together) };
             }
         }
         for n in 0..R / together {
@@ -132,8 +132,8 @@ impl<O: Operand> Outcome<O> for Weights {
         for quad in (0..queries).step_by(QUAD) {
             let mut sums = [O::zero(lanes); QUAD];
             for c in 0..C {
-                let scores = &mut scores[c * L::OF_VECTOR + quad * L::WIDTH..][..QUAD * L::WIDTH];
-                let of = |query: usize| lanes.floats(lanes.load(&scores[query * L::WIDTH..]));
+                let scores = &mut scores[c * L::OF_VECTOR..][..L::WIDTH * L::WIDTH];
+                let of = |query: usize| lanes.floats(lanes.load(&scores[(quad + query) * L::WIDTH..]));
                 let shown = [of(0), of(1), of(2), of(3)];
                 let mut weights = O::unified_weights(lanes, shown, scale);
                 if O::PER_WORD == 1 && hides[c] {
@@ -146,7 +146,8 @@ impl<O: Operand> Outcome<O> for Weights {
                 }
                 for n in 0..QUAD / O::PER_WORD {
                     sums[n] = O::add_weights(lanes, sums[n], weights[n]);
-                    lanes.store(weights[n], &mut scores[n * O::PER_WORD * L::WIDTH..]);
+                    // SAFETY: a tile has no more queries than a vector has lanes.
+                    unsafe { O::keep(lanes, weights[n], scores, quad + n * O::PER_WORD) };
                 }
             }
             for n in 0..QUAD / O::PER_WORD {

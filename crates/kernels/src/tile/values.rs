@@ -29,6 +29,8 @@ pub(super) struct AddValues<'a, 'b> {
     /// What 8-bit sums are multiplied with before others join them.
     pub int8_unit: &'a Numbers,
     pub join: &'a Join,
+    /// Sums that a unit for matrices has added up, `[queries][head_dim]`.
+    pub sums: &'a [u32],
 }
 
 /// Sets of runs, of which a chunk has no others.
@@ -36,6 +38,9 @@ pub(super) type Runs = u8;
 pub(super) const INT8: Runs = 1;
 pub(super) const HALF: Runs = 2;
 pub(super) const SINGLE: Runs = 4;
+/// Sums that a unit for matrices has added up: integers of 8-bit products alone, or any, in the unit of floats.
+pub(super) const INT8_SUMS: Runs = 8;
+pub(super) const SUMS: Runs = 16;
 
 /// [`AddValues`] with `R` queries at a time, of which there are enough in a tile, and `C` vectors of features, or the first half
 /// of one if `NARROW`, of some `RUNS`.
@@ -71,8 +76,8 @@ impl AddValues<'_, '_> {
 impl<'b> AddValues<'_, 'b> {
     #[inline(always)]
     fn again(&mut self) -> AddValues<'_, 'b> {
-        let Self { rows, values, at, weights, int8_unit, join, .. } = *self;
-        AddValues { tile: &mut *self.tile, rows, values, at, weights, int8_unit, join }
+        let Self { rows, values, at, weights, int8_unit, join, sums, .. } = *self;
+        AddValues { tile: &mut *self.tile, rows, values, at, weights, int8_unit, join, sums }
     }
 }
 
@@ -81,7 +86,7 @@ impl<const R: usize, const C: usize, const NARROW: bool, const RUNS: Runs> OnLan
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let AddValues { tile, rows, values, weights, at, int8_unit, join } = self.0;
+        let AddValues { tile, rows, values, weights, at, int8_unit, join, sums } = self.0;
         let len = if NARROW { L::WIDTH / 2 } else { C * L::WIDTH };
         let (queries, d, fresh) = (tile.queries.len(), tile.job.head_dim, tile.fresh);
         let mut from = [&[][..]; 3];
@@ -94,7 +99,8 @@ impl<const R: usize, const C: usize, const NARROW: bool, const RUNS: Runs> OnLan
         }
         let out = words_mut(tile.out);
         assert!(at + len <= d && queries * d <= out.len(), "every query has its output");
-        let mut parts = Parts { rows, weights, values: from, at, int8_unit, join, fresh, out, head_dim: d };
+        assert!(RUNS & (SUMS | INT8_SUMS) == 0 || L::WIDTH * d <= sums.len(), "every query has its sums");
+        let mut parts = Parts { rows, weights, values: from, at, int8_unit, join, fresh, out, head_dim: d, sums };
         let registers = RUNS & HALF != 0 && !Half::product_needs_no_registers::<L>();
         // SAFETY: every key has its values, and every query its output, as has been asserted.
         unsafe {
@@ -124,6 +130,7 @@ struct Parts<'a> {
     /// `[queries][head_dim]`
     out: &'a mut [u32],
     head_dim: usize,
+    sums: &'a [u32],
 }
 
 impl Parts<'_> {
@@ -150,6 +157,18 @@ impl Parts<'_> {
         let ([int8, half, single], [of_int8, of_half, of_single]) = (self.rows, self.values);
         let mut sums = [[splat(lanes, 0.0); C]; R];
         let mut before = 0;
+        if RUNS & (INT8_SUMS | SUMS) != 0 {
+            for r in 0..R {
+                for c in 0..C {
+                    let from = (first + r) % MAX_QUERIES * self.head_dim + self.at + c * L::WIDTH;
+                    // SAFETY: there are as many sums as a vector has lanes; the caller's promise.
+                    let sum = lanes.load(unsafe { self.sums.get_unchecked(from..from + L::WIDTH) });
+                    sums[r][c] = if RUNS & SUMS != 0 { lanes.floats(sum) } else { lanes.convert(sum) };
+                }
+            }
+            // Weights of other runs come first.
+            before = words_of::<L, Int8>(int8) + words_of::<L, Half>(half);
+        }
         if RUNS & INT8 != 0 && (RUNS == INT8 || !int8.is_empty()) {
             let start = [[Int8::zero(lanes); C]; R];
             // SAFETY: the caller's promise, here and below.
@@ -233,7 +252,7 @@ impl<L: Lanes, O: Operand> WordsOf<L, O> {
 
 /// Words from the weights of a run to those of the next.
 #[inline(always)]
-fn words_of<L: Lanes, O: Operand>(rows: &[u32]) -> usize {
+pub(super) fn words_of<L: Lanes, O: Operand>(rows: &[u32]) -> usize {
     rows.len().div_ceil(L::WIDTH / O::PER_WORD) * L::OF_VECTOR
 }
 

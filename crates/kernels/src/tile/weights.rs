@@ -218,18 +218,18 @@ pub(super) trait ToWeights<L: Lanes>: Sized {
             let mut of_quad = [Self::Operand::zero(lanes); QUAD];
             for at in 0..vectors {
                 // SAFETY: every vector of keys has a vector of scores of each of as many queries as a vector has lanes.
-                let scores = unsafe {
-                    let from = at * L::OF_VECTOR + quad * QUAD * L::WIDTH;
-                    scores.get_unchecked_mut(from..from + QUAD * L::WIDTH)
-                };
+                let scores = unsafe { scores.get_unchecked_mut(at * L::OF_VECTOR..at * L::OF_VECTOR + L::WIDTH * L::WIDTH) };
                 for _ in 0..QUAD {
                     lanes.prefetch_for_later(asked);
                     asked = asked.wrapping_add(step);
                 }
-                let weights = self.weights(lanes, scores, max);
+                // SAFETY: likewise.
+                let of_quad_scores = unsafe { scores.get_unchecked(quad * QUAD * L::WIDTH..(quad + 1) * QUAD * L::WIDTH) };
+                let weights = self.weights(lanes, of_quad_scores, max);
                 for n in 0..QUAD / of_word {
                     of_quad[n] = Self::Operand::add_weights(lanes, of_quad[n], weights[n]);
-                    lanes.store(weights[n], &mut scores[n * of_word * L::WIDTH..]);
+                    // SAFETY: likewise.
+                    unsafe { Self::Operand::keep(lanes, weights[n], scores, quad * QUAD + n * of_word) };
                 }
             }
             let mut floats = [splat(lanes, 0.0); QUAD];
