@@ -22,14 +22,16 @@ use maskwright_blueprint::Precision;
 use crate::{
     Kernel, KernelError,
     kernel::Instructions,
-    lanes::{Lanes, MAX_WIDTH, OnLanes},
+    lanes::{Lanes, MAX_WIDTH, MatrixScores, OnLanes},
     tile::{Half, Int8, Operand, Single},
+    workspace::AlignedWords,
 };
 
 /// Operations a second of one core that multiplies and adds in registers alone, at one precision, with the instructions
 /// that `kernel` computes with; two for each multiply-accumulate.
 ///
-/// With `Kernel::Avx512` that is the rate of one instruction: a fused multiply-add, `vdpbf16ps` or `vpdpbusd`. Where a
+/// With `Kernel::Avx512` that is the rate of one instruction: a fused multiply-add, `vdpbf16ps` or `vpdpbusd`; with `Kernel::Amx`, at 16 and 8 bit, of a product of the
+/// unit for matrices. Where a
 /// kernel puts products of a precision together from several instructions, it is the rate of those. Products are the very
 /// operations of the kernel, so no attention at that precision is faster.
 pub fn operations_per_second(kernel: Kernel, precision: Precision) -> Result<f64, KernelError> {
@@ -110,6 +112,8 @@ impl OnLanes for Multiply {
 #[inline(always)]
 fn products<L: Lanes, const A: usize, const B: usize>(lanes: L, precision: Precision, steps: usize) -> usize {
     let per_word = match precision {
+        Precision::Int8 if L::MATRICES => return matrix_products::<_, true>(lanes, steps),
+        Precision::Half if L::MATRICES => return matrix_products::<_, false>(lanes, steps),
         Precision::Int8 => sums::<L, Int8, A, B>(lanes, steps),
         Precision::Half => sums::<L, Half, A, B>(lanes, steps),
         Precision::Single => sums::<L, Single, A, B>(lanes, steps),
@@ -149,6 +153,29 @@ fn sums<L: Lanes, O: Operand, const A: usize, const B: usize>(lanes: L, steps: u
     lanes.store(lanes.bits(total), &mut kept);
     black_box(&kept);
     O::PER_WORD
+}
+
+/// About as many products of the unit for matrices, with numbers from the innermost cache: nothing else is as fast. Returns how many operations they are.
+#[inline(always)]
+fn matrix_products<L: Lanes, const BYTES: bool>(lanes: L, steps: usize) -> usize {
+    const WORDS: usize = 256;
+    let numbers = AlignedWords::zeroed(WORDS * L::WIDTH);
+    let mut sums = AlignedWords::zeroed(2 * L::WIDTH * L::WIDTH);
+    let to = sums.as_mut_ptr();
+    let operations = 2 * 2 * if BYTES { 4 } else { 2 } * WORDS * L::WIDTH * L::WIDTH;
+    let rounds = (steps / 64).max(1);
+    lanes.begin_matrices();
+    for _ in 0..rounds {
+        let numbers = black_box(numbers.as_ptr());
+        let to = [to, to.wrapping_add(L::WIDTH * L::WIDTH)];
+        // SAFETY: the unit is ready; there are words of as many queries, and of a vector of keys, and room for two vectors of scores.
+        unsafe {
+            lanes.score_matrices::<BYTES, false>(MatrixScores { queries: numbers, words: WORDS, keys: [numbers; 2], to });
+        }
+    }
+    lanes.end_matrices();
+    black_box(&sums);
+    operations * rounds
 }
 
 /// Steps after which the product loop's vectors repeat; they lie in the innermost cache.

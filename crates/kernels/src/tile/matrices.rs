@@ -20,7 +20,7 @@ const WORDS: usize = 8;
 const QUERIES: usize = 4;
 
 /// Lines that are asked for with the products of each vector of keys and of so many queries.
-const LINES: usize = 4;
+const LINES: usize = 2;
 
 /// As [`Score`](super::Score), of all vectors of a run.
 pub(super) struct ScoreMatrices<'a, 'b, O, B> {
