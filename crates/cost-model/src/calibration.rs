@@ -94,30 +94,37 @@ pub fn calibrate_kernels(
         |sample: &&Sample| sample.module.heads.iter().all(|head| head.block_size.tokens() >= machine.tile_queries);
     let whole_tiles: Vec<Sample> = fit.iter().filter(whole_tiles).cloned().collect();
     let mut profile = calibrate(template, &whole_tiles, held_out, note)?.profile;
-    if fit.len() < 2 * (RATES + 1) {
-        return Err(CostError::Calibration { fit: fit.len(), least: 2 * (RATES + 1), held_out: held_out.len() });
+    if fit.len() < 2 * COLUMNS {
+        return Err(CostError::Calibration { fit: fit.len(), least: 2 * COLUMNS, held_out: held_out.len() });
     }
     // What a call costs beside its heads: the model's own share of it is not fitted.
     profile.overheads.launch_seconds.value = 0.0;
     let model = CostModel::new(&profile, Dataflow::Flash, 1)?;
-    let floors = kernel_times::floors(&machine);
-    let floors = std::array::from_fn(|at| floors.get(at).copied().unwrap_or(0.0));
-    let rows: Vec<[f64; RATES + 1]> = fit
+    // No product of vectors is faster than the unit's.
+    let floors = [kernel_times::floors(&machine); 2];
+    let floors = std::array::from_fn(|at| floors.as_flattened().get(at).copied().unwrap_or(0.0));
+    let rows: Vec<[f64; COLUMNS]> = fit
         .iter()
         .map(|Sample { module, seconds }| {
             let first_load = model.module(&module.shape, module.softmax).seconds().0.min(0.5 * seconds.0);
             let measured = (seconds.0 - first_load) * machine.hertz * machine.cores;
             let counts = kernel_times::counts(&machine, module);
-            std::array::from_fn(|at| counts.get(at).copied().unwrap_or(1.0) / measured)
+            std::array::from_fn(|at| counts.as_flattened().get(at).copied().unwrap_or(1.0) / measured)
         })
         .collect();
     let found = least_squares(&rows, floors);
     let figure =
         |value: f64| Figure { value, source: format!("fitted to {} timings, {note}", fit.len()), verified: true };
     profile.kernels = Some(Rates::times(std::array::from_fn(|at| found[at]), figure));
-    profile.overheads.launch_seconds = figure(found[RATES] / machine.hertz / machine.cores);
+    if profile.matrix.heads.is_some() {
+        profile.vector_kernels = Some(Rates::times(std::array::from_fn(|at| found[RATES + at]), figure));
+    }
+    profile.overheads.launch_seconds = figure(found[COLUMNS - 1] / machine.hertz / machine.cores);
     Calibration::of(profile, held_out)
 }
+
+/// What our kernels are fitted to: [`kernel_times::counts`], and a call.
+const COLUMNS: usize = 2 * RATES + 1;
 
 impl Calibration {
     fn of(profile: DeviceProfile, held_out: &[Sample]) -> Result<Self, CostError> {

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, path::Path};
 
-use maskwright_blueprint::{Digest, Precision, RonError, nearest, parse_ron, read_ron, to_ron};
+use maskwright_blueprint::{BlockSize, Digest, Precision, RonError, nearest, parse_ron, read_ron, to_ron};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{CalibrationRecord, CostError, KernelTimes, host};
@@ -54,6 +54,9 @@ pub struct DeviceProfile {
     /// What our own kernels take, where they were timed; the `flash` dataflow then counts that instead of the units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernels: Option<KernelTimes>,
+    /// The same of heads that [`MatrixUnit::heads`] are not, where that says which are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector_kernels: Option<KernelTimes>,
     /// On which machine and how well the profile was fitted, where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<CalibrationRecord>,
@@ -71,6 +74,26 @@ pub struct MatrixUnit {
     pub tile_keys: Figure,
     /// Share of the peak rate that a long dense product reaches at each precision, in (0, 1].
     pub utilisation: BTreeMap<Precision, Figure>,
+    /// Which heads the unit multiplies, where vectors multiply the others; if it is absent, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads: Option<MatrixHeads>,
+}
+
+/// Heads that a matrix unit multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatrixHeads {
+    /// Tokens that their blocks have at least.
+    pub least_block: u32,
+    /// What their dimension is a multiple of.
+    pub head_dim_multiple: u32,
+}
+
+impl MatrixHeads {
+    /// Whether a head of such blocks and of such a dimension is one of them.
+    pub fn has(self, block_size: BlockSize, head_dim: u32) -> bool {
+        block_size.tokens() >= self.least_block && head_dim.is_multiple_of(self.head_dim_multiple)
+    }
 }
 
 /// What computes softmax and elementwise operations.
@@ -305,7 +328,10 @@ impl DeviceProfile {
         add("energy.limit_watts".into(), &self.energy.limit_watts);
         add("energy.low_factor".into(), &self.energy.low_factor);
         add("energy.high_factor".into(), &self.energy.high_factor);
-        for (place, figure) in self.kernels.iter().flat_map(KernelTimes::figures) {
+        for (place, figure) in self.kernels.iter().flat_map(|kernels| kernels.figures("kernels")) {
+            add(place, figure);
+        }
+        for (place, figure) in self.vector_kernels.iter().flat_map(|kernels| kernels.figures("vector_kernels")) {
             add(place, figure);
         }
         for mode in &self.modes {

@@ -24,8 +24,17 @@ impl DeviceProfile {
         }
         self.precisions_hang_together(&mut problems);
         self.memory_grows_outwards(&mut problems);
-        if let Some(kernels) = &self.kernels {
+        for kernels in self.kernels.iter().chain(&self.vector_kernels) {
             problems.extend(kernels.problems(&self.matrix.macs_per_cycle));
+        }
+        if self.vector_kernels.is_some() != (self.kernels.is_some() && self.matrix.heads.is_some()) {
+            problems.push(
+                "vector_kernels are those of heads that matrix.heads leaves out: both are there beside kernels, or neither"
+                    .into(),
+            );
+        }
+        if self.matrix.heads.is_some_and(|heads| heads.head_dim_multiple == 0) {
+            problems.push("matrix.heads.head_dim_multiple is 0; it has to be one or more".into());
         }
         let mut expect = |holds: bool, problem: &str| {
             if !holds {

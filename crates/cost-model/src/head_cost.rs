@@ -195,7 +195,7 @@ pub(crate) fn plan(
             Dataflow::SoftPipe => layered::soft_pipe(machine, head, shape, &stages),
             Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
             Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages, softmax),
-            _ => match &machine.kernels {
+            _ => match machine.kernels_of(head.block_size, shape.head_dim) {
                 Some(rates) => kernel_times::plan(machine, rates, head, shape, softmax, &stages),
                 None => flash::flash(machine, head, shape, &stages, softmax),
             },

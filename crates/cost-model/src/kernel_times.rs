@@ -90,27 +90,28 @@ const ALL_FAR: f64 = 4.0;
 const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
 
 impl KernelTimes {
-    /// Every number with its place in the file.
-    pub(crate) fn figures(&self) -> Vec<(String, &Figure)> {
+    /// Every number with its place in the file, where the whole is `of_file`.
+    pub(crate) fn figures(&self, of_file: &str) -> Vec<(String, &Figure)> {
         let mut all = Vec::new();
         let named = [("product", &self.product_cycles), ("softmax", &self.softmax_cycles), ("pack", &self.pack_cycles)];
         for (name, of) in named {
-            let place = |precision: &Precision| format!("kernels.{name}_cycles.{}", precision.bytes());
+            let place = |precision: &Precision| format!("{of_file}.{name}_cycles.{}", precision.bytes());
             all.extend(of.iter().map(|(precision, figure)| (place(precision), figure)));
         }
-        all.extend([
-            ("kernels.integer_softmax_cycles".into(), &self.integer_softmax_cycles),
-            ("kernels.block_cycles".into(), &self.block_cycles),
-            ("kernels.run_cycles".into(), &self.run_cycles),
-            ("kernels.mix_cycles".into(), &self.mix_cycles),
-            ("kernels.tile_cycles".into(), &self.tile_cycles),
-            ("kernels.output_cycles".into(), &self.output_cycles),
-            ("kernels.head_cycles".into(), &self.head_cycles),
-            ("kernels.pack_key_cycles".into(), &self.pack_key_cycles),
-            ("kernels.far_byte_cycles".into(), &self.far_byte_cycles),
-            ("kernels.far_word_cycles".into(), &self.far_word_cycles),
-            ("kernels.load_cycles".into(), &self.load_cycles),
-        ]);
+        let others = [
+            ("integer_softmax_cycles", &self.integer_softmax_cycles),
+            ("block_cycles", &self.block_cycles),
+            ("run_cycles", &self.run_cycles),
+            ("mix_cycles", &self.mix_cycles),
+            ("tile_cycles", &self.tile_cycles),
+            ("output_cycles", &self.output_cycles),
+            ("head_cycles", &self.head_cycles),
+            ("pack_key_cycles", &self.pack_key_cycles),
+            ("far_byte_cycles", &self.far_byte_cycles),
+            ("far_word_cycles", &self.far_word_cycles),
+            ("load_cycles", &self.load_cycles),
+        ];
+        all.extend(others.into_iter().map(|(name, figure)| (format!("{of_file}.{name}"), figure)));
         all
     }
 
@@ -194,17 +195,20 @@ pub(crate) fn floors(machine: &Machine) -> [f64; RATES] {
     floors
 }
 
-/// What each coefficient is multiplied with when every block of a module is computed as its mask says.
-pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [f64; RATES] {
-    let mut counts = [0.0; RATES];
+/// What each coefficient is multiplied with when every block of a module is computed as its mask says: of heads that a matrix unit
+/// multiplies, or of all, and of those that vectors multiply.
+pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [[f64; RATES]; 2] {
+    let mut all = [[0.0; RATES]; 2];
     for head in &module.heads {
+        let by_vectors = machine.multiplies_by_vectors(head.block_size, module.shape.head_dim);
+        let counts = &mut all[usize::from(by_vectors)];
         for band in &head.bands[0] {
             let row = Row::of(machine, head.block_size, band.queries);
-            row.count(row.keys(band), &module.shape, module.softmax, &mut counts);
+            row.count(row.keys(band), &module.shape, module.softmax, counts);
         }
-        count_head(machine, head, head.blocks.map(|blocks| blocks > 0), &module.shape, &mut counts);
+        count_head(machine, head, head.blocks.map(|blocks| blocks > 0), &module.shape, counts);
     }
-    counts
+    all
 }
 
 /// Over every set of precisions that a head may be packed for, and for each row every way to compute its blocks at one of

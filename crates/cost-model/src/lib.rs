@@ -39,7 +39,8 @@ pub use cost::{Bound, Cost, EnergyBand, Kind, Term, Traffic};
 pub use curve::{Curve, Quantity, curves_to_svg};
 pub use dataflow::{Dataflow, UnknownDataflow};
 pub use device::{
-    DeviceProfile, Energy, Figure, FlatStages, MatrixUnit, MemoryLevel, Mode, Overheads, Scope, Units, VectorUnit,
+    DeviceProfile, Energy, Figure, FlatStages, MatrixHeads, MatrixUnit, MemoryLevel, Mode, Overheads, Scope, Units,
+    VectorUnit,
 };
 pub use error::CostError;
 pub use head_cost::HeadCost;

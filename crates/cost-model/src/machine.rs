@@ -1,6 +1,8 @@
-use maskwright_blueprint::Precision;
+use maskwright_blueprint::{BlockSize, Precision};
 
-use crate::{Band, DeviceProfile, FlatStages, Scope, Softmax, Units, device::MOST_LEVELS, kernel_times::Rates};
+use crate::{
+    Band, DeviceProfile, FlatStages, MatrixHeads, Scope, Softmax, Units, device::MOST_LEVELS, kernel_times::Rates,
+};
 
 /// A profile's numbers, ready to calculate with.
 #[derive(Debug, Clone)]
@@ -25,6 +27,9 @@ pub(crate) struct Machine {
     pub levels: Vec<Level>,
     /// Of our own kernels, where they were timed.
     pub kernels: Option<Rates>,
+    /// The same of heads that the matrix unit does not multiply.
+    vector_kernels: Option<Rates>,
+    matrix_heads: Option<MatrixHeads>,
     pub joules_per_mac: [f64; 3],
     pub joules_per_lane_cycle: f64,
     pub static_watts: f64,
@@ -84,6 +89,8 @@ impl Machine {
             launch_seconds: profile.overheads.launch_seconds.value,
             levels: levels.collect(),
             kernels: profile.kernels.as_ref().map(Rates::of),
+            vector_kernels: profile.vector_kernels.as_ref().map(Rates::of),
+            matrix_heads: profile.matrix.heads,
             joules_per_mac: Precision::ALL
                 .map(|precision| energy.joules_per_mac.get(&precision).map_or(0.0, |joules| joules.value)),
             joules_per_lane_cycle: energy.joules_per_lane_cycle.value,
@@ -91,6 +98,19 @@ impl Machine {
             limit_watts: energy.limit_watts.value,
             low_factor: energy.low_factor.value,
             high_factor: energy.high_factor.value,
+        }
+    }
+
+    /// Whether the matrix unit leaves such heads to vectors.
+    pub fn multiplies_by_vectors(&self, block_size: BlockSize, head_dim: u32) -> bool {
+        self.matrix_heads.is_some_and(|heads| !heads.has(block_size, head_dim))
+    }
+
+    /// What our own kernels take of such heads, where they were timed.
+    pub fn kernels_of(&self, block_size: BlockSize, head_dim: u32) -> Option<&Rates> {
+        match self.multiplies_by_vectors(block_size, head_dim) {
+            true => self.vector_kernels.as_ref().or(self.kernels.as_ref()),
+            false => self.kernels.as_ref(),
         }
     }
 

@@ -32,7 +32,8 @@ impl Kernel {
     /// Every kernel, slowest first.
     const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512Vnni, Self::Avx512, Self::Amx];
 
-    /// The kernels that this CPU can run, slowest first. Never empty: [`Kernel::Portable`] runs everywhere.
+    /// The kernels that this CPU can run, slowest first. On Linux, the first look for [`Kernel::Amx`] asks the system for its registers, for the whole
+    /// process, where the CPU has them. Never empty: [`Kernel::Portable`] runs everywhere.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kernel| kernel.detect().is_some())
     }
@@ -46,9 +47,9 @@ impl Kernel {
         }
     }
 
-    /// The fastest that this CPU can run.
+    /// The fastest that this CPU can run. On CPUs of Intel's, which begin `vdpbf16ps` every second cycle, that is never [`Kernel::Avx512`].
     pub fn fastest() -> Self {
-        Self::available().last().unwrap_or(Self::Portable)
+        Self::available().filter(|kernel| *kernel != Self::Avx512 || !is_intel()).last().unwrap_or(Self::Portable)
     }
 
     /// The name that `MASKWRIGHT_KERNEL` takes.
@@ -73,6 +74,23 @@ impl Kernel {
             Self::Portable => 4,
             Self::Avx2 => 8,
             Self::Avx512Vnni | Self::Avx512 | Self::Amx => 16,
+        }
+    }
+
+    /// Which heads a unit for matrices multiplies, where the kernel has one: those of blocks of so many tokens or more, and of a dimension that is a multiple of the
+    /// second number. Others are computed by [`of_head`](Self::of_head) of them.
+    pub const fn matrix_heads(self) -> Option<[u32; 2]> {
+        match self {
+            Self::Amx => Some([16, 32]),
+            _ => None,
+        }
+    }
+
+    /// What computes a head of blocks of `block_size` tokens and of dimension `head_dim`.
+    pub const fn of_head(self, block_size: u32, head_dim: u32) -> Self {
+        match self.matrix_heads() {
+            Some([least, multiple]) if block_size < least || !head_dim.is_multiple_of(multiple) => Self::Avx512Vnni,
+            _ => self,
         }
     }
 
@@ -123,6 +141,17 @@ impl fmt::Display for Kernel {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+fn is_intel() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_intel() -> bool {
+    false
+}
+
 fn list(kernels: impl Iterator<Item = Kernel>) -> String {
     kernels.map(Kernel::name).collect::<Vec<_>>().join(", ")
 }
@@ -142,13 +171,21 @@ pub(crate) enum Instructions {
 }
 
 impl Instructions {
-    /// What a head's blocks are multiplied with.
-    pub(crate) fn of_head(self, block_size: usize, head_dim: usize) -> Self {
+    /// Those of [`Kernel::of_head`]; a head of `single` precision alone has nothing for a unit for matrices.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn of_head(self, block_size: usize, head_dim: usize, single: bool) -> Self {
         match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Amx(proof) if block_size < 16 || !head_dim.is_multiple_of(32) => Self::Avx512Vnni(proof.without_bf16()),
+            Self::Amx(proof) if single || Kernel::Amx.of_head(block_size as u32, head_dim as u32) != Kernel::Amx => {
+                Self::Avx512Vnni(proof.without_bf16())
+            }
             _ => self,
         }
+    }
+
+    /// The same: no other CPU has a unit for matrices.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn of_head(self, _block_size: usize, _head_dim: usize, _single: bool) -> Self {
+        self
     }
 
     /// Does `task` with them.

@@ -228,6 +228,7 @@ pub(crate) trait Lanes: Copy {
 
 /// Products of 16 queries with one or two vectors of 16 keys.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no other CPU has a unit for matrices"))]
 pub(crate) struct MatrixScores {
     /// Words of the first query, then of the next, each `words` of them, a multiple of eight.
     pub queries: *const u32,
@@ -240,11 +241,12 @@ pub(crate) struct MatrixScores {
 
 /// Sums of 16 queries' weights times values, for 32 features.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no other CPU has a unit for matrices"))]
 pub(crate) struct MatrixSums<'a> {
     /// For each vector of keys, which are `of_vector` words apart, eight words of each query.
     pub weights: *const u32,
     pub of_vector: usize,
-    /// Where the values of each word begin, in words. Those of a vector are `head_dim` words apart. Where a vector of keys has four words, the next four are
+    /// Where the values of each word begin, in words. Of a vector's, the first counts; the others are `head_dim` words apart. Where a vector of keys has four words, the next four are
     /// multiplied with weights that are zero.
     pub rows: &'a [u32],
     pub values: *const u32,

@@ -18,9 +18,9 @@ pub(crate) struct PackedHead {
     single_values: AlignedWords,
     /// bf16, two a word.
     pub half: PackedOperands,
-    /// Integers, four a word; queries are stored plus 128, because the products take one side unsigned, those of a unit for matrices do not.
+    /// Integers, four a word; queries are stored plus 128, because the products take one side unsigned, but as they are for a unit for matrices.
     pub int8: PackedOperands,
-    /// What a key's 8-bit product starts from, as i32: the 128 of the queries adds 128 times the key's sum.
+    /// What a key's 8-bit product starts from, as i32: the 128 of the queries adds 128 times the key's sum. Not for a unit for matrices.
     pub int8_offsets: AlignedWords,
     pub int8_scales: Int8Scales,
     /// Words of the keys at hand, one key after the other, or the numbers of the last values.

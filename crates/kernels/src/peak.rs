@@ -30,10 +30,9 @@ use crate::{
 /// Operations a second of one core that multiplies and adds in registers alone, at one precision, with the instructions
 /// that `kernel` computes with; two for each multiply-accumulate.
 ///
-/// With `Kernel::Avx512` that is the rate of one instruction: a fused multiply-add, `vdpbf16ps` or `vpdpbusd`; with `Kernel::Amx`, at 16 and 8 bit, of a product of the
-/// unit for matrices. Where a
-/// kernel puts products of a precision together from several instructions, it is the rate of those. Products are the very
-/// operations of the kernel, so no attention at that precision is faster.
+/// With `Kernel::Avx512` that is the rate of one instruction: a fused multiply-add, `vdpbf16ps` or `vpdpbusd`; with `Kernel::Amx`, at 16 and 8 bit, of a
+/// product of the unit for matrices, whose operands come from the innermost cache meanwhile. Where a kernel puts products of a precision together from
+/// several instructions, it is the rate of those. Products are the very operations of the kernel, so no attention at that precision is faster.
 pub fn operations_per_second(kernel: Kernel, precision: Precision) -> Result<f64, KernelError> {
     let instructions = kernel.instructions()?;
     multiply(instructions, precision, PRODUCT_STEPS / 16);
@@ -170,7 +169,12 @@ fn matrix_products<L: Lanes, const BYTES: bool>(lanes: L, steps: usize) -> usize
         let to = [to, to.wrapping_add(L::WIDTH * L::WIDTH)];
         // SAFETY: the unit is ready; there are words of as many queries, and of a vector of keys, and room for two vectors of scores.
         unsafe {
-            lanes.score_matrices::<BYTES, false>(MatrixScores { queries: numbers, words: WORDS, keys: [numbers; 2], to });
+            lanes.score_matrices::<BYTES, false>(MatrixScores {
+                queries: numbers,
+                words: WORDS,
+                keys: [numbers; 2],
+                to,
+            });
         }
     }
     lanes.end_matrices();

@@ -228,6 +228,14 @@ impl AttentionPlan {
     }
 }
 
+impl AttentionPlan {
+    /// Of a head that `uses` some precisions.
+    fn instructions_of(&self, uses: &[bool; 3], block_size: usize) -> Instructions {
+        let [int8, half, _] = uses;
+        self.instructions.of_head(block_size, self.shape.head_dim as usize, !(int8 | half))
+    }
+}
+
 /// One run of a plan.
 #[derive(Clone, Copy)]
 struct Call<'a> {
@@ -237,11 +245,11 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn pack_head(self, &Row { head, block_size, .. }: &Row, largest: [Largest; 3], packed: &mut PackedHead) {
-        let (q, k, v) = self.head(head);
-        let head = Head { q, k, v, uses: self.plan.uses[head], forms: &self.plan.forms[head], largest, block_size };
+    fn pack_head(self, &Row { head: at, block_size, .. }: &Row, largest: [Largest; 3], packed: &mut PackedHead) {
+        let (q, k, v) = self.head(at);
+        let head = Head { q, k, v, uses: self.plan.uses[at], forms: &self.plan.forms[at], largest, block_size };
         let head_dim = self.plan.shape.head_dim as usize;
-        self.plan.instructions.of_head(head.block_size, head_dim).run(Pack { packed, head, head_dim });
+        self.plan.instructions_of(&self.plan.uses[at], head.block_size).run(Pack { packed, head, head_dim });
     }
 
     /// Head by head, in the same room, so that what has been packed is still in the cache.
@@ -360,7 +368,7 @@ impl<'a> Call<'a> {
             v,
             packed,
         };
-        let instructions = self.plan.instructions.of_head(rows[0].block_size, job.head_dim);
+        let instructions = self.plan.instructions_of(&self.plan.uses[rows[0].head], job.block_size);
         instructions.run(AttendRows { job, rows, out, next, scratch, watch })
     }
 

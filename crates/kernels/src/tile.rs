@@ -31,9 +31,9 @@ pub(crate) use scores::Seen;
 
 use ahead::{Ahead, LINE, Looked};
 use chunk::{Fill, GROUP, Run};
+use matrices::{ScoreMatrices, SumMatrices};
 use pairs::{PairScale, Pairs};
 use scores::{Floats, Keys, Outcome, Score};
-use matrices::{ScoreMatrices, SumMatrices};
 use values::{AddValues, HALF, INT8, INT8_SUMS, Join, SINGLE, SUMS};
 use weights::{Int8Scale, Weigh, Weighed};
 
@@ -334,7 +334,7 @@ impl<'a> Tile<'a> {
         seen.restart(self.queries.len());
         match self.int8_scale(operands) {
             Int8Scale::Pairs(_) => {
-                // Beside fewer vectors of keys it costs what it saves, or more.
+                // Beside fewer vectors of keys it costs what it saves, or more; a unit for matrices has no loop to do it in.
                 let looks = L::WIDTH == LINE && !L::MATRICES && run.vectors::<L>() > 2 && self.ahead.looks(self.looked);
                 match looks {
                     true => self.score::<L, Int8, Pairs<true>>(lanes, run, operands, scores, seen),

@@ -97,8 +97,10 @@ impl Workspace {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let scratch =
-            self.scratch.iter().flat_map(|scratch| [&scratch.scores, &scratch.sums, &scratch.integers].map(|words| words.len()));
+        let scratch = self
+            .scratch
+            .iter()
+            .flat_map(|scratch| [&scratch.scores, &scratch.sums, &scratch.integers].map(|words| words.len()));
         4 * (self.heads.words() + scratch.sum::<usize>()) + size_of_val(&*self.scratch)
     }
 }

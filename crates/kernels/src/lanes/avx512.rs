@@ -35,7 +35,8 @@ impl<const BF16: bool, const AMX: bool> Avx512<BF16, AMX> {
 
 impl<const BF16: bool, const AMX: bool> Lanes for Avx512<BF16, AMX> {
     const GROUPS: usize = 4;
-    const HAS_BF16: bool = BF16;
+    // Where matrices multiply bf16, vectors have nothing but single precision to multiply.
+    const HAS_BF16: bool = BF16 && !AMX;
     const MATRICES: bool = AMX;
     const SUMS: usize = 16;
 
@@ -79,12 +80,14 @@ impl<const BF16: bool, const AMX: bool> Lanes for Avx512<BF16, AMX> {
 
     #[inline(always)]
     unsafe fn score_matrices<const BYTES: bool, const ONE: bool>(self, scores: MatrixScores) {
+        debug_assert!(AMX);
         // SAFETY: the caller's promise.
         unsafe { amx::scores::<BYTES, ONE>(scores) }
     }
 
     #[inline(always)]
     unsafe fn sum_matrices<const BYTES: bool>(self, sums: MatrixSums<'_>) {
+        debug_assert!(AMX);
         // SAFETY: likewise.
         unsafe { amx::sums::<BYTES>(sums) }
     }

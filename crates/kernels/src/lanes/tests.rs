@@ -17,6 +17,7 @@ macro_rules! on_every_instruction_set {
             Avx2::detect().map($check);
             Avx512::<false>::detect().map($check);
             Avx512::<true>::detect().map($check);
+            Avx512::<true, true>::detect().map($check);
         }
     };
 }

@@ -47,7 +47,7 @@ impl<O: Operand, B: Outcome<O>> OnLanes for ScoreMatrices<'_, '_, O, B> {
         let mut begun = 0;
         for at in (0..vectors).step_by(AT_ONCE) {
             while begun < vectors.min(at + 2 * AT_ONCE) {
-                // SAFETY: there are the words of as many queries as a vector has lanes, and those of all keys.
+                // SAFETY: there are the words of as many queries as a vector has lanes, and those of all keys; `AttendRows` has made the unit ready on this thread.
                 unsafe { self.begin(lanes, queries, begun) };
                 begun += AT_ONCE;
             }
@@ -142,7 +142,8 @@ impl OnLanes for SumMatrices<'_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { rows: [int8, half, _], values: [of_int8, of_half, _], weights, int8_unit, head_dim, joins, sums } = self;
+        let Self { rows: [int8, half, _], values: [of_int8, of_half, _], weights, int8_unit, head_dim, joins, sums } =
+            self;
         let (weights_int8, weights_half) = weights.split_at(words_of::<L, Int8>(int8));
         if !int8.is_empty() {
             sum::<L, Int8>(lanes, int8, of_int8, weights_int8, head_dim, false, sums);
@@ -175,7 +176,10 @@ fn sum<L: Lanes, O: Operand>(
 ) {
     let of_vector = L::WIDTH / O::PER_WORD;
     let last = rows.iter().step_by(of_vector).fold(0, |last, &row| last.max(row)) as usize;
-    assert!(head_dim.is_multiple_of(AT_ONCE * L::WIDTH) && last + WORDS * head_dim <= values.len(), "every key has its values");
+    assert!(
+        head_dim.is_multiple_of(AT_ONCE * L::WIDTH) && last + WORDS * head_dim <= values.len(),
+        "every key has its values"
+    );
     assert!(words_of::<L, O>(rows) <= weights.len(), "every key has its weights");
     assert!(L::WIDTH * head_dim <= sums.len(), "every query has its sums");
     for at in (0..head_dim).step_by(AT_ONCE * L::WIDTH) {
@@ -188,7 +192,7 @@ fn sum<L: Lanes, O: Operand>(
             to: sums[at..].as_mut_ptr(),
             adds,
         };
-        // SAFETY: as has been asserted.
+        // SAFETY: as has been asserted; `AttendRows` has made the unit ready on this thread.
         unsafe {
             match O::PER_WORD == 4 {
                 true => lanes.sum_matrices::<true>(sums),

@@ -52,7 +52,8 @@ pub(crate) trait Operand {
     #[inline(always)]
     unsafe fn keep<L: Lanes>(lanes: L, weights: L::Word, to: &mut [u32], query: usize) {
         // SAFETY: the caller's promise, here and below.
-        let mut keep = |words: L::Word, at: usize| lanes.store(words, unsafe { to.get_unchecked_mut(at..at + L::WIDTH) });
+        let mut keep =
+            |words: L::Word, at: usize| lanes.store(words, unsafe { to.get_unchecked_mut(at..at + L::WIDTH) });
         match (L::MATRICES && Self::MATRICES, Self::PER_WORD) {
             (false, _) => keep(weights, query * L::WIDTH),
             (true, 2) => keep(lanes.first_pairs_first(weights), query * L::WIDTH / 2),

@@ -442,7 +442,9 @@ impl<'a, L: Lanes, O: Operand, const C: usize> Products<'a, L, O, C> {
     #[inline(always)]
     pub(super) unsafe fn keep(&mut self, lanes: L, weights: L::Word, c: usize, query: usize) {
         // SAFETY: the caller's promise.
-        unsafe { O::keep(lanes, weights, self.scores.get_unchecked_mut(c * L::OF_VECTOR..(c + 1) * L::OF_VECTOR), query) }
+        unsafe {
+            O::keep(lanes, weights, self.scores.get_unchecked_mut(c * L::OF_VECTOR..(c + 1) * L::OF_VECTOR), query)
+        }
     }
 
     /// `[query][vector]`. Asks for a line from `asked` on with each word, and looks through one of `look` if the outcome does.

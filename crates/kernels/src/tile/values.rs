@@ -99,7 +99,11 @@ impl<const R: usize, const C: usize, const NARROW: bool, const RUNS: Runs> OnLan
         }
         let out = words_mut(tile.out);
         assert!(at + len <= d && queries * d <= out.len(), "every query has its output");
-        assert!(RUNS & (SUMS | INT8_SUMS) == 0 || L::WIDTH * d <= sums.len(), "every query has its sums");
+        let known = RUNS & (SUMS | INT8_SUMS) != 0;
+        assert!(
+            !known || !NARROW && L::WIDTH * d <= sums.len(),
+            "every query has its sums, of whole vectors of features"
+        );
         let mut parts = Parts { rows, weights, values: from, at, int8_unit, join, fresh, out, head_dim: d, sums };
         let registers = RUNS & HALF != 0 && !Half::product_needs_no_registers::<L>();
         // SAFETY: every key has its values, and every query its output, as has been asserted.
@@ -138,7 +142,7 @@ impl Parts<'_> {
     ///
     /// # Safety
     /// From every row's beginning on, `values` has as many words as are multiplied; and so has `out` from feature `at` of each
-    /// of `first + count` queries on.
+    /// of `first + count` queries on, and `sums`, if there are some, of as many queries as a vector has lanes.
     #[inline(always)]
     unsafe fn add<
         L: Lanes,

@@ -198,8 +198,7 @@ pub(super) trait ToWeights<L: Lanes>: Sized {
 
     /// Turns the scores of a run into weights, in place. Gives the sum of each query's.
     ///
-    /// The weights of as many queries as there are numbers in a word share vectors, which lie where the scores of the first
-    /// of them were: see [`Operand::weights`]. The next head's lines are asked for meanwhile, or not.
+    /// The weights of as many queries as there are numbers in a word share vectors, which lie where [`Operand::keep`] says. The next head's lines are asked for meanwhile, or not.
     #[inline(always)]
     fn weigh(&self, lanes: L, tile: &mut Tile<'_>, scores: &mut [u32], asks: bool) -> L::Float {
         let (vectors, queries) = (scores.len() / L::OF_VECTOR, tile.queries.len());
@@ -218,13 +217,15 @@ pub(super) trait ToWeights<L: Lanes>: Sized {
             let mut of_quad = [Self::Operand::zero(lanes); QUAD];
             for at in 0..vectors {
                 // SAFETY: every vector of keys has a vector of scores of each of as many queries as a vector has lanes.
-                let scores = unsafe { scores.get_unchecked_mut(at * L::OF_VECTOR..at * L::OF_VECTOR + L::WIDTH * L::WIDTH) };
+                let scores =
+                    unsafe { scores.get_unchecked_mut(at * L::OF_VECTOR..at * L::OF_VECTOR + L::WIDTH * L::WIDTH) };
                 for _ in 0..QUAD {
                     lanes.prefetch_for_later(asked);
                     asked = asked.wrapping_add(step);
                 }
                 // SAFETY: likewise.
-                let of_quad_scores = unsafe { scores.get_unchecked(quad * QUAD * L::WIDTH..(quad + 1) * QUAD * L::WIDTH) };
+                let of_quad_scores =
+                    unsafe { scores.get_unchecked(quad * QUAD * L::WIDTH..(quad + 1) * QUAD * L::WIDTH) };
                 let weights = self.weights(lanes, of_quad_scores, max);
                 for n in 0..QUAD / of_word {
                     of_quad[n] = Self::Operand::add_weights(lanes, of_quad[n], weights[n]);

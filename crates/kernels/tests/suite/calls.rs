@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use maskwright_blueprint::{AttentionKind, AttentionShape, HeadMask};
 use maskwright_kernels::{AttentionPlan, Inputs, Int8Softmax, Kernel, Normalisation, PlanOptions, Promotion};
 
-/// Small, and ragged for blocks of 16.
+/// Small, and ragged for blocks of 16; of a dimension that a unit for matrices multiplies where the CPU has one.
 pub const SHAPE: AttentionShape =
-    AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 40, keys: 40, head_dim: 16, windows: 1 };
+    AttentionShape { kind: AttentionKind::SelfAttention, heads: 2, queries: 40, keys: 40, head_dim: 32, windows: 1 };
 
 /// The same with every block computed as its mask says, too: elsewhere than on BF16 no 16-bit block is packed otherwise.
 pub fn options_with_and_without_promotion() -> impl Iterator<Item = PlanOptions> {

@@ -102,7 +102,7 @@ fn nothing_that_an_earlier_plan_left_is_read() {
         heads: 3,
         queries: 40,
         keys: 120,
-        head_dim: 24,
+        head_dim: 32,
         windows: 1,
     };
     let mut rng = ChaCha8Rng::seed_from_u64(11);
@@ -117,12 +117,12 @@ fn nothing_that_an_earlier_plan_left_is_read() {
             Precision::ALL.map(|precision| HeadMask::dense(&large, BlockSize::B8, precision)).into();
         let integer = Int8Softmax::Integer(Normalisation::Deferred);
         let first = [1, 3].map(|threads| plan(&all, large, threads, integer));
-        for (kind, queries, keys) in [
-            (AttentionKind::SelfAttention, 61, 61),
-            (AttentionKind::CausalSelfAttention, 61, 61),
-            (AttentionKind::CrossAttention, 35, 101),
+        for (kind, queries, keys, head_dim) in [
+            (AttentionKind::SelfAttention, 61, 61, 16),
+            (AttentionKind::CausalSelfAttention, 61, 61, 32),
+            (AttentionKind::CrossAttention, 35, 101, 32),
         ] {
-            let shape = AttentionShape { kind, heads: 3, queries, keys, head_dim: 16, windows: 1 };
+            let shape = AttentionShape { kind, heads: 3, queries, keys, head_dim, windows: 1 };
             for (block_size, int8_softmax) in
                 [(BlockSize::B8, Int8Softmax::Float), (BlockSize::B16, integer), (BlockSize::B32, Int8Softmax::Float)]
             {
@@ -190,7 +190,7 @@ fn kernels_are_named_and_unknown_names_refused_with_the_known_ones() {
 
 #[test]
 fn a_kernel_beyond_the_cpu_is_refused_with_those_that_run() {
-    for kernel in [Kernel::Portable, Kernel::Avx2, Kernel::Avx512Vnni, Kernel::Avx512] {
+    for kernel in [Kernel::Portable, Kernel::Avx2, Kernel::Avx512Vnni, Kernel::Avx512, Kernel::Amx] {
         let parsed = kernel.name().parse::<Kernel>();
         let available = |kernel| Kernel::available().any(|available| available == kernel);
         match kernel {
@@ -213,8 +213,11 @@ fn the_number_of_threads_does_not_change_a_bit() {
     let shape = AttentionShape { heads: 3, queries: 197, keys: 197, head_dim: 32, ..SHAPE };
     let tensors = Tensors::gaussian(&shape, 1);
     let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
-    let masks = mixed(shape, BlockSize::B8, 2);
-    for options in options_with_and_without_promotion() {
+    for (block_size, options) in BlockSize::ALL
+        .into_iter()
+        .flat_map(|size| options_with_and_without_promotion().map(move |options| (size, options)))
+    {
+        let masks = mixed(shape, block_size, 2);
         let one = run(options, &masks, shape, inputs);
         for threads in [2, 3, 64] {
             let many = run(options.threads(NonZeroUsize::new(threads).unwrap()), &masks, shape, inputs);
@@ -272,7 +275,7 @@ fn a_plan_forgets_the_call_before() {
 #[test]
 fn heads_that_take_turns_in_one_room_do_not_see_each_other() {
     use Precision::{Half, Int8, Single};
-    for head_dim in [24, 40] {
+    for head_dim in [24, 32, 40] {
         let shape = AttentionShape { heads: 8, queries: 45, keys: 45, head_dim, ..SHAPE };
         let mut rng = ChaCha8Rng::seed_from_u64(head_dim.into());
         let all = [Int8, Half, Single];

@@ -17,10 +17,10 @@ fn two_islands(precision: Precision) -> [HeadMask; 2] {
 }
 
 /// For each head, which of its 32 queries have an output that is not a number.
-fn nan_queries(out: &[f32]) -> Vec<Vec<usize>> {
+fn nan_queries(out: &[f32], d: usize) -> Vec<Vec<usize>> {
     let is_nan = |row: &&[f32]| row.iter().any(|x| x.is_nan());
-    let of_head = |head: &[f32]| head.chunks(8).enumerate().filter(|(_, row)| is_nan(row)).map(|(at, _)| at).collect();
-    out.chunks(32 * 8).map(of_head).collect()
+    let of_head = |head: &[f32]| head.chunks(d).enumerate().filter(|(_, row)| is_nan(row)).map(|(at, _)| at).collect();
+    out.chunks(32 * d).map(of_head).collect()
 }
 
 /// Whether two outputs are the same but for rounding: queries of a tile in which a score is not finite are computed with maxima, those of
@@ -30,143 +30,164 @@ fn same_but_for_rounding(found: &[f32], without: &[f32], precision: Precision) -
     found.iter().zip(without).all(|(x, y)| (x - y).abs() <= rounding)
 }
 
+/// With features that are no whole vector, and so many that a unit for matrices multiplies them where the CPU has one.
+fn at_widths(test: impl FnMut(usize)) {
+    [8, 32].into_iter().for_each(test);
+}
+
 #[test]
 fn what_is_not_finite_stays_where_it_is_looked_at() {
-    let shape = AttentionShape { queries: 32, keys: 32, head_dim: 8, ..SHAPE };
-    let clean = Tensors::gaussian(&shape, 9);
-    // Query, key or value 20 of head 1: the second island of that head.
-    let place = (32 + 20) * 8 + 3;
-    for (precision, options) in Precision::ALL.into_iter().flat_map(|p| options().map(move |o| (p, o))) {
-        let options = options.promotion(Promotion::Never);
-        let masks = two_islands(precision);
-        let without = run(options, &masks, shape, Inputs::new(&clean.q, &clean.k, &clean.v));
-        for (operand, poison) in ["q", "k", "v"].into_iter().flat_map(|of| [(of, f32::NAN), (of, f32::INFINITY)]) {
-            let mut tensors = Tensors { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone() };
-            match operand {
-                "q" => tensors.q[place] = poison,
-                "k" => tensors.k[place] = poison,
-                _ => tensors.v[place] = poison,
-            }
-            let found = run(options, &masks, shape, Inputs::new(&tensors.q, &tensors.k, &tensors.v));
-            let reached: Vec<usize> = match (precision, operand) {
-                (Precision::Int8, _) => (0..32).collect(),
-                (_, "q") => vec![20],
-                (_, _) => (16..32).collect(),
-            };
-            let case = format!("{operand} {poison}, {precision}, {options:?}");
-            for (at, (found, without)) in found.chunks(8).zip(without.chunks(8)).enumerate() {
-                let same = match at {
-                    _ if at >= 32 && reached.contains(&(at - 32)) => true,
-                    // The other head, and the other island.
-                    ..48 => found == without,
-                    _ => same_but_for_rounding(found, without, precision),
+    at_widths(|d| {
+        let shape = AttentionShape { queries: 32, keys: 32, head_dim: d as u32, ..SHAPE };
+        let clean = Tensors::gaussian(&shape, 9);
+        // Query, key or value 20 of head 1: the second island of that head.
+        let place = (32 + 20) * d + 3;
+        for (precision, options) in Precision::ALL.into_iter().flat_map(|p| options().map(move |o| (p, o))) {
+            let options = options.promotion(Promotion::Never);
+            let masks = two_islands(precision);
+            let without = run(options, &masks, shape, Inputs::new(&clean.q, &clean.k, &clean.v));
+            for (operand, poison) in ["q", "k", "v"].into_iter().flat_map(|of| [(of, f32::NAN), (of, f32::INFINITY)]) {
+                let mut tensors = Tensors { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone() };
+                match operand {
+                    "q" => tensors.q[place] = poison,
+                    "k" => tensors.k[place] = poison,
+                    _ => tensors.v[place] = poison,
+                }
+                let found = run(options, &masks, shape, Inputs::new(&tensors.q, &tensors.k, &tensors.v));
+                let reached: Vec<usize> = match (precision, operand) {
+                    (Precision::Int8, _) => (0..32).collect(),
+                    (_, "q") => vec![20],
+                    (_, _) => (16..32).collect(),
                 };
-                assert!(same, "query {at}: {case}");
-            }
-            // Infinite keys and values of 16 and 32 bit may come out as infinity, or as nothing.
-            if poison.is_nan() || operand == "q" || precision == Precision::Int8 {
-                assert_eq!(nan_queries(&found), [vec![], reached], "{case}");
+                let case = format!("{operand} {poison}, {precision}, {options:?}");
+                for (at, (found, without)) in found.chunks(d).zip(without.chunks(d)).enumerate() {
+                    let same = match at {
+                        _ if at >= 32 && reached.contains(&(at - 32)) => true,
+                        // The other head, and the other island.
+                        ..48 => found == without,
+                        _ => same_but_for_rounding(found, without, precision),
+                    };
+                    assert!(same, "query {at}: {case}");
+                }
+                // Infinite keys and values of 16 and 32 bit may come out as infinity, or as nothing.
+                if poison.is_nan() || operand == "q" || precision == Precision::Int8 {
+                    assert_eq!(nan_queries(&found, d), [vec![], reached], "{case}");
+                }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn nan_is_found_beside_keys_that_are_not_there() {
-    // Blocks of 8, one or two a row, and keys from 13 on do not exist: every vector of keys has some that are hidden.
-    let glyphs = |glyph: char| "x..\n.x.\nxx.".replace('x', &glyph.to_string());
-    for ((precision, glyph), kind) in [(Precision::Half, '2'), (Precision::Single, '4')]
-        .into_iter()
-        .flat_map(|of| [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention].map(|kind| (of, kind)))
-    {
-        let shape = AttentionShape { kind, heads: 1, queries: 24, keys: 24, head_dim: 8, windows: 1 };
-        let mask = HeadMask { block_size: BlockSize::B8, blocks: glyphs(glyph).parse().unwrap() };
-        let clean = Tensors::gaussian(&shape, 12);
-        let mut keys = clean.k.clone();
-        keys[10 * 8 + 3] = f32::NAN;
-        let first = if kind == AttentionKind::SelfAttention { 8 } else { 10 };
-        for options in options().map(|options| options.promotion(Promotion::Never)) {
-            let of = |keys| {
-                run(options, std::slice::from_ref(&mask), shape, Inputs::new(&clean.q, keys, &clean.v).live_keys(13))
-            };
-            let (found, without) = (of(&keys), of(&clean.k));
-            for (query, (found, without)) in found.chunks(8).zip(without.chunks(8)).enumerate() {
-                let case = format!("query {query}, {precision}, {kind:?}, {options:?}");
-                match query < first {
-                    true if query < 8 => assert_eq!(found, without, "{case}"),
-                    true => assert!(same_but_for_rounding(found, without, precision), "{case}"),
-                    false => assert!(found.iter().all(|x| x.is_nan()), "{case}"),
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn nan_is_found_in_keys_beside_whose_vector_others_are_hidden() {
-    // Three blocks of 16 a row, of which the last one hides keys, at most; wider vectors have nothing but visible keys before.
-    for ((precision, glyph), kind) in [(Precision::Half, '2'), (Precision::Single, '4')]
-        .into_iter()
-        .flat_map(|of| [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention].map(|kind| (of, kind)))
-    {
-        let shape = AttentionShape { kind, heads: 1, queries: 48, keys: 48, head_dim: 8, windows: 1 };
-        let blocks = "x..\nxx.\nxxx".replace('x', &glyph.to_string()).parse().unwrap();
-        let mask = HeadMask { block_size: BlockSize::B16, blocks };
-        let clean = Tensors::gaussian(&shape, 13);
-        for poisoned in [3, 20] {
+    at_widths(|d| {
+        // Blocks of 8, one or two a row, and keys from 13 on do not exist: every vector of keys has some that are hidden.
+        let glyphs = |glyph: char| "x..\n.x.\nxx.".replace('x', &glyph.to_string());
+        for ((precision, glyph), kind) in [(Precision::Half, '2'), (Precision::Single, '4')]
+            .into_iter()
+            .flat_map(|of| [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention].map(|kind| (of, kind)))
+        {
+            let shape = AttentionShape { kind, heads: 1, queries: 24, keys: 24, head_dim: d as u32, windows: 1 };
+            let mask = HeadMask { block_size: BlockSize::B8, blocks: glyphs(glyph).parse().unwrap() };
+            let clean = Tensors::gaussian(&shape, 12);
             let mut keys = clean.k.clone();
-            keys[poisoned * 8 + 3] = f32::NAN;
-            let first = if kind == AttentionKind::SelfAttention { poisoned / 16 * 16 } else { poisoned };
+            keys[10 * d + 3] = f32::NAN;
+            let first = if kind == AttentionKind::SelfAttention { 8 } else { 10 };
             for options in options().map(|options| options.promotion(Promotion::Never)) {
                 let of = |keys| {
-                    let inputs = Inputs::new(&clean.q, keys, &clean.v).live_keys(45);
-                    run(options, std::slice::from_ref(&mask), shape, inputs)
+                    run(
+                        options,
+                        std::slice::from_ref(&mask),
+                        shape,
+                        Inputs::new(&clean.q, keys, &clean.v).live_keys(13),
+                    )
                 };
                 let (found, without) = (of(&keys), of(&clean.k));
-                for (query, (found, without)) in found.chunks(8).zip(without.chunks(8)).enumerate() {
-                    let case = format!("query {query}, key {poisoned}, {precision}, {kind:?}, {options:?}");
+                for (query, (found, without)) in found.chunks(d).zip(without.chunks(d)).enumerate() {
+                    let case = format!("query {query}, {precision}, {kind:?}, {options:?}");
                     match query < first {
+                        true if query < 8 => assert_eq!(found, without, "{case}"),
                         true => assert!(same_but_for_rounding(found, without, precision), "{case}"),
                         false => assert!(found.iter().all(|x| x.is_nan()), "{case}"),
                     }
                 }
             }
         }
-    }
+    });
+}
+
+#[test]
+fn nan_is_found_in_keys_beside_whose_vector_others_are_hidden() {
+    at_widths(|d| {
+        // Three blocks of 16 a row, of which the last one hides keys, at most; wider vectors have nothing but visible keys before.
+        for ((precision, glyph), kind) in [(Precision::Half, '2'), (Precision::Single, '4')]
+            .into_iter()
+            .flat_map(|of| [AttentionKind::SelfAttention, AttentionKind::CausalSelfAttention].map(|kind| (of, kind)))
+        {
+            let shape = AttentionShape { kind, heads: 1, queries: 48, keys: 48, head_dim: d as u32, windows: 1 };
+            let blocks = "x..\nxx.\nxxx".replace('x', &glyph.to_string()).parse().unwrap();
+            let mask = HeadMask { block_size: BlockSize::B16, blocks };
+            let clean = Tensors::gaussian(&shape, 13);
+            for poisoned in [3, 20] {
+                let mut keys = clean.k.clone();
+                keys[poisoned * d + 3] = f32::NAN;
+                let first = if kind == AttentionKind::SelfAttention { poisoned / 16 * 16 } else { poisoned };
+                for options in options().map(|options| options.promotion(Promotion::Never)) {
+                    let of = |keys| {
+                        let inputs = Inputs::new(&clean.q, keys, &clean.v).live_keys(45);
+                        run(options, std::slice::from_ref(&mask), shape, inputs)
+                    };
+                    let (found, without) = (of(&keys), of(&clean.k));
+                    for (query, (found, without)) in found.chunks(d).zip(without.chunks(d)).enumerate() {
+                        let case = format!("query {query}, key {poisoned}, {precision}, {kind:?}, {options:?}");
+                        match query < first {
+                            true => assert!(same_but_for_rounding(found, without, precision), "{case}"),
+                            false => assert!(found.iter().all(|x| x.is_nan()), "{case}"),
+                        }
+                    }
+                }
+            }
+        }
+    });
 }
 
 #[test]
 fn nan_outlasts_the_chunks_of_keys_that_follow() {
-    // A chunk has no more than 512, 512 and 256 keys of the precisions: the first chunks have all of a mixture, later ones what it has most of.
-    let shape = AttentionShape {
-        kind: AttentionKind::CrossAttention,
-        heads: 1,
-        queries: 40,
-        keys: 1600,
-        head_dim: 8,
-        windows: 1,
-    };
-    let clean = Tensors::gaussian(&shape, 13);
-    let (rows, columns) = (BlockSize::B16.cover(40) as usize, BlockSize::B16.cover(1600) as usize);
-    for glyphs in [[2, 2, 2], [1, 1, 1], [2, 1, 2], [1, 2, 1], [1, 0, 0], [2, 0, 0]] {
-        let cells = (0..rows * columns).map(|at| Some(Precision::ALL[glyphs[at % columns % 3]])).collect();
-        let mask = HeadMask { block_size: BlockSize::B16, blocks: BlockMask::new(columns, cells).unwrap() };
-        for (options, poison) in options().flat_map(|options| [f32::NAN, f32::INFINITY].map(|poison| (options, poison)))
-        {
-            let options = options.promotion(Promotion::Never);
-            for [place, of_key] in [[3, 3], [16 * 8 + 3, 16 * 8 + 3], [39 * 8 + 3, 1590 * 8 + 3]] {
-                let mut queries = clean.q.clone();
-                queries[place] = poison;
-                let found = run(options, std::slice::from_ref(&mask), shape, Inputs::new(&queries, &clean.k, &clean.v));
-                let of_query = &found[place / 8 * 8..][..8];
-                assert!(of_query.iter().all(|x| x.is_nan()), "{glyphs:?}, {poison} at {place}, {options:?}");
-                let mut keys = clean.k.clone();
-                keys[of_key] = f32::NAN;
-                let found = run(options, std::slice::from_ref(&mask), shape, Inputs::new(&clean.q, &keys, &clean.v));
-                assert!(found.iter().all(|x| x.is_nan()), "{glyphs:?}, NaN in key of {of_key}, {options:?}");
+    at_widths(|d| {
+        // A chunk has no more than 512, 512 and 256 keys of the precisions: the first chunks have all of a mixture, later ones what it has most of.
+        let shape = AttentionShape {
+            kind: AttentionKind::CrossAttention,
+            heads: 1,
+            queries: 40,
+            keys: 1600,
+            head_dim: d as u32,
+            windows: 1,
+        };
+        let clean = Tensors::gaussian(&shape, 13);
+        let (rows, columns) = (BlockSize::B16.cover(40) as usize, BlockSize::B16.cover(1600) as usize);
+        for glyphs in [[2, 2, 2], [1, 1, 1], [2, 1, 2], [1, 2, 1], [1, 0, 0], [2, 0, 0]] {
+            let cells = (0..rows * columns).map(|at| Some(Precision::ALL[glyphs[at % columns % 3]])).collect();
+            let mask = HeadMask { block_size: BlockSize::B16, blocks: BlockMask::new(columns, cells).unwrap() };
+            for (options, poison) in
+                options().flat_map(|options| [f32::NAN, f32::INFINITY].map(|poison| (options, poison)))
+            {
+                let options = options.promotion(Promotion::Never);
+                for [place, of_key] in [[3, 3], [16 * d + 3, 16 * d + 3], [39 * d + 3, 1590 * d + 3]] {
+                    let mut queries = clean.q.clone();
+                    queries[place] = poison;
+                    let found =
+                        run(options, std::slice::from_ref(&mask), shape, Inputs::new(&queries, &clean.k, &clean.v));
+                    let of_query = &found[place / d * d..][..d];
+                    assert!(of_query.iter().all(|x| x.is_nan()), "{glyphs:?}, {poison} at {place}, {options:?}");
+                    let mut keys = clean.k.clone();
+                    keys[of_key] = f32::NAN;
+                    let found =
+                        run(options, std::slice::from_ref(&mask), shape, Inputs::new(&clean.q, &keys, &clean.v));
+                    assert!(found.iter().all(|x| x.is_nan()), "{glyphs:?}, NaN in key of {of_key}, {options:?}");
+                }
             }
         }
-    }
+    });
 }
 
 /// Keys that matter little are computed at 8 bit, beside few that matter much.

@@ -1,7 +1,7 @@
 use std::{fs, num::NonZeroUsize};
 
 use maskwright_blueprint::Precision;
-use maskwright_cost_model::{CostError, DeviceProfile, Figure, Scope};
+use maskwright_cost_model::{CostError, DeviceProfile, Figure, MatrixHeads, Scope};
 use maskwright_kernels::Kernel;
 
 use super::{cores, rounds::Measured};
@@ -56,6 +56,8 @@ pub(super) fn template(
         profile.matrix.macs_per_cycle.insert(precision, figure(rate, "the kernel's products in registers alone"));
     }
     profile.matrix.tile_queries = assumed(tile, "queries that the kernel computes at once");
+    profile.matrix.heads =
+        kernel.matrix_heads().map(|[least_block, head_dim_multiple]| MatrixHeads { least_block, head_dim_multiple });
     profile.vector.lanes = assumed(lanes, "32-bit lanes of the kernel's vectors");
     let levels = profile.memory.clone();
     let (Some(inner), Some(shared), Some(dram)) = (levels.first(), levels.get(2), levels.last()) else {
