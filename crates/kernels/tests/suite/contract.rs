@@ -49,12 +49,12 @@ fn a_mask_of_another_shape_is_refused_by_head() {
 fn slices_of_other_lengths_are_refused_and_the_output_is_left_alone() {
     let plan = AttentionPlan::new(&dense(SHAPE), SHAPE).unwrap();
     let mut workspace = plan.workspace();
-    let full = vec![0.0; 2 * 40 * 16];
+    let full = vec![0.0; 2 * 40 * 32];
     let mut out = vec![7.0; full.len()];
     let refused = plan.run(Inputs::new(&full, &full[1..], &full), &mut out, &mut workspace).unwrap_err();
-    assert_eq!(refused.to_string(), "`k` holds 1279 values, this plan needs 1280: 2 heads x 40 tokens x 16");
+    assert_eq!(refused.to_string(), "`k` holds 2559 values, this plan needs 2560: 2 heads x 40 tokens x 32");
     let refused = plan.run(Inputs::new(&full, &full, &full), &mut out[1..], &mut workspace).unwrap_err();
-    assert!(matches!(refused, KernelError::Length { operand: "out", found: 1279, expected: 1280, .. }));
+    assert!(matches!(refused, KernelError::Length { operand: "out", found: 2559, expected: 2560, .. }));
     let refused = plan.run(Inputs::new(&full, &full, &full).live_keys(41), &mut out, &mut workspace).unwrap_err();
     assert_eq!(refused, KernelError::LiveKeys { found: 41, keys: 40 });
     assert_eq!(out, vec![7.0; full.len()]);
@@ -68,7 +68,7 @@ fn a_workspace_with_too_little_room_is_refused_until_there_is_more() {
         AttentionPlan::with_options(&masks, shape, PlanOptions::new().unwrap().promotion(Promotion::Never)).unwrap()
     };
     let small = plan(SHAPE, Precision::Single);
-    let wider = plan(AttentionShape { head_dim: 32, ..SHAPE }, Precision::Single);
+    let wider = plan(AttentionShape { head_dim: 40, ..SHAPE }, Precision::Single);
     let more_keys = plan(AttentionShape { kind: AttentionKind::CrossAttention, keys: 57, ..SHAPE }, Precision::Single);
     let more_heads = plan(AttentionShape { heads: 3, ..SHAPE }, Precision::Single);
     let coarse = plan(SHAPE, Precision::Int8);
@@ -262,7 +262,7 @@ fn a_plan_forgets_the_call_before() {
     let (first, second) = (Tensors::gaussian(&SHAPE, 4), Tensors::gaussian(&SHAPE, 5));
     for options in options_with_and_without_promotion() {
         let plan = AttentionPlan::with_options(&masks, SHAPE, options).unwrap();
-        let (mut workspace, mut out) = (plan.workspace(), vec![f32::NAN; 2 * 40 * 16]);
+        let (mut workspace, mut out) = (plan.workspace(), vec![f32::NAN; 2 * 40 * 32]);
         plan.run(Inputs::new(&first.q, &first.k, &first.v), &mut out, &mut workspace).unwrap();
         let inputs = Inputs::new(&second.q, &second.k, &second.v).live_keys(21);
         plan.run(inputs, &mut out, &mut workspace).unwrap();
@@ -368,7 +368,7 @@ fn padded_keys_and_values_are_never_read() {
     let Tensors { q, k, v } = Tensors::gaussian(&SHAPE, 7);
     let (mut poisoned_k, mut poisoned_v) = (k.clone(), v.clone());
     for head in 0..2 {
-        let padding = (head * 40 + 21) * 16..(head + 1) * 40 * 16;
+        let padding = (head * 40 + 21) * 32..(head + 1) * 40 * 32;
         poisoned_k[padding.clone()].fill(f32::NAN);
         poisoned_v[padding].fill(f32::INFINITY);
     }
