@@ -54,9 +54,11 @@ pub(crate) trait Lanes: Copy {
     /// Does `task` with these instructions, in a function of its own.
     fn run<T: OnLanes>(self, task: T) -> T::Output;
 
-    /// Makes the unit for matrices ready on this thread, or gives it back.
+    /// Makes the unit for matrices ready on this thread, for sums of `four` words of each query's weights at a time, or of eight; only with eight, for scores of
+    /// words that are no multiple of 16.
     #[inline(always)]
-    fn begin_matrices(self) {}
+    fn begin_matrices(self, _four: bool) {}
+    /// Gives it back.
     #[inline(always)]
     fn end_matrices(self) {}
     /// Products of signed bytes if `BYTES`, else of bf16; with one vector of keys if `ONE`, else with two.
@@ -70,7 +72,7 @@ pub(crate) trait Lanes: Copy {
     /// Likewise, of weights, which are unsigned, and values.
     ///
     /// # Safety
-    /// The same: there are weights, and values of eight words from each vector's first one on, to be read, at least one of them, and `to` can be read and written.
+    /// The same: there are weights, and values of as many words from each vector's first one on, to be read, at least one of them, and `to` can be read and written.
     #[inline(always)]
     unsafe fn sum_matrices<const BYTES: bool>(self, _: MatrixSums<'_>) {
         unreachable!("only where there is a unit for matrices")
@@ -243,11 +245,12 @@ pub(crate) struct MatrixScores {
 #[derive(Clone, Copy)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no other CPU has a unit for matrices"))]
 pub(crate) struct MatrixSums<'a> {
-    /// For each vector of keys, which are `of_vector` words apart, eight words of each query.
+    /// For each vector of keys, which are `of_vector` words apart, `of_query` words of each query: four or eight, as the unit has been made ready for.
     pub weights: *const u32,
+    pub of_query: usize,
     pub of_vector: usize,
-    /// Where the values of each word begin, in words. Of a vector's, the first counts; the others are `head_dim` words apart. Where a vector of keys has four words, the next four are
-    /// multiplied with weights that are zero.
+    /// Where the values of each word begin, in words. Of a vector's, the first counts; the others are `head_dim` words apart. Where a vector of keys has four words and
+    /// `of_query` is eight, the next four are multiplied with weights that are zero.
     pub rows: &'a [u32],
     pub values: *const u32,
     pub head_dim: usize,

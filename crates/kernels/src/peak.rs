@@ -163,7 +163,7 @@ fn matrix_products<L: Lanes, const BYTES: bool>(lanes: L, steps: usize) -> usize
     let to = sums.as_mut_ptr();
     let operations = 2 * 2 * if BYTES { 4 } else { 2 } * WORDS * L::WIDTH * L::WIDTH;
     let rounds = (steps / 64).max(1);
-    lanes.begin_matrices();
+    lanes.begin_matrices(false);
     for _ in 0..rounds {
         let numbers = black_box(numbers.as_ptr());
         let to = [to, to.wrapping_add(L::WIDTH * L::WIDTH)];

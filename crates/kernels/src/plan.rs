@@ -363,6 +363,7 @@ impl<'a> Call<'a> {
             live_keys: self.live_keys,
             causal: self.plan.shape.kind == AttentionKind::CausalSelfAttention,
             int8_softmax: self.plan.options.int8_softmax,
+            four: false,
             output_is_far: self.plan.input_and_output_bytes > OUTPUT_IS_FAR_ABOVE,
             q,
             v,

@@ -60,6 +60,8 @@ pub(crate) struct Job<'a> {
     pub live_keys: usize,
     pub causal: bool,
     pub int8_softmax: Int8Softmax,
+    /// Whether a unit for matrices takes four words of a query's weights at a time, those of a vector of keys at 8 bit, and not eight.
+    pub four: bool,
     /// Whether a call's inputs and output are more than caches nearby hold.
     pub output_is_far: bool,
     pub q: &'a [f32],
@@ -102,7 +104,7 @@ impl OnLanes for AttendRows<'_, '_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> [Largest; 3] {
-        let Self { job, rows, out, next, scratch, watch } = self;
+        let Self { mut job, rows, out, next, scratch, watch } = self;
         let (head, d) = (job.packed, job.head_dim);
         let span = L::WIDTH.min(job.block_size);
         let score_scale = std::f32::consts::LOG2_E / (d as f32).sqrt();
@@ -129,7 +131,10 @@ impl OnLanes for AttendRows<'_, '_> {
         };
         let operands = [int8, half, single];
         let (mut out, mut ahead, mut looked) = (out, Ahead::of(next), Looked::default());
-        lanes.begin_matrices();
+        if L::MATRICES {
+            job.four = d.is_multiple_of(4 * L::WIDTH) && rows.iter().all(|row| row.blocks[1].is_empty());
+        }
+        lanes.begin_matrices(job.four);
         for row in rows {
             let [int8, half, single] = &row.blocks;
             let of = |blocks: &Range<usize>| job.live(&job.columns[blocks.start..blocks.end]);
@@ -431,7 +436,7 @@ impl<'a> Tile<'a> {
         let values = [int8.values, half.values, single.values];
         if L::MATRICES && !(rows[0].is_empty() && rows[1].is_empty()) {
             let (joins, head_dim) = (!rows[1].is_empty() || !rows[2].is_empty(), self.job.head_dim);
-            lanes.run(SumMatrices { rows, values, weights, int8_unit, head_dim, joins, sums });
+            lanes.run(SumMatrices { rows, values, weights, int8_unit, head_dim, joins, four: self.job.four, sums });
             let sums = AddValues { tile: self, rows, values, at: 0, weights, int8_unit, join, sums };
             match (joins, rows[2].is_empty()) {
                 (false, _) => sums.of_runs::<L, INT8_SUMS>(lanes),

@@ -1,7 +1,7 @@
 //! Products of the matrix unit (Intel AMX).
 //!
-//! Its registers hold up to 16 rows of 64 bytes, with which a program says once how many rows and bytes each has. Here that is for good: two
-//! sums of 16 rows of 16 numbers; two first operands, and two second ones, of 16 words; one of each of 8 words. However few words there are, a
+//! Its registers hold up to 16 rows of 64 bytes; how many rows and bytes each has, a program says beforehand. Here they are two
+//! sums of 16 rows of 16 numbers; two first operands, and two second ones, of 16 words; one of each of 8 words, or of 4. However few words there are, a
 //! product takes as long: 16 cycles, one for each row of the sum. A register that is loaded again waits until it has been read.
 //!
 //! No compiler has these registers for anything of its own. Still, no code here finds in one of them what other code has left there.
@@ -48,26 +48,28 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-const SHAPES: Shapes = {
+/// With so many words for the last two registers.
+const fn shapes(words: u16) -> Shapes {
     let mut shapes = Shapes { palette: 1, _first_row: 0, _reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
     // 0 and 1: sums. 2 and 3, and 6: the first operand, whose rows are as long as there are words. 4 and 5, and 7: the second one, with a row a word.
-    let (row_words, rows) = ([16, 16, 16, 16, 16, 16, 8, 16], [16, 16, 16, 16, 16, 16, 16, 8]);
+    let (row_words, rows) = ([16, 16, 16, 16, 16, 16, words, 16], [16, 16, 16, 16, 16, 16, 16, words as u8]);
     let mut n = 0;
     while n < 8 {
         (shapes.row_bytes[n], shapes.rows[n]) = (4 * row_words[n], rows[n]);
         n += 1;
     }
     shapes
-};
+}
 
-/// Makes the registers ready for the functions below.
+/// Makes the registers ready for the functions below, with four words for [`sums`] or with eight.
 ///
 /// # Safety
 /// [`is_allowed`] has said so.
-pub(super) unsafe fn begin() {
-    static OF_ALL: Shapes = SHAPES;
+pub(super) unsafe fn begin(four: bool) {
+    static FOUR_OR_EIGHT: [Shapes; 2] = [shapes(4), shapes(8)];
+    let shapes = &FOUR_OR_EIGHT[usize::from(!four)];
     // SAFETY: the caller's promise; 64 bytes are read.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &OF_ALL, options(nostack, readonly)) }
+    unsafe { asm!("ldtilecfg [{}]", in(reg) shapes, options(nostack, readonly)) }
 }
 
 /// Gives them back: what is not in use needs not be saved.
@@ -185,7 +187,7 @@ pub(super) unsafe fn scores<const BYTES: bool, const ONE: bool>(scores: MatrixSc
 /// A product of each vector of keys' weights with its values, for 32 features.
 macro_rules! sums {
     ($kind:ident, $sums:expr) => {{
-        let MatrixSums { weights, of_vector, rows, values, head_dim, to, adds } = $sums;
+        let MatrixSums { weights, of_query, of_vector, rows, values, head_dim, to, adds } = $sums;
         asm!(
             "test {adds:l}, {adds:l}",
             "jz 2f",
@@ -198,7 +200,7 @@ macro_rules! sums {
             "3:",
             "mov {row:e}, dword ptr [{rows}]",
             "lea {row}, [{values} + 4 * {row}]",
-            "tileloadd tmm6, [{weights} + {half_a_line}]",
+            "tileloadd tmm6, [{weights} + {of_query}]",
             "tileloadd tmm7, [{row} + {pitch}]",
             concat!(kind!($kind sums), " tmm0, tmm6, tmm7"),
             "tileloadd tmm7, [{row} + {pitch} + 64]",
@@ -216,7 +218,7 @@ macro_rules! sums {
             rows = inout(reg) rows.as_ptr() => _,
             values = in(reg) values,
             weights = inout(reg) weights => _,
-            half_a_line = in(reg) 32_usize,
+            of_query = in(reg) 4 * of_query,
             of_vector = in(reg) 4 * of_vector,
             of_rows = const kind!($kind rows),
             left = inout(reg) rows.len().div_ceil(kind!($kind rows) / 4) => _,
@@ -227,7 +229,7 @@ macro_rules! sums {
 }
 
 /// # Safety
-/// After [`begin`], on the same thread: there are weights, and values of 8 words of keys from each vector's first one on, to be read, at least one of them, and `to` can be
+/// After [`begin`], on the same thread: there are weights, and values of as many words from each vector's first one on, to be read, at least one of them, and `to` can be
 /// read and written.
 pub(super) unsafe fn sums<const BYTES: bool>(sums: MatrixSums<'_>) {
     debug_assert!(!sums.rows.is_empty());

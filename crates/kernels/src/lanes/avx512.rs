@@ -65,9 +65,9 @@ impl<const BF16: bool, const AMX: bool> Lanes for Avx512<BF16, AMX> {
     }
 
     #[inline(always)]
-    fn begin_matrices(self) {
+    fn begin_matrices(self, four: bool) {
         if AMX {
-            unsafe { amx::begin() }
+            unsafe { amx::begin(four) }
         }
     }
 

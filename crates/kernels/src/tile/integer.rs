@@ -96,7 +96,7 @@ impl OnLanes for WeighIntegers<'_, '_> {
                 let packed = lanes.pack_u8(exponentials);
                 of_quad = Int8::add_weights(lanes, of_quad, packed);
                 // SAFETY: a tile has no more queries than a vector has lanes, and `scores` are those of a vector of keys.
-                unsafe { Int8::keep(lanes, packed, scores, quad * QUAD) };
+                unsafe { Int8::keep(lanes, packed, scores, quad * QUAD, tile.job.four) };
             }
             sums[quad] = lanes.bits(lanes.convert(of_quad));
         }
@@ -105,9 +105,10 @@ impl OnLanes for WeighIntegers<'_, '_> {
             let sums = Numbers::of(lanes, sum);
             for scores in scores.chunks_exact_mut(L::OF_VECTOR) {
                 // Word n of a group is of query n of four, or each query has words of its own.
-                let (apart, of_quad, of_query) = match L::MATRICES {
-                    true => (2 * L::WIDTH, 2 * L::WIDTH, L::WIDTH / 2),
-                    false => (QUAD * L::WIDTH, L::WIDTH, 1),
+                let (apart, of_quad, of_query) = match (L::MATRICES, tile.job.four) {
+                    (true, true) => (L::WIDTH, L::WIDTH, L::WIDTH / 4),
+                    (true, false) => (2 * L::WIDTH, 2 * L::WIDTH, L::WIDTH / 2),
+                    _ => (QUAD * L::WIDTH, L::WIDTH, 1),
                 };
                 for quad in 0..tile.queries.len().div_ceil(QUAD) {
                     for (at, word) in scores[quad * apart..][..of_quad].iter_mut().enumerate() {

@@ -13,9 +13,6 @@ use crate::lanes::{Lanes, MatrixScores, MatrixSums, OnLanes};
 /// Vectors of keys, or of features, that are multiplied at once.
 const AT_ONCE: usize = 2;
 
-/// Words of keys whose values are multiplied at once.
-const WORDS: usize = 8;
-
 /// Queries whose products are looked at at once.
 const QUERIES: usize = 4;
 
@@ -133,6 +130,8 @@ pub(super) struct SumMatrices<'a> {
     pub head_dim: usize,
     /// Whether there are others than 8-bit ones, here or elsewhere.
     pub joins: bool,
+    /// [`Job::four`](super::Job::four)
+    pub four: bool,
     /// `[queries][head_dim]`
     pub sums: &'a mut [u32],
 }
@@ -142,11 +141,19 @@ impl OnLanes for SumMatrices<'_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
-        let Self { rows: [int8, half, _], values: [of_int8, of_half, _], weights, int8_unit, head_dim, joins, sums } =
-            self;
+        let Self {
+            rows: [int8, half, _],
+            values: [of_int8, of_half, _],
+            weights,
+            int8_unit,
+            head_dim,
+            joins,
+            four,
+            sums,
+        } = self;
         let (weights_int8, weights_half) = weights.split_at(words_of::<L, Int8>(int8));
         if !int8.is_empty() {
-            sum::<L, Int8>(lanes, int8, of_int8, weights_int8, head_dim, false, sums);
+            sum::<L, Int8>(lanes, int8, of_int8, weights_int8, head_dim, [false, four], sums);
             if joins {
                 for (query, sums) in sums.chunks_exact_mut(head_dim).take(L::WIDTH).enumerate() {
                     let unit = int8_unit.splat(lanes, query);
@@ -158,7 +165,7 @@ impl OnLanes for SumMatrices<'_> {
             }
         }
         if !half.is_empty() {
-            sum::<L, Half>(lanes, half, of_half, weights_half, head_dim, !int8.is_empty(), sums);
+            sum::<L, Half>(lanes, half, of_half, weights_half, head_dim, [!int8.is_empty(), false], sums);
         }
     }
 }
@@ -171,13 +178,14 @@ fn sum<L: Lanes, O: Operand>(
     values: &[u32],
     weights: &[u32],
     head_dim: usize,
-    adds: bool,
+    [adds, four]: [bool; 2],
     sums: &mut [u32],
 ) {
+    let of_query = if four { 4 } else { 8 };
     let of_vector = L::WIDTH / O::PER_WORD;
     let last = rows.iter().step_by(of_vector).fold(0, |last, &row| last.max(row)) as usize;
     assert!(
-        head_dim.is_multiple_of(AT_ONCE * L::WIDTH) && last + WORDS * head_dim <= values.len(),
+        head_dim.is_multiple_of(AT_ONCE * L::WIDTH) && last + of_query * head_dim <= values.len(),
         "every key has its values"
     );
     assert!(words_of::<L, O>(rows) <= weights.len(), "every key has its weights");
@@ -185,6 +193,7 @@ fn sum<L: Lanes, O: Operand>(
     for at in (0..head_dim).step_by(AT_ONCE * L::WIDTH) {
         let sums = MatrixSums {
             weights: weights.as_ptr(),
+            of_query,
             of_vector: L::OF_VECTOR,
             rows,
             values: values[at..].as_ptr(),

@@ -45,18 +45,19 @@ pub(crate) trait Operand {
     fn add_weights<L: Lanes>(lanes: L, sum: Self::Sum<L>, weights: L::Word) -> Self::Sum<L>;
 
     /// Puts weights of `query`, and of those that share its vector, where the second product looks for them: where the first one's scores were, or, for a unit
-    /// for matrices, in rows of eight words a query.
+    /// for matrices, in rows of eight words a query, or of `four`.
     ///
     /// # Safety
     /// `to` has a vector for each of as many queries as a vector has lanes, of which `query` is one.
     #[inline(always)]
-    unsafe fn keep<L: Lanes>(lanes: L, weights: L::Word, to: &mut [u32], query: usize) {
+    unsafe fn keep<L: Lanes>(lanes: L, weights: L::Word, to: &mut [u32], query: usize, four: bool) {
         // SAFETY: the caller's promise, here and below.
         let mut keep =
             |words: L::Word, at: usize| lanes.store(words, unsafe { to.get_unchecked_mut(at..at + L::WIDTH) });
         match (L::MATRICES && Self::MATRICES, Self::PER_WORD) {
             (false, _) => keep(weights, query * L::WIDTH),
             (true, 2) => keep(lanes.first_pairs_first(weights), query * L::WIDTH / 2),
+            (true, _) if four => keep(lanes.first_words_first(weights), query * L::WIDTH / 4),
             (true, _) => {
                 let [first, second] = lanes.first_words_apart(weights);
                 keep(first, query * L::WIDTH / 2);

@@ -443,7 +443,13 @@ impl<'a, L: Lanes, O: Operand, const C: usize> Products<'a, L, O, C> {
     pub(super) unsafe fn keep(&mut self, lanes: L, weights: L::Word, c: usize, query: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            O::keep(lanes, weights, self.scores.get_unchecked_mut(c * L::OF_VECTOR..(c + 1) * L::OF_VECTOR), query)
+            O::keep(
+                lanes,
+                weights,
+                self.scores.get_unchecked_mut(c * L::OF_VECTOR..(c + 1) * L::OF_VECTOR),
+                query,
+                false,
+            )
         }
     }
 

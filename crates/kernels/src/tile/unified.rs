@@ -147,7 +147,7 @@ impl<O: Operand> Outcome<O> for Weights {
                 for n in 0..QUAD / O::PER_WORD {
                     sums[n] = O::add_weights(lanes, sums[n], weights[n]);
                     // SAFETY: a tile has no more queries than a vector has lanes.
-                    unsafe { O::keep(lanes, weights[n], scores, quad + n * O::PER_WORD) };
+                    unsafe { O::keep(lanes, weights[n], scores, quad + n * O::PER_WORD, false) };
                 }
             }
             for n in 0..QUAD / O::PER_WORD {

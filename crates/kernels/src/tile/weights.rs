@@ -202,7 +202,7 @@ pub(super) trait ToWeights<L: Lanes>: Sized {
     #[inline(always)]
     fn weigh(&self, lanes: L, tile: &mut Tile<'_>, scores: &mut [u32], asks: bool) -> L::Float {
         let (vectors, queries) = (scores.len() / L::OF_VECTOR, tile.queries.len());
-        let of_word = Self::Operand::PER_WORD;
+        let (of_word, four) = (Self::Operand::PER_WORD, tile.job.four);
         assert!(queries <= L::WIDTH, "a tile has no more queries than a vector has lanes");
         let quads = queries.div_ceil(QUAD);
         let ahead = if asks { tile.ahead.take(quads * vectors * QUAD) } else { &[] };
@@ -230,7 +230,7 @@ pub(super) trait ToWeights<L: Lanes>: Sized {
                 for n in 0..QUAD / of_word {
                     of_quad[n] = Self::Operand::add_weights(lanes, of_quad[n], weights[n]);
                     // SAFETY: likewise.
-                    unsafe { Self::Operand::keep(lanes, weights[n], scores, quad * QUAD + n * of_word) };
+                    unsafe { Self::Operand::keep(lanes, weights[n], scores, quad * QUAD + n * of_word, four) };
                 }
             }
             let mut floats = [splat(lanes, 0.0); QUAD];
