@@ -420,6 +420,7 @@ impl<'a> Tile<'a> {
     /// `output = keep * output + unit * (weights * values)`, where sums of 8-bit products, if they are not alone, are first brought
     /// to the others' unit: `int8_unit` times as much.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a chunk and of the scratch")]
     fn add_values<L: Lanes>(
         &mut self,
         lanes: L,

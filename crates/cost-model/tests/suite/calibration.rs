@@ -4,8 +4,8 @@ use maskwright_blueprint::{
     AttentionKind, AttentionShape, BlockMask, BlockSize, HeadMask, Precision, Seconds, parse_ron,
 };
 use maskwright_cost_model::{
-    Bound, CostModel, Dataflow, DeviceProfile, Figure, HeadWork, KernelTimes, ModuleWork, Sample, Softmax, Work,
-    calibrate, calibrate_kernels,
+    Bound, CostModel, Dataflow, DeviceProfile, Figure, HeadWork, KernelTimes, MatrixHeads, ModuleWork, Sample, Softmax,
+    Work, calibrate, calibrate_kernels,
 };
 
 /// A mask whose blocks and precisions are scattered by a fixed rule.
@@ -163,6 +163,46 @@ fn a_fit_to_timings_of_kernels_finds_what_they_take() {
     // Units alone cannot say it.
     let units = calibrate(&template, &fit, &held_out, "a test").unwrap().held_out;
     assert!(units.mean > 4.0 * error.mean, "{units:?}");
+}
+
+/// Blocks of 8 are multiplied by vectors, in thrice the time, the others by a unit for matrices.
+fn core_with_a_unit_for_matrices() -> DeviceProfile {
+    let mut core = core_with_kernels();
+    core.matrix.heads = Some(MatrixHeads { least_block: 16, head_dim_multiple: 32 });
+    let mut of_vectors = core.kernels.clone().unwrap();
+    of_vectors.product_cycles.values_mut().for_each(|figure| figure.value *= 3.0);
+    core.vector_kernels = Some(of_vectors);
+    core
+}
+
+#[test]
+fn heads_that_the_unit_for_matrices_leaves_to_vectors_have_an_account_of_their_own() {
+    let (mut template, core) = (DeviceProfile::named("cpu-avx512").unwrap(), core_with_a_unit_for_matrices());
+    assert_eq!(core.problems(), Vec::<String>::new());
+    let fit = timings(&core, &[64, 128, 512], 0.01);
+    let held_out = timings(&core, &[96, 256, 197], 0.0);
+    let of_one = calibrate_kernels(&template, &fit, &held_out, "a test").unwrap();
+    template.matrix.heads = core.matrix.heads;
+    let of_two = calibrate_kernels(&template, &fit, &held_out, "a test").unwrap();
+    assert!(of_two.held_out.mean < 0.02 && of_one.held_out.mean > 0.1, "{:?} {:?}", of_two.held_out, of_one.held_out);
+    let again = parse_ron::<DeviceProfile>(&of_two.profile.to_ron(), Path::new("host.ron")).unwrap();
+    assert_eq!((again.vector_kernels, of_one.profile.vector_kernels), (of_two.profile.vector_kernels, None));
+}
+
+#[test]
+fn accounts_of_vectors_and_heads_that_are_left_to_them_go_together() {
+    let problems = |change: fn(&mut DeviceProfile)| {
+        let mut core = core_with_a_unit_for_matrices();
+        change(&mut core);
+        core.problems().join("\n")
+    };
+    let together =
+        "vector_kernels are those of heads that matrix.heads leaves out: both are there beside kernels, or neither";
+    assert_eq!(problems(|core| core.vector_kernels = None), together);
+    assert_eq!(problems(|core| core.matrix.heads = None), together);
+    assert_eq!(problems(|core| core.kernels = None), together);
+    let zero = |core: &mut DeviceProfile| core.matrix.heads.as_mut().unwrap().head_dim_multiple = 0;
+    assert_eq!(problems(zero), "matrix.heads.head_dim_multiple is 0; it has to be one or more");
 }
 
 #[test]

@@ -424,3 +424,143 @@ fn integer_exponentials_are_those_of_one_score_at_a_time() {
     }
     on_every_instruction_set!(check);
 }
+
+/// Products of a unit for matrices, each number of which is what a loop over numbers gives.
+#[cfg(target_arch = "x86_64")]
+mod matrices {
+    use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+
+    use super::*;
+    use crate::lanes::{MatrixScores, MatrixSums};
+
+    type Amx = Avx512<true, true>;
+
+    /// Small whole numbers, so that every sum is exact: bytes, those of weights unsigned, or bf16.
+    fn numbers(word: u32, bytes: bool, unsigned: bool) -> Vec<f32> {
+        match bytes {
+            true if unsigned => word.to_le_bytes().map(f32::from).into(),
+            true => word.to_le_bytes().map(|byte| f32::from(byte as i8)).into(),
+            false => [word << 16, word & 0xffff_0000].map(f32::from_bits).into(),
+        }
+    }
+
+    fn draw(rng: &mut ChaCha8Rng, count: usize, bytes: bool) -> Vec<u32> {
+        let mut half = || u32::from(bf16::from_f32(rng.random_range(-9_i8..10).into()).to_bits());
+        let halves: Vec<u32> = (0..count).map(|_| half() | half() << 16).collect();
+        if bytes { (0..count).map(|_| rng.random()).collect() } else { halves }
+    }
+
+    fn product(a: u32, b: u32, bytes: bool, unsigned: bool) -> f32 {
+        numbers(a, bytes, unsigned).iter().zip(numbers(b, bytes, false)).map(|(a, b)| a * b).sum()
+    }
+
+    fn float(bits: u32, bytes: bool) -> f32 {
+        if bytes { (bits as i32) as f32 } else { f32::from_bits(bits) }
+    }
+
+    #[test]
+    fn scores_are_products_of_all_words() {
+        let Some(lanes) = Amx::detect() else { return };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        lanes.begin_matrices(false);
+        for (words, bytes) in [8, 16, 24, 32, 40, 64, 72].into_iter().flat_map(|words| [(words, true), (words, false)])
+        {
+            let queries = draw(&mut rng, 16 * words, bytes);
+            let keys = [(); 2].map(|()| draw(&mut rng, 16 * words, bytes));
+            for one in [false, true] {
+                let mut to = [[7_u32; 256]; 2];
+                let scores = MatrixScores {
+                    queries: queries.as_ptr(),
+                    words,
+                    keys: [keys[0].as_ptr(), keys[1].as_ptr()],
+                    to: to.each_mut().map(|to| to.as_mut_ptr()),
+                };
+                // SAFETY: the unit is ready, and there are 16 queries and two vectors of keys.
+                unsafe {
+                    match (bytes, one) {
+                        (true, true) => lanes.score_matrices::<true, true>(scores),
+                        (true, false) => lanes.score_matrices::<true, false>(scores),
+                        (false, true) => lanes.score_matrices::<false, true>(scores),
+                        (false, false) => lanes.score_matrices::<false, false>(scores),
+                    }
+                }
+                for (vector, at) in (0..2).flat_map(|vector| (0..256).map(move |at| (vector, at))) {
+                    if one && vector == 1 {
+                        assert_eq!(to[1][at], 7, "the second vector is left alone");
+                        continue;
+                    }
+                    let of_word = |word| {
+                        product(queries[at / 16 * words + word], keys[vector][word * 16 + at % 16], bytes, false)
+                    };
+                    let expected: f32 = (0..words).map(of_word).sum();
+                    assert_eq!(float(to[vector][at], bytes), expected, "{words} words, bytes: {bytes}, {vector} {at}");
+                }
+            }
+        }
+        lanes.end_matrices();
+    }
+
+    #[test]
+    fn sums_are_those_of_all_vectors_of_keys() {
+        let Some(lanes) = Amx::detect() else { return };
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        const D: usize = 64;
+        for (bytes, four, adds) in
+            [(true, true, false), (true, false, false), (false, false, false), (false, false, true), (true, true, true)]
+        {
+            lanes.begin_matrices(four);
+            let (of_query, of_vector) = (if four { 4 } else { 8 }, if bytes { 4 } else { 8 });
+            // Three vectors of keys, in any order, the last one begun only.
+            let rows: Vec<u32> = [2, 0, 5]
+                .iter()
+                .flat_map(|first| (0..of_vector).map(move |n| (of_vector * first + n) * D as u32))
+                .collect();
+            let rows = &rows[..rows.len() - 1];
+            let values = draw(&mut rng, 8 * 8 * D, bytes);
+            let mut weights = draw(&mut rng, 3 * 272, bytes);
+            if bytes && !four {
+                // What belongs to no key weighs nothing.
+                weights.chunks_exact_mut(8).for_each(|of_query| of_query[4..].fill(0));
+            }
+            let before = if bytes { 5 } else { 5_f32.to_bits() };
+            let mut to = vec![before; 16 * D];
+            for at in [0, 32] {
+                let sums = MatrixSums {
+                    weights: weights.as_ptr(),
+                    of_query,
+                    of_vector: 272,
+                    rows,
+                    values: values[at..].as_ptr(),
+                    head_dim: D,
+                    to: to[at..].as_mut_ptr(),
+                    adds,
+                };
+                // SAFETY: the unit is ready, and there are as many weights and values, and sums of 16 queries.
+                unsafe { if bytes { lanes.sum_matrices::<true>(sums) } else { lanes.sum_matrices::<false>(sums) } }
+            }
+            for (query, feature) in (0..16).flat_map(|query| (0..D).map(move |feature| (query, feature))) {
+                let mut expected = if adds { 5.0 } else { 0.0 };
+                for (vector, first) in [2, 0, 5].into_iter().enumerate() {
+                    for n in 0..of_vector as usize {
+                        let value = values[(of_vector as usize * first + n) * D + feature];
+                        expected += product(weights[vector * 272 + query * of_query + n], value, bytes, true);
+                    }
+                }
+                assert_eq!(float(to[query * D + feature], bytes), expected, "{bytes} {four} {adds} {query} {feature}");
+            }
+            lanes.end_matrices();
+        }
+    }
+
+    #[test]
+    fn weights_of_four_queries_lie_apart() {
+        let Some(lanes) = Amx::detect() else { return };
+        let words: Vec<u32> = (0..16).collect();
+        let mut found = [0; 32];
+        let [first, second] = lanes.first_words_apart(lanes.load(&words));
+        lanes.store(first, &mut found);
+        lanes.store(second, &mut found[16..]);
+        let expected = (0..4).flat_map(|query| (0..8).map(move |n| if n < 4 { 4 * n + query } else { 0 }));
+        assert_eq!(found.to_vec(), expected.collect::<Vec<_>>());
+    }
+}
