@@ -94,9 +94,20 @@ pub fn calibrate_kernels(
         |sample: &&Sample| sample.module.heads.iter().all(|head| head.block_size.tokens() >= machine.tile_queries);
     let whole_tiles: Vec<Sample> = fit.iter().filter(whole_tiles).cloned().collect();
     let mut profile = calibrate(template, &whole_tiles, held_out, note)?.profile;
-    if fit.len() < 2 * COLUMNS {
-        return Err(CostError::Calibration { fit: fit.len(), least: 2 * COLUMNS, held_out: held_out.len() });
+    // Each account has timings enough of its own.
+    let least = 2 * (RATES + 1);
+    let by_vectors = |sample: &&Sample| {
+        let ModuleWork { shape, heads, .. } = &sample.module;
+        heads.iter().any(|head| machine.multiplies_by_vectors(head.block_size, shape.head_dim))
+    };
+    let of_vectors = fit.iter().filter(by_vectors).count();
+    let others = fit.len() - of_vectors;
+    let fewest = if profile.matrix.heads.is_some() { of_vectors.min(others) } else { fit.len() };
+    if fewest < least {
+        return Err(CostError::Calibration { fit: fewest, least, held_out: held_out.len() });
     }
+    // What was fitted before is no part of the model that is fitted now.
+    (profile.kernels, profile.vector_kernels) = (None, None);
     // What a call costs beside its heads: the model's own share of it is not fitted.
     profile.overheads.launch_seconds.value = 0.0;
     let model = CostModel::new(&profile, Dataflow::Flash, 1)?;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use maskwright_blueprint::Precision;
 
-use crate::{DeviceProfile, Figure, device::MOST_LEVELS};
+use crate::{DeviceProfile, Figure, KernelTimes, device::MOST_LEVELS};
 
 impl DeviceProfile {
     /// What is impossible in this profile, one sentence each; empty for every profile that was read from a file.
@@ -24,8 +24,9 @@ impl DeviceProfile {
         }
         self.precisions_hang_together(&mut problems);
         self.memory_grows_outwards(&mut problems);
-        for kernels in self.kernels.iter().chain(&self.vector_kernels) {
-            problems.extend(kernels.problems(&self.matrix.macs_per_cycle));
+        for (name, kernels) in [("kernels", &self.kernels), ("vector_kernels", &self.vector_kernels)] {
+            let problems_of = |kernels: &KernelTimes| kernels.problems(name, &self.matrix.macs_per_cycle);
+            problems.extend(kernels.iter().flat_map(problems_of));
         }
         if self.vector_kernels.is_some() != (self.kernels.is_some() && self.matrix.heads.is_some()) {
             problems.push(

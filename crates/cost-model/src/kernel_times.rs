@@ -115,22 +115,24 @@ impl KernelTimes {
         all
     }
 
-    /// What is impossible, given the most multiply-accumulates a cycle at each precision.
-    pub(crate) fn problems(&self, macs_per_cycle: &BTreeMap<Precision, Figure>) -> Vec<String> {
+    /// What is impossible of what is `of_file`, given the most multiply-accumulates a cycle at each precision.
+    pub(crate) fn problems(&self, of_file: &str, macs_per_cycle: &BTreeMap<Precision, Figure>) -> Vec<String> {
         let mut problems = Vec::new();
         if [&self.product_cycles, &self.softmax_cycles, &self.pack_cycles]
             .iter()
             .any(|of| of.len() < Precision::ALL.len())
         {
-            problems.push(
-                "kernels has product_cycles, softmax_cycles and pack_cycles for precisions 1, 2, 4: all of them".into(),
-            );
+            problems.push(format!(
+                "{of_file} has product_cycles, softmax_cycles and pack_cycles for precisions 1, 2, 4: all of them"
+            ));
         }
         for (precision, figure) in &self.product_cycles {
             let peak = macs_per_cycle.get(precision).map_or(0.0, |rate| rate.value);
             if figure.value * peak < 2.0 * (1.0 - 1e-9) {
-                problems
-                    .push(format!("kernels.product_cycles.{} is faster than matrix.macs_per_cycle", precision.bytes()));
+                problems.push(format!(
+                    "{of_file}.product_cycles.{} is faster than matrix.macs_per_cycle",
+                    precision.bytes()
+                ));
             }
         }
         problems

@@ -47,9 +47,14 @@ impl Kernel {
         }
     }
 
-    /// The fastest that this CPU can run. On CPUs of Intel's, which begin `vdpbf16ps` every second cycle, that is never [`Kernel::Avx512`].
+    /// The fastest that this CPU can run. On CPUs of Intel's that is never [`Kernel::Avx512`]: the one that was measured (Emerald Rapids) begins
+    /// `vdpbf16ps` every second cycle.
     pub fn fastest() -> Self {
-        Self::available().filter(|kernel| *kernel != Self::Avx512 || !is_intel()).last().unwrap_or(Self::Portable)
+        Self::fastest_of(Self::available(), is_intel())
+    }
+
+    fn fastest_of(available: impl Iterator<Item = Self>, intel: bool) -> Self {
+        available.filter(|kernel| *kernel != Self::Avx512 || !intel).last().unwrap_or(Self::Portable)
     }
 
     /// The name that `MASKWRIGHT_KERNEL` takes.
@@ -86,7 +91,7 @@ impl Kernel {
         }
     }
 
-    /// What computes a head of blocks of `block_size` tokens and of dimension `head_dim`.
+    /// What computes a head of blocks of `block_size` tokens and of dimension `head_dim`, if some of its blocks are of 8 or 16 bit.
     pub const fn of_head(self, block_size: u32, head_dim: u32) -> Self {
         match self.matrix_heads() {
             Some([least, multiple]) if block_size < least || !head_dim.is_multiple_of(multiple) => Self::Avx512Vnni,
@@ -201,5 +206,28 @@ impl Instructions {
             #[cfg(target_arch = "x86_64")]
             Self::Amx(proof) => proof.run(task),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vdpbf16ps_is_not_taken_unasked_where_it_is_slow() {
+        use Kernel::{Amx, Avx2, Avx512, Avx512Vnni, Portable};
+        let fastest = |kernels: &[Kernel], intel| Kernel::fastest_of(kernels.iter().copied(), intel);
+        let without_amx = [Portable, Avx2, Avx512Vnni, Avx512];
+        assert_eq!([fastest(&without_amx, false), fastest(&without_amx, true)], [Avx512, Avx512Vnni]);
+        assert_eq!(fastest(&Kernel::ALL, true), Amx);
+        assert!(Kernel::available().any(|kernel| kernel == Kernel::fastest()));
+    }
+
+    #[test]
+    fn small_blocks_and_odd_dimensions_are_left_to_vectors() {
+        let of = |block_size, head_dim| Kernel::Amx.of_head(block_size, head_dim);
+        assert_eq!([of(16, 64), of(32, 32), of(16, 96)], [Kernel::Amx; 3]);
+        assert_eq!([of(8, 64), of(16, 80), of(32, 16)], [Kernel::Avx512Vnni; 3]);
+        assert_eq!(Kernel::Avx512.of_head(8, 80), Kernel::Avx512);
     }
 }

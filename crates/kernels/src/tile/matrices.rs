@@ -38,6 +38,7 @@ impl<O: Operand, B: Outcome<O>> OnLanes for ScoreMatrices<'_, '_, O, B> {
         let (first, vectors) = (self.tile.queries.start * words, self.run.vectors::<L>());
         let queries = &self.operands.queries[first..][..L::WIDTH * words];
         assert!(span == L::WIDTH && vectors * L::OF_VECTOR <= self.scores.len() && words.is_multiple_of(8));
+        debug_assert!(!self.tile.job.four || words.is_multiple_of(16), "eight words take registers of eight");
         let last = (0..vectors).fold(0, |last, at| last.max(self.run.keys::<L>(at)[0]));
         assert!((last + L::WIDTH) * words <= packed.len(), "keys are packed");
         // The products of the next vectors are begun before those at hand are looked at: they take their time.
@@ -164,6 +165,7 @@ impl OnLanes for SumMatrices<'_> {
                 }
             }
         }
+        debug_assert!(!four || half.is_empty(), "16-bit weights are eight words");
         if !half.is_empty() {
             sum::<L, Half>(lanes, half, of_half, weights_half, head_dim, [!int8.is_empty(), false], sums);
         }

@@ -210,7 +210,7 @@ fn mixed(shape: AttentionShape, block_size: BlockSize, seed: u64) -> Vec<HeadMas
 
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
-    let shape = AttentionShape { heads: 3, queries: 197, keys: 197, head_dim: 32, ..SHAPE };
+    let shape = AttentionShape { heads: 3, queries: 197, keys: 197, head_dim: 64, ..SHAPE };
     let tensors = Tensors::gaussian(&shape, 1);
     let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
     for (block_size, options) in BlockSize::ALL

@@ -30,9 +30,9 @@ fn same_but_for_rounding(found: &[f32], without: &[f32], precision: Precision) -
     found.iter().zip(without).all(|(x, y)| (x - y).abs() <= rounding)
 }
 
-/// With features that are no whole vector, and so many that a unit for matrices multiplies them where the CPU has one.
+/// With features that are no whole vector, and so many that a unit for matrices multiplies them where the CPU has one, by eight words or by four.
 fn at_widths(test: impl FnMut(usize)) {
-    [8, 32].into_iter().for_each(test);
+    [8, 32, 64].into_iter().for_each(test);
 }
 
 #[test]
