@@ -2,7 +2,7 @@
 //!
 //! Its registers hold up to 16 rows of 64 bytes; how many rows and bytes each has, a program says beforehand. Here they are two
 //! sums of 16 rows of 16 numbers; two first operands, and two second ones, of 16 words; one of each of 8 words, or of 4. However few words there are, a
-//! product takes as long: 16 cycles, one for each row of the sum. A register that is loaded again waits until it has been read.
+//! product takes as long: 16 cycles, one for each row of the sum.
 //!
 //! No compiler has these registers for anything of its own. Still, no code here finds in one of them what other code has left there.
 
