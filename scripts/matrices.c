@@ -70,11 +70,27 @@ enum { TURNS = 1600, ROUNDS = 500 };
     _tile_loadd(2, memory, 64); \
     _tile_loadd(4, from, 64); _tile_dpbusd(0, 2, 4); _tile_loadd(5, (from) + 1024, 64); _tile_dpbusd(1, 2, 5); \
     _tile_loadd(4, (from) + 2048, 64); _tile_dpbusd(0, 2, 4); _tile_loadd(5, (from) + 3072, 64); _tile_dpbusd(1, 2, 5);
+/* Eight multiply-adds, none of which waits for another. */
+#define VECTORS _Pragma("GCC unroll 8") for (int m = 0; m < 8; m++) floats[m] = _mm512_fmadd_ps(floats[m], half, half);
+#define PRODUCT(sum, a, b, ...) _tile_dpbf16ps(sum, a, b); __VA_ARGS__
+#define SIX(...) \
+    PRODUCT(0, 2, 4, __VA_ARGS__) PRODUCT(1, 3, 5, __VA_ARGS__) PRODUCT(0, 2, 4, __VA_ARGS__) \
+    PRODUCT(1, 3, 5, __VA_ARGS__) PRODUCT(0, 2, 4, __VA_ARGS__) PRODUCT(1, 3, 5, __VA_ARGS__)
+/* Numbers of 32 bit as three of bf16: of each 32 features six products of 16 queries, 384 bytes each, with 16 keys, 2 KiB for each third. */
+#define QUERIES(third, at) _tile_loadd(2, memory + third * 128 + at * 64, 384);
+#define KEYS(third, at) _tile_loadd(4, memory + (256 << 10) + i * 37 % 32 * 6144 + third * 2048 + at * 1024, 64);
+#define FEATURES(at, ...) \
+    QUERIES(2, at) KEYS(0, at) PRODUCT(0, 2, 4, __VA_ARGS__) QUERIES(1, at) PRODUCT(0, 2, 4, __VA_ARGS__) KEYS(1, at) PRODUCT(0, 2, 4, __VA_ARGS__) \
+    QUERIES(0, at) PRODUCT(0, 2, 4, __VA_ARGS__) KEYS(2, at) PRODUCT(0, 2, 4, __VA_ARGS__) KEYS(0, at) PRODUCT(0, 2, 4, __VA_ARGS__)
+#define THIRDS(...) _tile_zero(0); FEATURES(0, __VA_ARGS__) FEATURES(1, __VA_ARGS__) _tile_stored(0, SCORES(i), 64);
 
 int main(void) {
     enum { REQUEST = 0x1023, TILE_DATA = 18 };
     if (syscall(SYS_arch_prctl, REQUEST, TILE_DATA)) return puts("this system has no AMX for us"), 1;
     __m512i bits = _mm512_set1_epi32(memory[5]), most = _mm512_setzero_si512();
+    // Memory that nobody has written to is one page of zeros, which the innermost cache holds.
+    memset(memory, 1, sizeof memory);
+    __m512 floats[8] = {0}, half = _mm512_set1_ps(.5f);
     double hertz = 0;
     for (int round = 0; round < ROUNDS; round++) {
         int last = round == ROUNDS - 1;
@@ -99,7 +115,16 @@ int main(void) {
               for (int at = 0; at < 256; at += 128) { WEIGHTS SUM(0, at) SUM(1, at + 64) })
         TIMED("values of four blocks copied together", 1, COPY(memory + (128 << 10) + (i & 3) * 4096))
         TIMED("the same, and their four products", 1, uint8_t *to = memory + (128 << 10) + (i & 3) * 4096; COPY(to) FOUR(to))
+        TIMED("six products of 16 bit", 1, SIX())
+        TIMED("the same, 8 vector instructions after each", 1, SIX(VECTORS))
+        TIMED("16 after each", 1, SIX(VECTORS VECTORS))
+        TIMED("24 after each", 1, SIX(VECTORS VECTORS VECTORS))
+        TIMED("24 vector instructions, six times", 1, for (int n = 0; n < 18; n++) { VECTORS })
+        TIMED("32-bit scores by thirds, from the second cache", 1, THIRDS())
+        TIMED("the same, 16 vector instructions after each product", 1, THIRDS(VECTORS VECTORS))
+        TIMED("the same, those of all products after the last", 1, THIRDS() for (int n = 0; n < 24; n++) { VECTORS })
     }
+    for (int n = 0; n < 8; n++) most = _mm512_add_epi32(most, _mm512_castps_si512(floats[n]));
     memory[0] = _mm512_reduce_add_epi32(most);
     _tile_release();
     return 0;
