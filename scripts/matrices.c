@@ -91,6 +91,7 @@ int main(void) {
     // Memory that nobody has written to is one page of zeros, which the innermost cache holds.
     memset(memory, 1, sizeof memory);
     __m512 floats[8] = {0}, half = _mm512_set1_ps(.5f);
+    set(4);
     double hertz = 0;
     for (int round = 0; round < ROUNDS; round++) {
         int last = round == ROUNDS - 1;
