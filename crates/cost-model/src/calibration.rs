@@ -98,7 +98,7 @@ pub fn calibrate_kernels(
     let least = 2 * (RATES + 1);
     let by_vectors = |sample: &&Sample| {
         let ModuleWork { shape, heads, .. } = &sample.module;
-        heads.iter().any(|head| machine.multiplies_by_vectors(head.block_size, shape.head_dim))
+        heads.iter().any(|head| machine.multiplies_by_vectors(head.block_size, shape.head_dim, head.is_single()))
     };
     let of_vectors = fit.iter().filter(by_vectors).count();
     let others = fit.len() - of_vectors;
@@ -117,7 +117,11 @@ pub fn calibrate_kernels(
     let rows: Vec<[f64; COLUMNS]> = fit
         .iter()
         .map(|Sample { module, seconds }| {
-            let first_load = model.module(&module.shape, module.softmax).seconds().0.min(0.5 * seconds.0);
+            // None where all is in the caches; so it is when the profile predicts.
+            let first_load = match kernel_times::fits_the_caches(&machine, &module.shape) {
+                true => 0.0,
+                false => model.module(&module.shape, module.softmax).seconds().0.min(0.5 * seconds.0),
+            };
             let measured = (seconds.0 - first_load) * machine.hertz * machine.cores;
             let counts = kernel_times::counts(&machine, module);
             std::array::from_fn(|at| counts.as_flattened().get(at).copied().unwrap_or(1.0) / measured)

@@ -79,7 +79,7 @@ pub struct MatrixUnit {
     pub heads: Option<MatrixHeads>,
 }
 
-/// Heads that a matrix unit multiplies.
+/// Heads that a matrix unit multiplies, if some of their blocks are not of single precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MatrixHeads {

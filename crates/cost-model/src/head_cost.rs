@@ -195,10 +195,8 @@ pub(crate) fn plan(
             Dataflow::SoftPipe => layered::soft_pipe(machine, head, shape, &stages),
             Dataflow::TileFlow => flash::tile_flow(machine, head, shape, &stages),
             Dataflow::FuseMax => fuse_max::plan(machine, head, shape, &stages, softmax),
-            _ => match machine.kernels_of(head.block_size, shape.head_dim) {
-                Some(rates) => kernel_times::plan(machine, rates, head, shape, softmax, &stages),
-                None => flash::flash(machine, head, shape, &stages, softmax),
-            },
+            _ => kernel_times::plan(machine, head, shape, softmax, &stages)
+                .unwrap_or_else(|| flash::flash(machine, head, shape, &stages, softmax)),
         },
         Mapping::Flat(mapping) => flat::plan(machine, &mapping, head, shape, &stages),
         Mapping::Mas(row_tile) => mas::plan(machine, row_tile, head, shape, &stages, softmax),

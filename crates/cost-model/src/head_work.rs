@@ -140,6 +140,11 @@ impl HeadWork {
         }
     }
 
+    /// Whether all active blocks are of single precision.
+    pub fn is_single(&self) -> bool {
+        self.blocks[..Precision::Single.index()] == [0, 0]
+    }
+
     /// Active blocks of every precision.
     pub fn active_blocks(&self) -> u64 {
         self.blocks.iter().sum()

@@ -44,8 +44,11 @@ pub struct KernelTimes {
     pub pack_cycles: BTreeMap<Precision, Figure>,
     /// The same for each key on top, where a key's words are no whole vectors.
     pub pack_key_cycles: Figure,
-    /// A byte of inputs and outputs that comes from farther away than a core's own caches, twice where it is packed.
+    /// A byte of inputs and outputs that comes from farther away than a core's own caches, twice where it is packed: where those of all heads, with
+    /// what is packed of one, are more than half of what these caches hold, and wholly at 1.2 times as much.
     pub far_byte_cycles: Figure,
+    /// The same on top of it, from there on, and wholly at four times as much.
+    pub farther_byte_cycles: Figure,
     /// A word of keys, and one of values, that a tile multiplies where a head alone, with what is packed of it at that
     /// precision, is more than those caches hold: from nine tenths of them on, and wholly at twice as much.
     pub far_word_cycles: Figure,
@@ -58,7 +61,7 @@ pub struct KernelTimes {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rates([f64; RATES]);
 
-pub(crate) const RATES: usize = 20;
+pub(crate) const RATES: usize = 21;
 const SOFTMAX: usize = 3;
 const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
@@ -70,8 +73,9 @@ const HEAD: usize = 12;
 const PACK: usize = 13;
 const PACK_KEY: usize = 16;
 const FAR_BYTE: usize = 17;
-const FAR_WORD: usize = 18;
-const LOAD: usize = 19;
+const FARTHER_BYTE: usize = 18;
+const FAR_WORD: usize = 19;
+const LOAD: usize = 20;
 
 /// What is missing to a third vector counts so much of what is missing to a second: measured on a core that waits, eight
 /// queries take 8.0 cycles a word with one vector and 8.9 with two, of which products are 4 and 8.
@@ -80,11 +84,9 @@ const TO_THREE: f64 = 0.2;
 /// What one head finds of a core's own caches: measured, masks of 1,024 tokens are predicted without bias so.
 const HEADS_SHARE: f64 = 0.9;
 
-/// Read and written in turn over and over, nothing of the inputs and outputs of all heads is far up to this share of what
-/// the caches hold, and everything from [`ALL_FAR`] on: measured, two to twelve heads of 64 to 600 tokens are predicted with
-/// the least bias so.
-const ALL_NEAR: f64 = 0.5;
-const ALL_FAR: f64 = 4.0;
+/// Read and written in turn over and over, nothing of the inputs and outputs of all heads is far up to the first share of what the
+/// caches hold, and everything from the last one on. How steep it is between them is the machine's: fitted, with the second share between.
+const FAR: [f64; 3] = [0.5, 1.2, 4.0];
 
 /// Numbers of one word at each precision.
 const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
@@ -108,6 +110,7 @@ impl KernelTimes {
             ("head_cycles", &self.head_cycles),
             ("pack_key_cycles", &self.pack_key_cycles),
             ("far_byte_cycles", &self.far_byte_cycles),
+            ("farther_byte_cycles", &self.farther_byte_cycles),
             ("far_word_cycles", &self.far_word_cycles),
             ("load_cycles", &self.load_cycles),
         ];
@@ -157,6 +160,7 @@ impl Rates {
         rates[HEAD] = times.head_cycles.value;
         rates[PACK_KEY] = times.pack_key_cycles.value;
         rates[FAR_BYTE] = times.far_byte_cycles.value;
+        rates[FARTHER_BYTE] = times.farther_byte_cycles.value;
         rates[FAR_WORD] = times.far_word_cycles.value;
         rates[LOAD] = times.load_cycles.value;
         Self(rates)
@@ -178,6 +182,7 @@ impl Rates {
             pack_cycles: by_precision(&rates[PACK..PACK_KEY]),
             pack_key_cycles: figure(rates[PACK_KEY]),
             far_byte_cycles: figure(rates[FAR_BYTE]),
+            farther_byte_cycles: figure(rates[FARTHER_BYTE]),
             far_word_cycles: figure(rates[FAR_WORD]),
             load_cycles: figure(rates[LOAD]),
         }
@@ -202,7 +207,7 @@ pub(crate) fn floors(machine: &Machine) -> [f64; RATES] {
 pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [[f64; RATES]; 2] {
     let mut all = [[0.0; RATES]; 2];
     for head in &module.heads {
-        let by_vectors = machine.multiplies_by_vectors(head.block_size, module.shape.head_dim);
+        let by_vectors = machine.multiplies_by_vectors(head.block_size, module.shape.head_dim, head.is_single());
         let counts = &mut all[usize::from(by_vectors)];
         for band in &head.bands[0] {
             let row = Row::of(machine, head.block_size, band.queries);
@@ -214,31 +219,25 @@ pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [[f64; RATES]; 2
 }
 
 /// Over every set of precisions that a head may be packed for, and for each row every way to compute its blocks at one of
-/// those, the counts that cost least.
-fn cheapest(
-    machine: &Machine,
-    rates: &Rates,
+/// those, the counts that cost least, and in which account. Nothing where kernels were not timed.
+fn cheapest<'a>(
+    machine: &'a Machine,
     head: &HeadWork,
     shape: &AttentionShape,
     softmax: Softmax,
-) -> [f64; RATES] {
-    let count = |row: &Row, keys: [u32; 3]| {
-        let mut counts = [0.0; RATES];
-        row.count(keys, shape, softmax, &mut counts);
-        counts
-    };
-    // Priced once for every set: what each way leaves of a row's keys, and costs.
-    let rows: Vec<(Row, Vec<Way>)> = head.bands[0]
-        .iter()
-        .map(|band| {
-            let row = Row::of(machine, head.block_size, band.queries).without_dips(rates, shape, softmax);
-            let keys = row.keys(band);
-            let ways = RowPromotion::ways(row.of_vector).iter().filter_map(|way| row.promoted(keys, way));
-            (row, ways.map(|keys| Way { keys, cycles: rates.cycles(&count(&row, keys), 0..RATES) }).collect())
-        })
-        .collect();
-    let mut best = (f64::INFINITY, [0.0; RATES]);
+) -> Option<(&'a Rates, [f64; RATES])> {
+    let account = |single| machine.kernels_of(head.block_size, shape.head_dim, single);
+    let (several, single) = (account(false)?, account(true)?);
+    let several_rows = ways(machine, several, head, shape, softmax);
+    let single_rows =
+        if std::ptr::eq(several, single) { None } else { Some(ways(machine, single, head, shape, softmax)) };
+    let mut best: Option<(f64, &Rates, [f64; RATES])> = None;
     for packed in (1..8_u32).map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
+        let alone = packed == [false, false, true];
+        let (rates, rows) = match &single_rows {
+            Some(rows) if alone => (single, rows),
+            _ => (several, &several_rows),
+        };
         let mut counts = [0.0; RATES];
         count_head(machine, head, packed, shape, &mut counts);
         let possible = rows.iter().all(|(row, ways)| {
@@ -247,11 +246,33 @@ fn cheapest(
             cheapest.inspect(|way| row.count(way.keys, shape, softmax, &mut counts)).is_some()
         });
         let cycles = rates.cycles(&counts, 0..RATES);
-        if possible && cycles < best.0 {
-            best = (cycles, counts);
+        if possible && best.is_none_or(|best| cycles < best.0) {
+            best = Some((cycles, rates, counts));
         }
     }
-    best.1
+    best.map(|(_, rates, counts)| (rates, counts))
+}
+
+/// What each way to compute a row leaves of its keys, and costs: priced once for every set of precisions.
+fn ways(
+    machine: &Machine,
+    rates: &Rates,
+    head: &HeadWork,
+    shape: &AttentionShape,
+    softmax: Softmax,
+) -> Vec<(Row, Vec<Way>)> {
+    let count = |row: &Row, keys: [u32; 3]| {
+        let mut counts = [0.0; RATES];
+        row.count(keys, shape, softmax, &mut counts);
+        counts
+    };
+    let of_row = |band: &Band| {
+        let row = Row::of(machine, head.block_size, band.queries).without_dips(rates, shape, softmax);
+        let keys = row.keys(band);
+        let ways = RowPromotion::ways(row.of_vector).iter().filter_map(|way| row.promoted(keys, way));
+        (row, ways.map(|keys| Way { keys, cycles: rates.cycles(&count(&row, keys), 0..RATES) }).collect())
+    };
+    head.bands[0].iter().map(of_row).collect()
 }
 
 /// One way to compute a row.
@@ -261,16 +282,15 @@ struct Way {
     cycles: f64,
 }
 
-/// How one core runs one head of one example.
+/// How one core runs one head of one example, where kernels were timed.
 pub(crate) fn plan(
     machine: &Machine,
-    rates: &Rates,
     head: &HeadWork,
     shape: &AttentionShape,
     softmax: Softmax,
     stages: &Stages,
-) -> Plan {
-    let counts = cheapest(machine, rates, head, shape, softmax);
+) -> Option<Plan> {
+    let (rates, counts) = cheapest(machine, head, shape, softmax)?;
     let cycles = rates.cycles(&counts, 0..RATES);
     let products = rates.cycles(&counts, 0..SOFTMAX);
     let vector = rates.cycles(&counts, SOFTMAX..BLOCK);
@@ -279,7 +299,7 @@ pub(crate) fn plan(
     let in_caches = fits_the_caches(machine, shape);
     let from_dram = bytes.last().map_or(0.0, |bytes| dram_cycles(machine, *bytes));
     let transfers = if in_caches { 0.0 } else { from_dram };
-    Plan {
+    Some(Plan {
         qk: products / 2.0,
         softmax: vector,
         pv: products / 2.0,
@@ -291,7 +311,7 @@ pub(crate) fn plan(
         levels_in_time: bytes.len() - usize::from(!in_caches),
         bytes,
         ..Plan::default()
-    }
+    })
 }
 
 /// One block row of a head.
@@ -416,22 +436,31 @@ fn count_head(
 ) {
     let (queries, keys, features) = (f64::from(shape.queries), f64::from(shape.keys), f64::from(shape.head_dim));
     let of_head = 4.0 * features * 2.0 * (queries + keys);
-    let held = f64::from(shape.heads) * of_head / (near_bytes(machine) * machine.cores);
-    let far = ((held - ALL_NEAR) / (ALL_FAR - ALL_NEAR)).clamp(0.0, 1.0);
+    let forms = PER_WORD.into_iter().zip(packed).filter(|(_, packed)| *packed);
+    let of_forms: f64 =
+        forms.map(|(per_word, _)| packed_tokens(per_word, queries, keys) * 4.0 * features / per_word).sum();
+    let held = (f64::from(shape.heads) * of_head / machine.cores + of_forms) / near_bytes(machine);
     // What is packed, in all its forms in turn, is waited for once more; whatever is packed of it, all of it is asked for.
     let waited_for = if packed[0] || packed[1] { queries + 2.0 * keys } else { keys };
-    counts[FAR_BYTE] += (of_head + 4.0 * features * waited_for) * far;
+    for (at, ramp) in [FAR_BYTE, FARTHER_BYTE].into_iter().zip(FAR.windows(2)) {
+        let share = ((held - ramp[0]) / (ramp[1] - ramp[0])).clamp(0.0, 1.0);
+        counts[at] += (of_head + 4.0 * features * waited_for) * share;
+    }
     // Of all rows, at one precision or a finer one.
     let needed = head.bands.last().and_then(|all| all.first()).map_or([0; 3], |all| all.keys);
     let mut from = 0;
     for (at, per_word) in PER_WORD.into_iter().enumerate().filter(|(at, _)| packed[*at]) {
         let needed = f64::from(needed[from]);
-        let tokens = if per_word > 1.0 { queries + 2.0 * needed } else { needed };
-        counts[PACK + at] += tokens * features;
+        counts[PACK + at] += packed_tokens(per_word, queries, needed) * features;
         counts[PACK_KEY] += if features / per_word % machine.lanes == 0.0 { 0.0 } else { needed };
         from = at + 1;
     }
     counts[HEAD] += 1.0;
+}
+
+/// Tokens that are packed where a word has so many numbers, of all three tensors.
+fn packed_tokens(per_word: f64, queries: f64, keys: f64) -> f64 {
+    if per_word > 1.0 { queries + 2.0 * keys } else { keys }
 }
 
 /// Bytes of a head's inputs and outputs, and of what is packed of it at one precision.

@@ -101,14 +101,14 @@ impl Machine {
         }
     }
 
-    /// Whether the matrix unit leaves such heads to vectors.
-    pub fn multiplies_by_vectors(&self, block_size: BlockSize, head_dim: u32) -> bool {
-        self.matrix_heads.is_some_and(|heads| !heads.has(block_size, head_dim))
+    /// Whether the matrix unit leaves such heads to vectors, and those of `single` precision alone.
+    pub fn multiplies_by_vectors(&self, block_size: BlockSize, head_dim: u32, single: bool) -> bool {
+        self.matrix_heads.is_some_and(|heads| single || !heads.has(block_size, head_dim))
     }
 
     /// What our own kernels take of such heads, where they were timed.
-    pub fn kernels_of(&self, block_size: BlockSize, head_dim: u32) -> Option<&Rates> {
-        match self.multiplies_by_vectors(block_size, head_dim) {
+    pub fn kernels_of(&self, block_size: BlockSize, head_dim: u32, single: bool) -> Option<&Rates> {
+        match self.multiplies_by_vectors(block_size, head_dim, single) {
             true => self.vector_kernels.as_ref().or(self.kernels.as_ref()),
             false => self.kernels.as_ref(),
         }

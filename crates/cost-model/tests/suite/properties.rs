@@ -72,7 +72,8 @@ fn cramped(mut profile: DeviceProfile) -> DeviceProfile {
 
 fn everywhere() -> impl Iterator<Item = (DeviceProfile, Dataflow)> {
     let profiles = DeviceProfile::names().into_iter().map(|name| DeviceProfile::named(name).unwrap());
-    let profiles = profiles.chain([crate::calibration::core_with_kernels()]);
+    let timed = [crate::calibration::core_with_kernels(), crate::calibration::core_with_a_unit_for_matrices()];
+    let profiles = profiles.chain(timed);
     let profiles = profiles.flat_map(|profile| [profile.clone(), cramped(profile)]);
     profiles.flat_map(|profile| Dataflow::ALL.map(|dataflow| (profile.clone(), dataflow)))
 }
