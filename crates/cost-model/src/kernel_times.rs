@@ -49,6 +49,9 @@ pub struct KernelTimes {
     pub far_byte_cycles: Figure,
     /// The same on top of it, from there on, and wholly at four times as much.
     pub farther_byte_cycles: Figure,
+    /// The same on top of these, where one head with what is packed of it is more than four tenths of what those caches hold, and wholly at eight tenths: what is
+    /// asked for of the next one drives it away.
+    pub crowded_byte_cycles: Figure,
     /// A word of keys, and one of values, that a tile multiplies where a head alone, with what is packed of it at that
     /// precision, is more than those caches hold: from nine tenths of them on, and wholly at twice as much.
     pub far_word_cycles: Figure,
@@ -61,7 +64,7 @@ pub struct KernelTimes {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rates([f64; RATES]);
 
-pub(crate) const RATES: usize = 21;
+pub(crate) const RATES: usize = 22;
 const SOFTMAX: usize = 3;
 const INTEGER_SOFTMAX: usize = 6;
 const BLOCK: usize = 7;
@@ -74,8 +77,9 @@ const PACK: usize = 13;
 const PACK_KEY: usize = 16;
 const FAR_BYTE: usize = 17;
 const FARTHER_BYTE: usize = 18;
-const FAR_WORD: usize = 19;
-const LOAD: usize = 20;
+const CROWDED_BYTE: usize = 19;
+const FAR_WORD: usize = 20;
+const LOAD: usize = 21;
 
 /// What is missing to a third vector counts so much of what is missing to a second: measured on a core that waits, eight
 /// queries take 8.0 cycles a word with one vector and 8.9 with two, of which products are 4 and 8.
@@ -84,9 +88,12 @@ const TO_THREE: f64 = 0.2;
 /// What one head finds of a core's own caches: measured, masks of 1,024 tokens are predicted without bias so.
 const HEADS_SHARE: f64 = 0.9;
 
-/// Read and written in turn over and over, nothing of the inputs and outputs of all heads is far up to the first share of what the
-/// caches hold, and everything from the last one on. How steep it is between them is the machine's: fitted, with the second share between.
-const FAR: [f64; 3] = [0.5, 1.2, 4.0];
+/// Where bytes of inputs and outputs begin to cost more, and wholly do, in shares of what the caches hold. Read and written in turn over and over, nothing
+/// of all heads is far up to half of it, and everything from four times as much on; how steep it is between them is the machine's, and so fitted.
+const FAR: [f64; 2] = [0.5, 1.2];
+const FARTHER: [f64; 2] = [1.2, 4.0];
+/// The same of one head.
+const CROWDED: [f64; 2] = [0.4, 0.8];
 
 /// Numbers of one word at each precision.
 const PER_WORD: [f64; 3] = [4.0, 2.0, 1.0];
@@ -111,6 +118,7 @@ impl KernelTimes {
             ("pack_key_cycles", &self.pack_key_cycles),
             ("far_byte_cycles", &self.far_byte_cycles),
             ("farther_byte_cycles", &self.farther_byte_cycles),
+            ("crowded_byte_cycles", &self.crowded_byte_cycles),
             ("far_word_cycles", &self.far_word_cycles),
             ("load_cycles", &self.load_cycles),
         ];
@@ -161,6 +169,7 @@ impl Rates {
         rates[PACK_KEY] = times.pack_key_cycles.value;
         rates[FAR_BYTE] = times.far_byte_cycles.value;
         rates[FARTHER_BYTE] = times.farther_byte_cycles.value;
+        rates[CROWDED_BYTE] = times.crowded_byte_cycles.value;
         rates[FAR_WORD] = times.far_word_cycles.value;
         rates[LOAD] = times.load_cycles.value;
         Self(rates)
@@ -183,6 +192,7 @@ impl Rates {
             pack_key_cycles: figure(rates[PACK_KEY]),
             far_byte_cycles: figure(rates[FAR_BYTE]),
             farther_byte_cycles: figure(rates[FARTHER_BYTE]),
+            crowded_byte_cycles: figure(rates[CROWDED_BYTE]),
             far_word_cycles: figure(rates[FAR_WORD]),
             load_cycles: figure(rates[LOAD]),
         }
@@ -439,11 +449,12 @@ fn count_head(
     let forms = PER_WORD.into_iter().zip(packed).filter(|(_, packed)| *packed);
     let of_forms: f64 =
         forms.map(|(per_word, _)| packed_tokens(per_word, queries, keys) * 4.0 * features / per_word).sum();
-    let held = (f64::from(shape.heads) * of_head / machine.cores + of_forms) / near_bytes(machine);
+    let near = near_bytes(machine);
+    let (all, one) = (f64::from(shape.heads) * of_head / machine.cores + of_forms, of_head + of_forms);
     // What is packed, in all its forms in turn, is waited for once more; whatever is packed of it, all of it is asked for.
     let waited_for = if packed[0] || packed[1] { queries + 2.0 * keys } else { keys };
-    for (at, ramp) in [FAR_BYTE, FARTHER_BYTE].into_iter().zip(FAR.windows(2)) {
-        let share = ((held - ramp[0]) / (ramp[1] - ramp[0])).clamp(0.0, 1.0);
+    for (at, held, [from, to]) in [(FAR_BYTE, all, FAR), (FARTHER_BYTE, all, FARTHER), (CROWDED_BYTE, one, CROWDED)] {
+        let share = ((held / near - from) / (to - from)).clamp(0.0, 1.0);
         counts[at] += (of_head + 4.0 * features * waited_for) * share;
     }
     // Of all rows, at one precision or a finer one.

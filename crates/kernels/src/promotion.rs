@@ -6,7 +6,7 @@
 
 use maskwright_blueprint::{AttentionShape, BlockSize, HeadMask, RowPromotion};
 
-use crate::{Kernel, PlanOptions};
+use crate::{Kernel, PlanOptions, lanes::MAX_WIDTH};
 
 /// Whether blocks may be computed at a finer precision than the mask says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -27,15 +27,26 @@ struct Rates {
     softmax: [f64; 3],
     /// Finding and addressing a block, for each tile of queries.
     block: f64,
-    /// Beginning a run, for each tile. What a tile takes whatever its runs are does not matter here.
+    /// Beginning a run, for each tile.
     run: f64,
     /// Bringing a run at 8 bit to the unit of others, for each tile.
     mix: f64,
     /// Packing a number.
     pack: [f64; 3],
+    /// What else a head, a feature of a tile's output and packing a key that is no whole vectors take. It decides nothing but whether a head goes by a unit
+    /// for matrices, and is told where there is one.
+    beside: Beside,
     /// For each query, a word of keys or features that is missing to two vectors of 16, and a fifth of one to a third.
     load: f64,
 }
+
+struct Beside {
+    head: f64,
+    output: f64,
+    pack_key: f64,
+}
+
+const NOTHING: Beside = Beside { head: 0.0, output: 0.0, pack_key: 0.0 };
 
 /// On Zen 4, 2026-11-30, as those of AVX2 and AVX-512.
 const PORTABLE: Rates = Rates {
@@ -45,6 +56,7 @@ const PORTABLE: Rates = Rates {
     run: 171.0,
     mix: 324.0,
     pack: [2.45, 1.46, 1.62],
+    beside: NOTHING,
     load: 0.0,
 };
 const AVX2: Rates = Rates {
@@ -54,6 +66,7 @@ const AVX2: Rates = Rates {
     run: 243.0,
     mix: 243.0,
     pack: [0.483, 0.469, 0.496],
+    beside: NOTHING,
     load: 0.0,
 };
 /// On Ice Lake, but for numbers that are in proportion as on Zen 4: packing at 16 bit, to 8 bit, since it became so much
@@ -66,6 +79,7 @@ const AVX512_VNNI: Rates = Rates {
     run: 400.0,
     mix: 60.0,
     pack: [0.332, 0.374, 0.602],
+    beside: NOTHING,
     load: 0.0525,
 };
 /// On Zen 4, which begins one product of 512 bits a cycle.
@@ -76,19 +90,32 @@ const AVX512: Rates = Rates {
     run: 350.0,
     mix: 103.0,
     pack: [0.312, 0.213, 0.171],
+    beside: NOTHING,
     load: 0.0,
 };
 
-/// Heads that AMX multiplies, on Emerald Rapids, 2026-11-30, of two calibrations; but for the softmax at 16 bit, set by hand so that 8 and 16 bit differ by .34
-/// cycles a score at 64 features, as measured calls of either alone do (12 heads, 512 tokens, densities of .1 and .5).
+/// Heads that AMX multiplies, on Emerald Rapids, 2026-12-01, of two calibrations; but for the softmax at 16 bit, set by hand so that calls of 8 and 16 bit alone differ
+/// as measured (512 and 197 tokens, densities of .1 and .5), and what mixes, set so that 8 bit gains little of it beside others, as measured, too.
 const AMX: Rates = Rates {
-    product: [0.0146, 0.0168, 0.0796],
-    softmax: [0.06, 0.26, 0.317],
-    block: 63.1,
-    run: 234.0,
-    mix: 131.0,
-    pack: [0.346, 0.271, 0.114],
-    load: 0.0449,
+    product: [0.0167, 0.0187, 0.0882],
+    softmax: [0.0, 0.24, 0.638],
+    block: 35.8,
+    run: 267.0,
+    mix: 250.0,
+    pack: [0.254, 0.16, 0.0286],
+    beside: Beside { head: 1600.0, output: 2.52, pack_key: 14.7 },
+    load: 0.0723,
+};
+/// Heads beside them, on the same CPU.
+const AMX_VECTORS: Rates = Rates {
+    product: [0.0173, 0.1113, 0.0806],
+    softmax: [0.14, 0.24, 0.0885],
+    block: 26.7,
+    run: 346.0,
+    mix: 14.4,
+    pack: [0.336, 0.304, 0.0],
+    beside: Beside { head: 512.0, output: 0.8, pack_key: 0.34 },
+    load: 0.0422,
 };
 
 /// What the cost model's `kernel_times` counts, and explains, under this name.
@@ -112,39 +139,48 @@ pub(crate) fn of_head(
     if options.promotion == Promotion::Never {
         return as_masked;
     }
-    let rates = match options.kernel.of_head(mask.block_size.tokens(), shape.head_dim) {
-        Kernel::Portable => &PORTABLE,
-        Kernel::Avx2 => &AVX2,
-        Kernel::Avx512Vnni => &AVX512_VNNI,
-        Kernel::Avx512 => &AVX512,
-        Kernel::Amx => &AMX,
+    let vectors = options.kernel.of_head(mask.block_size.tokens(), shape.head_dim) != options.kernel;
+    // Of heads packed for several precisions or a coarse one, and for single precision alone.
+    let (rates, of_single) = match options.kernel {
+        Kernel::Portable => (&PORTABLE, &PORTABLE),
+        Kernel::Avx2 => (&AVX2, &AVX2),
+        Kernel::Avx512Vnni => (&AVX512_VNNI, &AVX512_VNNI),
+        Kernel::Avx512 => (&AVX512, &AVX512),
+        Kernel::Amx if vectors => (&AMX_VECTORS, &AMX_VECTORS),
+        Kernel::Amx => (&AMX, &AMX_VECTORS),
     };
-    // For each row, what every way to compute it leaves of its blocks, and costs.
-    let ways: Vec<Vec<(RowPromotion, [u32; 3], f64)>> = (0..rows)
+    // For each row, what every way to compute it leaves of its blocks, and costs in such heads.
+    let ways: Vec<Vec<(RowPromotion, [u32; 3], [f64; 2])>> = (0..rows)
         .map(|row| {
             let row = Row::of(mask, shape, options.kernel, row);
             let ways = RowPromotion::ways(row.of_vector).iter().filter(|way| !integer || way.keeps_int8());
             let ways = ways.filter_map(|way| Some((*way, way.blocks(row.blocks)?)));
-            ways.map(|(way, blocks)| (way, blocks, row.cycles(rates, blocks, shape.head_dim))).collect()
+            let costs = |blocks| [rates, of_single].map(|rates| row.cycles(rates, blocks, shape.head_dim));
+            ways.map(|(way, blocks)| (way, blocks, costs(blocks))).collect()
         })
         .collect();
     let needed = needed(mask, shape);
     let mut best = (f64::INFINITY, as_masked);
     // Every set of precisions that the head may be packed for, all of them first.
     for packed in (1..8_u32).rev().map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
-        let (mut total, mut from) = (0.0, 0);
+        let alone = usize::from(packed == [false, false, true]);
+        let rates = [rates, of_single][alone];
+        let (mut total, mut from) = (rates.beside.head, 0);
         for at in (0..3).filter(|at| packed[*at]) {
             let (queries, keys) = PACKED[at];
             let tokens = queries * f64::from(shape.queries) + keys * f64::from(needed[from]);
             total += rates.pack[at] * tokens * f64::from(shape.head_dim);
+            if !shape.head_dim.is_multiple_of(PER_WORD[at] as u32 * MAX_WIDTH as u32) {
+                total += rates.beside.pack_key * f64::from(needed[from]);
+            }
             from = at + 1;
         }
         let mut choices = Vec::with_capacity(rows);
         for ways in &ways {
             let fits = |blocks: [u32; 3]| (0..3).all(|at| blocks[at] == 0 || packed[at]);
             let ways = ways.iter().filter(|(_, blocks, _)| fits(*blocks));
-            let Some((way, _, cost)) = ways.reduce(|a, b| if b.2 < a.2 { b } else { a }) else { break };
-            total += cost;
+            let Some((way, _, cost)) = ways.reduce(|a, b| if b.2[alone] < a.2[alone] { b } else { a }) else { break };
+            total += cost[alone];
             choices.push(*way);
         }
         if choices.len() == rows && total < best.0 {
@@ -221,6 +257,7 @@ impl Row {
         };
         let mixes = blocks[0] > 0 && blocks[1] + blocks[2] > 0;
         let runs: f64 = (0..3).filter(|at| blocks[*at] > 0).map(run).sum();
-        runs + if mixes { self.tiles * rates.mix } else { 0.0 }
+        let of_tile = rates.beside.output * d + if mixes { rates.mix } else { 0.0 };
+        runs + self.tiles * of_tile
     }
 }

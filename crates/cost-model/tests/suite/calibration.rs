@@ -140,6 +140,7 @@ pub(crate) fn core_with_kernels() -> DeviceProfile {
         pack_key_cycles: figure(5.0),
         far_byte_cycles: figure(0.01),
         farther_byte_cycles: figure(0.005),
+        crowded_byte_cycles: figure(0.02),
         far_word_cycles: figure(0.5),
         load_cycles: figure(0.05),
     });

@@ -27,7 +27,7 @@ pub(super) struct Drawn {
 /// Masks of one density that a search would choose among.
 pub(super) const CANDIDATES: usize = 6;
 
-const FITTED: usize = 480;
+const FITTED: usize = 640;
 const SETS: usize = 8;
 
 /// Self-attention that masks are drawn for.
@@ -63,7 +63,7 @@ pub(super) fn draw(kernel: Kernel, threads: NonZeroUsize, seed: u64) -> Result<A
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let fit = (0..FITTED).map(|_| {
         let tokens = (33.0 * 2.0_f64.powf(rng.random_range(0.0..5.25))).round() as u32;
-        let head_dim = *[16, 32, 48, 64, 64, 64, 80, 128].choose(&mut rng).unwrap_or(&64);
+        let head_dim = *[16, 32, 32, 48, 64, 64, 64, 80, 96, 128].choose(&mut rng).unwrap_or(&64);
         let heads = rng.random_range(2..=12).min(MOST_VALUES / (tokens * head_dim));
         let alike = spread(&mut rng, None);
         let mixed = rng.random_bool(0.5);
