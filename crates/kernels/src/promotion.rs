@@ -149,14 +149,16 @@ pub(crate) fn of_head(
         Kernel::Amx if vectors => (&AMX_VECTORS, &AMX_VECTORS),
         Kernel::Amx => (&AMX, &AMX_VECTORS),
     };
-    // For each row, what every way to compute it leaves of its blocks, and costs in such heads.
-    let ways: Vec<Vec<(RowPromotion, [u32; 3], [f64; 2])>> = (0..rows)
+    let ways: Vec<Vec<Way>> = (0..rows)
         .map(|row| {
             let row = Row::of(mask, shape, options.kernel, row);
             let ways = RowPromotion::ways(row.of_vector).iter().filter(|way| !integer || way.keeps_int8());
-            let ways = ways.filter_map(|way| Some((*way, way.blocks(row.blocks)?)));
-            let costs = |blocks| [rates, of_single].map(|rates| row.cycles(rates, blocks, shape.head_dim));
-            ways.map(|(way, blocks)| (way, blocks, costs(blocks))).collect()
+            let cycles = |blocks| [rates, of_single].map(|rates| row.cycles(rates, blocks, shape.head_dim));
+            let way = |promotion: &RowPromotion| {
+                let blocks = promotion.blocks(row.blocks)?;
+                Some(Way { promotion: *promotion, blocks, cycles: cycles(blocks) })
+            };
+            ways.filter_map(way).collect()
         })
         .collect();
     let needed = needed(mask, shape);
@@ -177,17 +179,25 @@ pub(crate) fn of_head(
         }
         let mut choices = Vec::with_capacity(rows);
         for ways in &ways {
-            let fits = |blocks: [u32; 3]| (0..3).all(|at| blocks[at] == 0 || packed[at]);
-            let ways = ways.iter().filter(|(_, blocks, _)| fits(*blocks));
-            let Some((way, _, cost)) = ways.reduce(|a, b| if b.2[alone] < a.2[alone] { b } else { a }) else { break };
-            total += cost[alone];
-            choices.push(*way);
+            let ways = ways.iter().filter(|way| (0..3).all(|at| way.blocks[at] == 0 || packed[at]));
+            let Some(way) = ways.reduce(|a, b| if b.cycles[alone] < a.cycles[alone] { b } else { a }) else { break };
+            total += way.cycles[alone];
+            choices.push(way.promotion);
         }
         if choices.len() == rows && total < best.0 {
             best = (total, choices);
         }
     }
     best.1
+}
+
+/// A way to compute a row.
+struct Way {
+    promotion: RowPromotion,
+    /// What it leaves of the row's blocks, by precision.
+    blocks: [u32; 3],
+    /// In a head that is packed for several precisions or a coarse one, and in one of single precision alone.
+    cycles: [f64; 2],
 }
 
 /// Keys that some row needs at a precision or a finer one, and which therefore are packed for it. Those that it needs more finely
