@@ -94,28 +94,27 @@ const AVX512: Rates = Rates {
     load: 0.0,
 };
 
-/// Heads that AMX multiplies, on Emerald Rapids, 2026-12-01, of two calibrations; but for the softmax at 16 bit, set by hand so that calls of 8 and 16 bit alone differ
-/// as measured (512 and 197 tokens, densities of .1 and .5), and what mixes, set so that 8 bit gains little of it beside others, as measured, too.
+/// Heads that AMX multiplies, on Emerald Rapids, 2026-12-01, the means of three calibrations.
 const AMX: Rates = Rates {
-    product: [0.0167, 0.0187, 0.0882],
-    softmax: [0.0, 0.24, 0.638],
-    block: 35.8,
-    run: 267.0,
-    mix: 250.0,
-    pack: [0.254, 0.16, 0.0286],
-    beside: Beside { head: 1600.0, output: 2.52, pack_key: 14.7 },
-    load: 0.0723,
+    product: [0.0111, 0.0179, 0.0755],
+    softmax: [0.28, 0.25, 1.14],
+    block: 17.3,
+    run: 113.0,
+    mix: 164.0,
+    pack: [0.254, 0.154, 0.32],
+    beside: Beside { head: 1570.0, output: 5.9, pack_key: 9.5 },
+    load: 0.0705,
 };
-/// Heads beside them, on the same CPU.
+/// Heads beside them, on the same CPU. What a tile takes is part of its output, of 64 features.
 const AMX_VECTORS: Rates = Rates {
-    product: [0.0173, 0.1113, 0.0806],
-    softmax: [0.14, 0.24, 0.0885],
-    block: 26.7,
-    run: 346.0,
-    mix: 14.4,
-    pack: [0.336, 0.304, 0.0],
-    beside: Beside { head: 512.0, output: 0.8, pack_key: 0.34 },
-    load: 0.0422,
+    product: [0.016, 0.1072, 0.079],
+    softmax: [0.16, 0.25, 0.2],
+    block: 28.4,
+    run: 307.0,
+    mix: 39.0,
+    pack: [0.335, 0.308, 0.0],
+    beside: Beside { head: 540.0, output: 2.3, pack_key: 0.4 },
+    load: 0.0377,
 };
 
 /// What the cost model's `kernel_times` counts, and explains, under this name.
