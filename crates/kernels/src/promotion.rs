@@ -270,3 +270,39 @@ impl Row {
         runs + self.tiles * of_tile
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use maskwright_blueprint::{AttentionKind, BlockMask, Precision};
+
+    use super::*;
+
+    /// Blocks that a head of blocks of 16 and 64 features computes at each precision with AMX: of so many rows and columns, all of them active, one block of each row `first`, others
+    /// `others`.
+    fn computed(rows: usize, first: Precision, others: Precision) -> [u32; 3] {
+        let (kind, tokens) = (AttentionKind::SelfAttention, 16 * rows as u32);
+        let shape = AttentionShape { kind, heads: 1, queries: tokens, keys: tokens, head_dim: 64, windows: 1 };
+        let cells = (0..rows * rows).map(|at| Some(if at % (rows + 1) == 0 { first } else { others }));
+        let blocks = BlockMask::new(rows, cells.collect()).unwrap();
+        let options = PlanOptions::on(Kernel::Amx).promotion(Promotion::WhereFaster);
+        let ways = of_head(&HeadMask { block_size: BlockSize::B16, blocks }, &shape, &options, false);
+        let mut of_row = [0; 3];
+        of_row[first.index()] += 1;
+        of_row[others.index()] += rows as u32 - 1;
+        ways.iter().fold([0; 3], |sum, way| {
+            let of_row = way.blocks(of_row).unwrap();
+            std::array::from_fn(|at| sum[at] + of_row[at])
+        })
+    }
+
+    #[test]
+    fn a_unit_for_matrices_is_not_asked_for_a_block_here_and_there() {
+        use Precision::{Half, Int8, Single};
+        // Two rows of two are soon done by vectors, at 32 bit; no head of eight coarse blocks a row is.
+        assert_eq!([computed(2, Int8, Single), computed(2, Half, Single)], [[0, 0, 4]; 2]);
+        assert_eq!(computed(8, Half, Half), [0, 64, 0]);
+        assert_eq!(computed(8, Single, Half), [0, 56, 8]);
+        // As long calls of 8 and 16 bit alone were measured.
+        assert_eq!(computed(32, Int8, Int8), [1024, 0, 0]);
+    }
+}
