@@ -117,7 +117,7 @@ pub fn calibrate_kernels(
     let rows: Vec<[f64; COLUMNS]> = fit
         .iter()
         .map(|Sample { module, seconds }| {
-            // None where all is in the caches; so it is when the profile predicts.
+            // As `CostModel::module` has it once kernels are timed.
             let first_load = match kernel_times::fits_the_caches(&machine, &module.shape) {
                 true => 0.0,
                 false => model.module(&module.shape, module.softmax).seconds().0.min(0.5 * seconds.0),

@@ -54,7 +54,7 @@ pub struct DeviceProfile {
     /// What our own kernels take, where they were timed; the `flash` dataflow then counts that instead of the units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernels: Option<KernelTimes>,
-    /// The same of heads that [`MatrixUnit::heads`] are not, where that says which are.
+    /// The same of heads that [`MatrixUnit::heads`] are not, where that says which are, and of those of single precision alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vector_kernels: Option<KernelTimes>,
     /// On which machine and how well the profile was fitted, where it was.

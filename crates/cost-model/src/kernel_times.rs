@@ -229,7 +229,9 @@ pub(crate) fn counts(machine: &Machine, module: &ModuleWork) -> [[f64; RATES]; 2
 }
 
 /// Over every set of precisions that a head may be packed for, and for each row every way to compute its blocks at one of
-/// those, the counts that cost least, and in which account. Nothing where kernels were not timed.
+/// those, the counts that cost least, and in which account: 32 bit alone has one of its own. Nothing where kernels were not timed.
+///
+/// A set that no row uses but for its 32 bit stays in: without it, a first coarse block could make a head of 32 bit alone cheaper.
 fn cheapest<'a>(
     machine: &'a Machine,
     head: &HeadWork,

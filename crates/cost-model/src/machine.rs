@@ -101,7 +101,7 @@ impl Machine {
         }
     }
 
-    /// Whether the matrix unit leaves such heads to vectors, and those of `single` precision alone.
+    /// Whether the matrix unit leaves such heads to vectors; `single`: all of a head's blocks are of single precision.
     pub fn multiplies_by_vectors(&self, block_size: BlockSize, head_dim: u32, single: bool) -> bool {
         self.matrix_heads.is_some_and(|heads| single || !heads.has(block_size, head_dim))
     }

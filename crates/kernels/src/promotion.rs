@@ -33,20 +33,23 @@ struct Rates {
     mix: f64,
     /// Packing a number.
     pack: [f64; 3],
-    /// What else a head, a feature of a tile's output and packing a key that is no whole vectors take. It decides nothing but whether a head goes by a unit
-    /// for matrices, and is told where there is one.
+    /// What else there is to tell two tables from each other, where a unit for matrices has one and vectors another.
     beside: Beside,
     /// For each query, a word of keys or features that is missing to two vectors of 16, and a fifth of one to a third.
     load: f64,
 }
 
+/// Of the cost model's `KernelTimes` what one table alone can do without.
 struct Beside {
     head: f64,
+    tile: f64,
+    /// For each feature of a tile.
     output: f64,
+    /// Packing a key whose words are no whole vectors.
     pack_key: f64,
 }
 
-const NOTHING: Beside = Beside { head: 0.0, output: 0.0, pack_key: 0.0 };
+const NOTHING: Beside = Beside { head: 0.0, tile: 0.0, output: 0.0, pack_key: 0.0 };
 
 /// On Zen 4, 2026-11-30, as those of AVX2 and AVX-512.
 const PORTABLE: Rates = Rates {
@@ -102,10 +105,10 @@ const AMX: Rates = Rates {
     run: 113.0,
     mix: 164.0,
     pack: [0.254, 0.154, 0.32],
-    beside: Beside { head: 1570.0, output: 5.9, pack_key: 9.5 },
+    beside: Beside { head: 1570.0, tile: 0.0, output: 5.9, pack_key: 9.5 },
     load: 0.0705,
 };
-/// Heads beside them, on the same CPU. What a tile takes is part of its output, of 64 features.
+/// Heads beside them, on the same CPU. The fits find packing at 32 bit in what else a head and a tile take.
 const AMX_VECTORS: Rates = Rates {
     product: [0.016, 0.1072, 0.079],
     softmax: [0.16, 0.25, 0.2],
@@ -113,7 +116,7 @@ const AMX_VECTORS: Rates = Rates {
     run: 307.0,
     mix: 39.0,
     pack: [0.335, 0.308, 0.0],
-    beside: Beside { head: 540.0, output: 2.3, pack_key: 0.4 },
+    beside: Beside { head: 540.0, tile: 54.6, output: 1.47, pack_key: 0.4 },
     load: 0.0377,
 };
 
@@ -140,19 +143,23 @@ pub(crate) fn of_head(
     }
     let vectors = options.kernel.of_head(mask.block_size.tokens(), shape.head_dim) != options.kernel;
     // Of heads packed for several precisions or a coarse one, and for single precision alone.
-    let (rates, of_single) = match options.kernel {
-        Kernel::Portable => (&PORTABLE, &PORTABLE),
-        Kernel::Avx2 => (&AVX2, &AVX2),
-        Kernel::Avx512Vnni => (&AVX512_VNNI, &AVX512_VNNI),
-        Kernel::Avx512 => (&AVX512, &AVX512),
-        Kernel::Amx if vectors => (&AMX_VECTORS, &AMX_VECTORS),
-        Kernel::Amx => (&AMX, &AMX_VECTORS),
+    let tables = match options.kernel {
+        Kernel::Portable => [&PORTABLE; 2],
+        Kernel::Avx2 => [&AVX2; 2],
+        Kernel::Avx512Vnni => [&AVX512_VNNI; 2],
+        Kernel::Avx512 => [&AVX512; 2],
+        Kernel::Amx if vectors => [&AMX_VECTORS; 2],
+        Kernel::Amx => [&AMX, &AMX_VECTORS],
     };
     let ways: Vec<Vec<Way>> = (0..rows)
         .map(|row| {
             let row = Row::of(mask, shape, options.kernel, row);
             let ways = RowPromotion::ways(row.of_vector).iter().filter(|way| !integer || way.keeps_int8());
-            let cycles = |blocks| [rates, of_single].map(|rates| row.cycles(rates, blocks, shape.head_dim));
+            let cycles = |blocks: [u32; 3]| {
+                let several = row.cycles(tables[0], blocks, shape.head_dim);
+                let differ = !std::ptr::eq(tables[0], tables[1]) && blocks[..2] == [0, 0];
+                [several, if differ { row.cycles(tables[1], blocks, shape.head_dim) } else { several }]
+            };
             let way = |promotion: &RowPromotion| {
                 let blocks = promotion.blocks(row.blocks)?;
                 Some(Way { promotion: *promotion, blocks, cycles: cycles(blocks) })
@@ -165,7 +172,7 @@ pub(crate) fn of_head(
     // Every set of precisions that the head may be packed for, all of them first.
     for packed in (1..8_u32).rev().map(|set| [0, 1, 2].map(|at| set >> at & 1 == 1)) {
         let alone = usize::from(packed == [false, false, true]);
-        let rates = [rates, of_single][alone];
+        let rates = tables[alone];
         let (mut total, mut from) = (rates.beside.head, 0);
         for at in (0..3).filter(|at| packed[*at]) {
             let (queries, keys) = PACKED[at];
@@ -176,14 +183,16 @@ pub(crate) fn of_head(
             }
             from = at + 1;
         }
-        let mut choices = Vec::with_capacity(rows);
+        let (mut choices, mut coarse) = (Vec::with_capacity(rows), false);
         for ways in &ways {
             let ways = ways.iter().filter(|way| (0..3).all(|at| way.blocks[at] == 0 || packed[at]));
             let Some(way) = ways.reduce(|a, b| if b.cycles[alone] < a.cycles[alone] { b } else { a }) else { break };
             total += way.cycles[alone];
+            coarse |= way.blocks[..2] != [0, 0];
             choices.push(way.promotion);
         }
-        if choices.len() == rows && total < best.0 {
+        // Where nothing coarse is left, the head is one of single precision alone, whatever else it might have been packed for.
+        if choices.len() == rows && (coarse || alone == 1) && total < best.0 {
             best = (total, choices);
         }
     }
@@ -266,7 +275,7 @@ impl Row {
         };
         let mixes = blocks[0] > 0 && blocks[1] + blocks[2] > 0;
         let runs: f64 = (0..3).filter(|at| blocks[*at] > 0).map(run).sum();
-        let of_tile = rates.beside.output * d + if mixes { rates.mix } else { 0.0 };
+        let of_tile = rates.beside.tile + rates.beside.output * d + if mixes { rates.mix } else { 0.0 };
         runs + self.tiles * of_tile
     }
 }
@@ -277,8 +286,8 @@ mod tests {
 
     use super::*;
 
-    /// Blocks that a head of blocks of 16 and 64 features computes at each precision with AMX: of so many rows and columns, all of them active, one block of each row `first`, others
-    /// `others`.
+    /// Blocks that a head of blocks of 16 and 64 features computes at each precision with AMX: of so many rows and columns, all of
+    /// them active, one block of each row `first`, others `others`.
     fn computed(rows: usize, first: Precision, others: Precision) -> [u32; 3] {
         let (kind, tokens) = (AttentionKind::SelfAttention, 16 * rows as u32);
         let shape = AttentionShape { kind, heads: 1, queries: tokens, keys: tokens, head_dim: 64, windows: 1 };
@@ -298,8 +307,10 @@ mod tests {
     #[test]
     fn a_unit_for_matrices_is_not_asked_for_a_block_here_and_there() {
         use Precision::{Half, Int8, Single};
-        // Two rows of two are soon done by vectors, at 32 bit; no head of eight coarse blocks a row is.
-        assert_eq!([computed(2, Int8, Single), computed(2, Half, Single)], [[0, 0, 4]; 2]);
+        // By the unit's rates alone, a block would stay what it is, and so would two of three in a row.
+        assert_eq!([computed(1, Int8, Int8), computed(1, Half, Half)], [[0, 0, 1]; 2]);
+        assert_eq!([computed(3, Single, Int8), computed(3, Single, Half)], [[0, 0, 9]; 2]);
+        // Eight coarse blocks a row do.
         assert_eq!(computed(8, Half, Half), [0, 64, 0]);
         assert_eq!(computed(8, Single, Half), [0, 56, 8]);
         // As long calls of 8 and 16 bit alone were measured.
